@@ -1,0 +1,109 @@
+//! The checked form of the configuration: what the rest of the agent reads.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// A configuration without mistakes; made by [`crate::config::parse`] and by nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses that pods send their queries to (ClusterIP, link-local, v4 and v6); never empty.
+    pub listen: Vec<IpAddr>,
+    /// Which of the node's interfaces lead to pods.
+    pub interfaces: Vec<InterfacePattern>,
+    /// The cluster's own zones and servers.
+    pub cluster: Cluster,
+    /// Stub domains; the longest matching zone wins, the cluster's zones among them.
+    pub zones: Vec<Zone>,
+    /// Where the servers for everything else stand.
+    pub resolv_conf: PathBuf,
+    /// Bounds of the cache.
+    pub cache: CacheLimits,
+    /// How the programs are attached.
+    pub attach: AttachMode,
+    /// Runtime state: the control socket and the resolver's namespace; one directory an instance.
+    pub state_dir: PathBuf,
+    /// A directory on a BPF file system for pinned maps and links; one directory an instance.
+    pub bpffs: PathBuf,
+    /// Log output.
+    pub log: Log,
+}
+
+/// The cluster's own zones and the servers that know them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// The cluster domain, lower case, without the trailing dot (`cluster.local`).
+    pub domain: String,
+    /// Zones of reverse names that go to the cluster's servers (`in-addr.arpa`, `ip6.arpa`).
+    pub reverse_zones: Vec<String>,
+    /// The cluster's servers; never empty.
+    pub upstreams: Vec<SocketAddr>,
+    /// Caps on the time that its answers are kept.
+    pub ttl: TtlCaps,
+}
+
+/// A zone with servers of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// The zone's name, lower case, without the trailing dot; `.` is the root.
+    pub zone: String,
+    /// Its servers; never empty.
+    pub upstreams: Vec<SocketAddr>,
+    /// Caps on the time that its answers are kept.
+    pub ttl: TtlCaps,
+}
+
+/// Caps on TTLs, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TtlCaps {
+    /// For answers with data.
+    pub positive: u32,
+    /// For NXDOMAIN and NODATA (RFC 2308).
+    pub negative: u32,
+}
+
+/// Bounds of the cache; whichever is reached first holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// Entries.
+    pub max_entries: u64,
+    /// Bytes of stored answers and keys.
+    pub max_bytes: u64,
+}
+
+/// How the programs are attached to interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachMode {
+    /// TCX where the kernel has it (6.6), clsact elsewhere.
+    Auto,
+    /// TCX only.
+    Tcx,
+    /// A clsact filter only.
+    Clsact,
+}
+
+/// Log output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// One line of text or one JSON object an event.
+    pub format: LogFormat,
+    /// A `tracing` filter (`info`, `dns_cache=debug,info`).
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human-readable.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A shell-like pattern for interface names: `*` stands for any run of characters, a leading `!` excludes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfacePattern {
+    /// Whether a match takes the interface out.
+    pub exclude: bool,
+    /// The pattern without its `!`.
+    pub glob: String,
+}
