@@ -1,2 +1,4 @@
+//! What the eBPF programs and the agent must agree on.
 #![no_std]
-//! x
+
+pub mod maps;

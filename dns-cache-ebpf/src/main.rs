@@ -1,2 +1,41 @@
-//! x
-fn main() {}
+//! The tc programs of dns-cache: thin entry points, one concern a file below them.
+//!
+//! - `pod_ingress` sits on the host side of each pod's interface and sees what the pod sends.
+//! - `resolver_ingress` sits on the host side of the resolver's veth and sees its replies.
+//!
+//! Minimum kernel: 5.10 (`bpf_redirect_peer`).
+#![no_std]
+#![no_main]
+
+mod counters;
+mod maps;
+mod packet;
+mod reply;
+mod source;
+mod steer;
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+
+/// A pod's packet on its way into the node.
+#[classifier]
+pub fn pod_ingress(ctx: TcContext) -> i32 {
+    steer::pod_ingress(&ctx)
+}
+
+/// The resolver's packet on its way to a pod.
+#[classifier]
+pub fn resolver_ingress(ctx: TcContext) -> i32 {
+    reply::resolver_ingress(&ctx)
+}
+
+/// The helpers in use (socket look-up, redirect) are GPL-only in the kernel; the crate's licence
+/// offers GPL-2.0 beside Apache-2.0 and MIT.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

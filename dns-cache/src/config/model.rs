@@ -107,3 +107,80 @@ pub struct InterfacePattern {
     /// The pattern without its `!`.
     pub glob: String,
 }
+
+impl InterfacePattern {
+    /// Whether `name` is meant: some pattern includes it and none excludes it.
+    pub fn any_matches(patterns: &[Self], name: &str) -> bool {
+        let hit = |exclude| {
+            patterns
+                .iter()
+                .any(|pattern| pattern.exclude == exclude && pattern.matches(name))
+        };
+        hit(false) && !hit(true)
+    }
+
+    /// Whether the glob alone matches.
+    fn matches(&self, name: &str) -> bool {
+        let mut parts = self.glob.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(mut rest) = name.strip_prefix(first) else {
+            return false;
+        };
+        let mut last = None;
+        for part in parts {
+            if let Some(middle) = last.replace(part) {
+                match rest.find(middle) {
+                    Some(at) => rest = &rest[at + middle.len()..],
+                    None => return false,
+                }
+            }
+        }
+        last.map_or(rest.is_empty(), |last| rest.ends_with(last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(globs: &[&str]) -> Vec<InterfacePattern> {
+        globs
+            .iter()
+            .map(|glob| InterfacePattern {
+                exclude: glob.starts_with('!'),
+                glob: glob.trim_start_matches('!').to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn globs_match_as_in_a_shell() {
+        for (glob, name, matches) in [
+            ("veth*", "veth12ab", true),
+            ("veth*", "veth", true),
+            ("veth*", "xveth", false),
+            ("*", "eth0", true),
+            ("eth0", "eth0", true),
+            ("eth0", "eth01", false),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("*0", "eth0", true),
+        ] {
+            assert_eq!(
+                InterfacePattern::any_matches(&patterns(&[glob]), name),
+                matches,
+                "{glob} on {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_exclusion_wins_whatever_the_order() {
+        for globs in [["!veth0", "veth*"], ["veth*", "!veth0"]] {
+            assert!(!InterfacePattern::any_matches(&patterns(&globs), "veth0"));
+            assert!(InterfacePattern::any_matches(&patterns(&globs), "veth1"));
+        }
+    }
+}

@@ -1,1 +1,142 @@
-//! To be written.
+//! The packet's way: the eBPF programs, the interfaces they sit on, and the resolver's namespace.
+//!
+//! Minimum kernel: 5.10 (`bpf_redirect_peer`); TCX from 6.6, clsact below.
+
+mod attach;
+mod bpffs;
+mod error;
+mod inspect;
+mod interfaces;
+mod namespace;
+mod programs;
+mod sockets;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinHandle;
+
+pub use attach::Mechanism;
+pub use error::Error;
+pub use inspect::{Figures, inspect};
+pub use interfaces::Attached;
+pub use programs::OBJECT;
+
+use crate::config::Config;
+use crate::serve::Sockets;
+use attach::Attacher;
+use namespace::Namespace;
+use programs::Programs;
+
+/// The running datapath; dropping it leaves programs and namespace where they are (see [`detach`]).
+pub struct Datapath {
+    state: Arc<Mutex<interfaces::State>>,
+    watcher: JoinHandle<()>,
+    logger: Option<JoinHandle<()>>,
+    namespace: Namespace,
+}
+
+/// What `dns-cache status` shows of the datapath.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// How programs are attached to new interfaces.
+    pub mechanism: Mechanism,
+    /// Interfaces that lead to pods and carry the program.
+    pub interfaces: Vec<Attached>,
+    /// The programs' counters, over all CPUs.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+impl Datapath {
+    /// Makes the resolver's namespace and its sockets, loads the programs and attaches them.
+    ///
+    /// Must be called from within a tokio runtime whose threads are in the node's namespace.
+    ///
+    /// # Errors
+    ///
+    /// Says which step failed, on what, and why; what was made until then is taken away again.
+    pub async fn start(config: &Config) -> Result<(Self, Sockets), Error> {
+        let started = Self::start_steps(config).await;
+        if started.is_err() {
+            // The first error is the one to report.
+            let _ = detach(config).await;
+        }
+        started
+    }
+
+    async fn start_steps(config: &Config) -> Result<(Self, Sockets), Error> {
+        let links = bpffs::prepare(&config.bpffs)?;
+        let namespace = Namespace::create(&config.state_dir, &config.listen).await?;
+        let sockets = sockets::open(namespace.fd(), &config.listen)?;
+
+        let mut programs = Programs::load()?;
+        let logger = programs.forward_logs();
+        programs.set_intercepted(&config.listen)?;
+        let mut attacher = Attacher::new(config.attach, links);
+        attacher.attach(
+            programs.resolver_ingress()?,
+            namespace::VETH,
+            namespace.link().ifindex,
+        )?;
+        programs.set_resolver(namespace.link())?;
+
+        let mut state = interfaces::State::new(config.interfaces.clone(), programs, attacher);
+        let events = interfaces::Events::connect(&mut state).await?;
+        let state = Arc::new(Mutex::new(state));
+        let watcher = tokio::spawn(interfaces::watch(events, Arc::clone(&state)));
+        Ok((
+            Self {
+                state,
+                watcher,
+                logger,
+                namespace,
+            },
+            sockets,
+        ))
+    }
+
+    /// What is attached, and what was counted.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to read a map.
+    pub fn status(&self) -> Result<Status, Error> {
+        // A panic while the lock was held cannot leave the state half-changed in a way that matters to a reader.
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.status()
+    }
+
+    /// The file that names the resolver's namespace.
+    pub fn namespace_path(&self) -> &Path {
+        self.namespace.path()
+    }
+
+    /// Stops watching for interfaces. Programs stay: without the resolver's sockets they step aside.
+    pub fn stop(self) {
+        self.watcher.abort();
+        if let Some(logger) = self.logger {
+            logger.abort();
+        }
+    }
+}
+
+/// Removes every program, pin, namespace and interface that an agent with this configuration may have
+/// left behind, and says what that was. Nothing to remove is no error.
+///
+/// # Errors
+///
+/// The first thing that could not be removed; the rest is removed all the same.
+pub async fn detach(config: &Config) -> Result<Vec<String>, Error> {
+    let mut removed = Vec::new();
+    let mut first_error = None;
+    let mut note = |result: Result<Vec<String>, Error>| match result {
+        Ok(what) => removed.extend(what),
+        Err(error) => {
+            first_error.get_or_insert(error);
+        }
+    };
+    note(attach::detach_all().await);
+    note(bpffs::remove(&config.bpffs));
+    note(namespace::remove(&config.state_dir).await);
+    first_error.map_or(Ok(removed), Err)
+}

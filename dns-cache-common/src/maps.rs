@@ -1,0 +1,290 @@
+//! Layouts of the maps that the agent fills and the eBPF programs read.
+//!
+//! The programs use the `repr(C)` structs, the agent their byte form (`to_bytes`, `from_bytes`), so
+//! that no side needs `unsafe` to agree with the other. Integers are in the machine's byte order,
+//! addresses in network order.
+
+use core::net::IpAddr;
+
+/// Changes whenever a layout here changes; part of the path under which maps are pinned.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Names of the maps, as the object file has them.
+pub mod names {
+    /// [`super::Address`] → `u32` (unused, 0): destinations that are intercepted.
+    pub const INTERCEPT: &str = "INTERCEPT";
+    /// ifindex (`u32`) → [`super::Interface`]: interfaces that lead to pods, and their bridges.
+    pub const INTERFACES: &str = "INTERFACES";
+    /// [`super::BridgePort`] → ifindex (`u32`): behind which port of a bridge a MAC address lives.
+    pub const BRIDGE_PORTS: &str = "BRIDGE_PORTS";
+    /// [`super::Address`] → [`super::Client`]: where replies to a client go.
+    pub const CLIENTS: &str = "CLIENTS";
+    /// index 0 → [`super::Resolver`]: where queries go.
+    pub const RESOLVER: &str = "RESOLVER";
+    /// [`super::Counter`] → `u64` a CPU.
+    pub const COUNTERS: &str = "COUNTERS";
+}
+
+/// An IP address in 16 bytes of network order; IPv4 in its mapped form (RFC 4291 §2.5.5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct Address(pub [u8; 16]);
+
+impl Address {
+    /// The mapped form of four bytes in network order.
+    #[inline(always)]
+    pub const fn from_v4(octets: [u8; 4]) -> Self {
+        let [a, b, c, d] = octets;
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+    }
+
+    /// The address that a program or a person means by this key.
+    pub fn to_ip(self) -> IpAddr {
+        core::net::Ipv6Addr::from(self.0).to_canonical()
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self::from_v4(v4.octets()),
+            IpAddr::V6(v6) => Self(v6.octets()),
+        }
+    }
+}
+
+/// One of the node's interfaces that the programs may meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Interface {
+    /// ifindex of the bridge that it is a port of, else 0.
+    pub bridge: u32,
+    /// [`Interface::PEER`], [`Interface::BRIDGE`].
+    pub flags: u32,
+}
+
+impl Interface {
+    /// A device with a peer in another namespace (veth, netkit): `bpf_redirect_peer` works on it.
+    pub const PEER: u32 = 1;
+    /// A bridge with pods behind it; no program is attached to it.
+    pub const BRIDGE: u32 = 2;
+
+    /// The value as the map holds it.
+    pub fn to_bytes(self) -> [u8; 8] {
+        concat(self.bridge.to_ne_bytes(), self.flags.to_ne_bytes())
+    }
+}
+
+/// A MAC address as one bridge sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct BridgePort {
+    /// ifindex of the bridge.
+    pub bridge: u32,
+    /// The address, and two bytes of zero.
+    pub mac: [u8; 8],
+}
+
+impl BridgePort {
+    /// The key of `mac` on `bridge`.
+    #[inline(always)]
+    pub const fn new(bridge: u32, mac: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = mac;
+        Self {
+            bridge,
+            mac: [a, b, c, d, e, f, 0, 0],
+        }
+    }
+
+    /// The key as the map holds it.
+    pub fn to_bytes(self) -> [u8; 12] {
+        concat(self.bridge.to_ne_bytes(), self.mac)
+    }
+
+    /// The inverse of [`Self::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 12]) -> Self {
+        let (bridge, mac) = split(bytes);
+        Self {
+            bridge: u32::from_ne_bytes(bridge),
+            mac,
+        }
+    }
+}
+
+/// What was learnt from a client's query: where its replies go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Client {
+    /// ifindex of the interface, in the node's namespace, that leads to the pod.
+    pub ifindex: u32,
+    /// MAC address that the query came from.
+    pub pod: [u8; 6],
+    /// MAC address that the query was sent to.
+    pub gateway: [u8; 6],
+}
+
+impl Client {
+    /// The inverse of the map's form; see the struct's layout.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let (ifindex, macs): ([u8; 4], [u8; 12]) = split(bytes);
+        let (pod, gateway) = split(macs);
+        Self {
+            ifindex: u32::from_ne_bytes(ifindex),
+            pod,
+            gateway,
+        }
+    }
+}
+
+/// Where the resolver is. All zero while there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Resolver {
+    /// ifindex of the veth to the resolver's namespace, at its end in the node's.
+    pub ifindex: u32,
+    /// The resolver namespace's id as seen from the node's (`RTM_NEWNSID`).
+    pub netns_id: u32,
+    /// MAC address of the veth's end in the resolver's namespace, and two bytes of zero.
+    pub mac: [u8; 8],
+}
+
+impl Resolver {
+    /// The value as the map holds it.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let head: [u8; 8] = concat(self.ifindex.to_ne_bytes(), self.netns_id.to_ne_bytes());
+        concat(head, self.mac)
+    }
+}
+
+/// `a` followed by `b`; `N` must be `A + B`.
+fn concat<const A: usize, const B: usize, const N: usize>(a: [u8; A], b: [u8; B]) -> [u8; N] {
+    const { assert!(A + B == N) };
+    let mut out = [0; N];
+    let (head, tail) = out.split_at_mut(A);
+    head.copy_from_slice(&a);
+    tail.copy_from_slice(&b);
+    out
+}
+
+/// The inverse of [`concat`].
+fn split<const N: usize, const A: usize, const B: usize>(bytes: [u8; N]) -> ([u8; A], [u8; B]) {
+    const { assert!(A + B == N) };
+    let (mut a, mut b) = ([0; A], [0; B]);
+    let (head, tail) = bytes.split_at(A);
+    a.copy_from_slice(head);
+    b.copy_from_slice(tail);
+    (a, b)
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
+        /// What the programs count, each a slot of a per-CPU array.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Counter {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl Counter {
+            /// All of them, in the order of their slots.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Its name for people and machines.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// UDP queries handed to the resolver.
+    ToResolverUdp = "to_resolver_udp",
+    /// TCP segments handed to the resolver.
+    ToResolverTcp = "to_resolver_tcp",
+    /// UDP queries left to the ordinary path: the resolver has no socket for them.
+    OrdinaryNoSocketUdp = "ordinary_no_socket_udp",
+    /// TCP segments left to the ordinary path: the resolver has no socket for them.
+    OrdinaryNoSocketTcp = "ordinary_no_socket_tcp",
+    /// Packets left to the ordinary path: nothing says that their source is behind their interface.
+    OrdinaryUnverified = "ordinary_unverified",
+    /// Packets to an intercepted address and port 53 that are fragments or carry options; ordinary path.
+    OrdinaryUnparsed = "ordinary_unparsed",
+    /// Packets dropped: their source is the address of another pod.
+    ForgedSource = "forged_source",
+    /// Replies delivered to a pod.
+    Replies = "replies",
+    /// Replies dropped: no client with that address is known any more.
+    RepliesUnknownClient = "replies_unknown_client",
+    /// Other packets that the resolver's namespace sent, dropped.
+    ResolverOther = "resolver_other",
+    /// Client → interface pairs learnt or changed.
+    Learnt = "learnt",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::{offset_of, size_of};
+
+    #[test]
+    fn byte_forms_have_the_structs_layout() {
+        assert_eq!((size_of::<Address>(), size_of::<Interface>()), (16, 8));
+        assert_eq!(
+            (size_of::<BridgePort>(), offset_of!(BridgePort, mac)),
+            (12, 4)
+        );
+        assert_eq!(
+            (
+                size_of::<Client>(),
+                offset_of!(Client, pod),
+                offset_of!(Client, gateway)
+            ),
+            (16, 4, 10)
+        );
+        assert_eq!(
+            (
+                size_of::<Resolver>(),
+                offset_of!(Resolver, netns_id),
+                offset_of!(Resolver, mac)
+            ),
+            (16, 4, 8)
+        );
+    }
+
+    #[test]
+    fn addresses_keep_their_family() {
+        for ip in ["10.96.0.10", "fd00::a", "::"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert_eq!(Address::from(ip).to_ip(), ip);
+        }
+    }
+
+    #[test]
+    fn counters_are_numbered_in_order_and_named_once() {
+        for (slot, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, slot);
+            assert_eq!(
+                Counter::ALL
+                    .iter()
+                    .filter(|other| other.name() == counter.name())
+                    .count(),
+                1
+            );
+        }
+    }
+
+    #[test]
+    fn byte_forms_come_back() {
+        let port = BridgePort::new(7, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(BridgePort::from_bytes(port.to_bytes()), port);
+        let resolver = Resolver {
+            ifindex: 3,
+            netns_id: 9,
+            mac: [1, 2, 3, 4, 5, 6, 0, 0],
+        };
+        assert_eq!(resolver.to_bytes()[8..14], [1, 2, 3, 4, 5, 6]);
+    }
+}

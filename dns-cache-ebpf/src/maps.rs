@@ -1,0 +1,27 @@
+//! The maps, as the object file declares them; sizes are defaults that the agent may change.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+};
+use dns_cache_common::maps::{Address, BridgePort, Client, Counter, Interface, Resolver};
+
+#[map]
+pub static INTERCEPT: HashMap<Address, u32> = HashMap::with_max_entries(64, 0);
+
+#[map]
+pub static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static BRIDGE_PORTS: HashMap<BridgePort, u32> =
+    HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static CLIENTS: LruHashMap<Address, Client> = LruHashMap::with_max_entries(8192, 0);
+
+#[map]
+pub static RESOLVER: Array<Resolver> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);

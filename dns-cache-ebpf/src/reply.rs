@@ -1,0 +1,62 @@
+//! The resolver's packet: find the client's interface and deliver it there.
+//!
+//! Nothing that the resolver's namespace sends may reach the node's stack, where netfilter is.
+
+use aya_ebpf::{
+    bindings::TC_ACT_SHOT,
+    helpers::generated::{bpf_redirect, bpf_redirect_peer},
+    programs::TcContext,
+};
+use aya_log_ebpf::debug;
+use dns_cache_common::maps::{Counter, Interface};
+
+use crate::{
+    counters::count,
+    maps::{CLIENTS, INTERCEPT},
+    packet::{self, DNS_PORT, Parsed},
+    source,
+};
+
+#[inline(always)]
+pub fn resolver_ingress(ctx: &TcContext) -> i32 {
+    let Parsed::Packet(packet) = packet::parse(ctx) else {
+        return other();
+    };
+    // SAFETY: only presence counts.
+    if packet.source_port != DNS_PORT || unsafe { INTERCEPT.get(&packet.source) }.is_none() {
+        return other();
+    }
+    // SAFETY: an LRU element may be reused while it is read. The copy is of one client or, in a race
+    // of nanoseconds, of two; the interface is checked below, and a wrong MAC address is not answered to.
+    let Some(client) = unsafe { CLIENTS.get(&packet.destination) }.copied() else {
+        return unknown(ctx);
+    };
+    let Some(interface) = source::interface(client.ifindex) else {
+        return unknown(ctx);
+    };
+    if packet::set_macs(ctx, client.pod, client.gateway).is_none() {
+        return other();
+    }
+    count(Counter::Replies);
+    // SAFETY: plain integers; a device that is gone drops the packet.
+    (unsafe {
+        if interface.flags & Interface::PEER != 0 {
+            bpf_redirect_peer(client.ifindex, 0)
+        } else {
+            bpf_redirect(client.ifindex, 0)
+        }
+    }) as i32
+}
+
+#[inline(always)]
+fn unknown(ctx: &TcContext) -> i32 {
+    count(Counter::RepliesUnknownClient);
+    debug!(ctx, "reply to a client that is not known: dropped");
+    TC_ACT_SHOT
+}
+
+#[inline(always)]
+fn other() -> i32 {
+    count(Counter::ResolverOther);
+    TC_ACT_SHOT
+}

@@ -1,0 +1,162 @@
+//! Is the source address behind the interface that the packet came from?
+//!
+//! The reverse path is asked of the routing table (`bpf_fib_lookup`); for a pod behind a bridge, the
+//! route ends at the bridge, and the neighbour table (address → MAC) and the bridge's own table
+//! (MAC → port, mirrored by the agent) say the rest.
+
+use core::mem;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{
+        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+        BPF_NOEXIST, bpf_fib_lookup as FibLookup,
+    },
+    helpers::generated::bpf_fib_lookup,
+    programs::TcContext,
+};
+use dns_cache_common::maps::{Address, BridgePort, Client, Counter, Interface};
+
+use crate::{
+    counters::count,
+    maps::{BRIDGE_PORTS, CLIENTS, INTERFACES},
+    packet::Packet,
+};
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+pub enum Source {
+    /// It is; replies to it find their way.
+    Verified,
+    /// It belongs to another pod.
+    Forged,
+    /// Nothing says so, nothing says otherwise.
+    Unknown,
+}
+
+/// Checks the packet's source and, where it holds, learns where replies to it go.
+#[inline(always)]
+pub fn check(
+    ctx: &TcContext,
+    packet: &Packet,
+    ifindex: u32,
+    pod: [u8; 6],
+    gateway: [u8; 6],
+) -> Source {
+    let now = Client {
+        ifindex,
+        pod,
+        gateway,
+    };
+    // SAFETY: LRU elements may be reused while they are read; a mixture of two clients' values would
+    // have to equal `now` in every byte to matter.
+    let known = unsafe { CLIENTS.get(&packet.source) };
+    let mut other_interface = 0;
+    if let Some(known) = known {
+        if *known == now {
+            return Source::Verified;
+        }
+        other_interface = known.ifindex;
+    }
+    match reverse_path(ctx, packet, ifindex, pod) {
+        Source::Verified => {
+            if CLIENTS.insert(&packet.source, &now, 0).is_err() {
+                return Source::Unknown;
+            }
+            count(Counter::Learnt);
+            Source::Verified
+        }
+        // The address is known at another interface that is still there: that one keeps it.
+        Source::Unknown
+            if other_interface != 0
+                && other_interface != ifindex
+                && interface(other_interface).is_some() =>
+        {
+            Source::Forged
+        }
+        verdict => verdict,
+    }
+}
+
+#[inline(always)]
+fn reverse_path(ctx: &TcContext, packet: &Packet, ifindex: u32, pod: [u8; 6]) -> Source {
+    let Some(Interface { bridge, .. }) = interface(ifindex) else {
+        return Source::Unknown;
+    };
+    // SAFETY: all zero is a valid value of this plain C struct.
+    let mut fib: FibLookup = unsafe { mem::zeroed() };
+    // A port's packets are routed as coming from its bridge.
+    fib.ifindex = if bridge != 0 { bridge } else { ifindex };
+    if packet.ipv4 {
+        fib.family = AF_INET;
+        fib.__bindgen_anon_3.ipv4_src = v4_word(packet.destination);
+        fib.__bindgen_anon_4.ipv4_dst = v4_word(packet.source);
+    } else {
+        fib.family = AF_INET6;
+        fib.__bindgen_anon_3.ipv6_src = words(packet.destination);
+        fib.__bindgen_anon_4.ipv6_dst = words(packet.source);
+    }
+    // SAFETY: context and struct are valid, the length is the struct's.
+    let found = unsafe {
+        bpf_fib_lookup(
+            ctx.as_ptr(),
+            &mut fib,
+            mem::size_of::<FibLookup>() as i32,
+            0,
+        )
+    } as u32;
+    let neighbour_known = match found {
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_FRAG_NEEDED => true,
+        BPF_FIB_LKUP_RET_NO_NEIGH => false,
+        _ => return Source::Unknown,
+    };
+    let towards = fib.ifindex;
+    if bridge == 0 || towards != bridge {
+        return if towards == ifindex {
+            Source::Verified
+        } else if interface(towards).is_some() {
+            Source::Forged
+        } else {
+            Source::Unknown
+        };
+    }
+    if !neighbour_known {
+        return Source::Unknown;
+    }
+    if fib.dmac != pod {
+        return Source::Forged;
+    }
+    let key = BridgePort::new(bridge, pod);
+    // SAFETY: an element that is replaced while it is read gives the old port or the new one.
+    match unsafe { BRIDGE_PORTS.get(&key) } {
+        Some(port) if *port == ifindex => Source::Verified,
+        Some(_) => Source::Forged,
+        // The bridge learns from the first frame as well; the agent's mirror of its table lags behind.
+        None if BRIDGE_PORTS
+            .insert(&key, &ifindex, u64::from(BPF_NOEXIST))
+            .is_ok() =>
+        {
+            Source::Verified
+        }
+        None => Source::Unknown,
+    }
+}
+
+#[inline(always)]
+pub fn interface(ifindex: u32) -> Option<Interface> {
+    // SAFETY: the map is not preallocated, so an element lives until the grace period after its removal.
+    unsafe { INTERFACES.get(&ifindex) }.copied()
+}
+
+#[inline(always)]
+pub fn v4_word(address: Address) -> u32 {
+    let [.., a, b, c, d] = address.0;
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+#[inline(always)]
+pub fn words(address: Address) -> [u32; 4] {
+    // SAFETY: sixteen bytes without padding on both sides; Address is aligned for it.
+    unsafe { mem::transmute(address) }
+}

@@ -1,0 +1,137 @@
+//! Compiles the eBPF programs and hands their object file to the agent.
+//!
+//! Own code in place of `aya-build`: that one cannot use Debian's `rust-web-src` without a rustup
+//! link and process-wide environment variables, and does not know where set-up put the linker.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+const PACKAGE: &str = "dns-cache-ebpf";
+
+fn main() -> Result<()> {
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR")?);
+    let root = manifest
+        .parent()
+        .context("the crate lies in the workspace")?;
+    for part in ["dns-cache-ebpf", "dns-cache-common", "Cargo.lock"] {
+        println!("cargo:rerun-if-changed={}", root.join(part).display());
+    }
+    println!("cargo:rerun-if-env-changed=DNS_CACHE_TOOLS");
+
+    let target = match env::var("CARGO_CFG_TARGET_ENDIAN")?.as_str() {
+        "big" => "bpfeb-unknown-none",
+        _ => "bpfel-unknown-none",
+    };
+    let mut path = vec![tools_dir().join("bin")];
+    path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+    if !path.iter().any(|dir| dir.join("bpf-linker").is_file()) {
+        bail!(
+            "bpf-linker is neither in {} nor on PATH: run `cargo xtask setup`",
+            path[0].display()
+        );
+    }
+
+    let mut cargo = toolchain()?;
+    let target_dir = out.join("ebpf");
+    cargo
+        .current_dir(root)
+        .env("PATH", env::join_paths(path)?)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?)
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("RUSTC_WRAPPER")
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            PACKAGE,
+            "-Zbuild-std=core",
+            "--target",
+            target,
+        ])
+        .arg("--target-dir")
+        .arg(&target_dir);
+    let output = cargo
+        .output()
+        .with_context(|| format!("cannot run {cargo:?}"))?;
+    let messages = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!(
+            "the eBPF programs do not compile ({}):\n{messages}",
+            output.status
+        );
+    }
+    for line in messages.lines().filter(|line| line.starts_with("warning")) {
+        println!("cargo:warning={line}");
+    }
+    let object = target_dir.join(target).join("release").join(PACKAGE);
+    println!("cargo:rustc-env=DNS_CACHE_EBPF_OBJECT={}", object.display());
+    Ok(())
+}
+
+fn rustflags() -> Result<String> {
+    let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
+    Ok([
+        format!("--cfg=bpf_target_arch=\"{arch}\"").as_str(),
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+    ]
+    .join("\x1f"))
+}
+
+/// A cargo whose standard library's source is there: rustup's nightly, else Debian's.
+fn toolchain() -> Result<Command> {
+    if has_source(Command::new("rustup").args(["run", "nightly", "rustc"])) {
+        let mut cargo = Command::new("rustup");
+        cargo
+            .args(["run", "nightly", "cargo"])
+            .env_remove("RUSTC")
+            .env_remove("CARGO");
+        return Ok(cargo);
+    }
+    if has_source(&mut Command::new("/usr/bin/rustc")) {
+        let mut cargo = Command::new("/usr/bin/cargo");
+        cargo
+            .env("RUSTC", "/usr/bin/rustc")
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("CARGO");
+        return Ok(cargo);
+    }
+    bail!(
+        "no Rust tool chain with the standard library's source for the eBPF target: \
+         run `cargo xtask setup` (it takes rustup's nightly with rust-src, or Debian's rustc-web and rust-web-src)"
+    )
+}
+
+fn has_source(rustc: &mut Command) -> bool {
+    let Ok(output) = rustc
+        .args(["--print", "sysroot"])
+        .env_remove("RUSTC")
+        .output()
+    else {
+        return false;
+    };
+    let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success()
+        && Path::new(&sysroot)
+            .join("lib/rustlib/src/rust/library/core/Cargo.toml")
+            .is_file()
+}
+
+/// Where `cargo xtask setup` puts what it builds; the same rule as in xtask.
+fn tools_dir() -> PathBuf {
+    if let Some(dir) = env::var_os("DNS_CACHE_TOOLS") {
+        return dir.into();
+    }
+    let cache = env::var_os("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache"),
+        PathBuf::from,
+    );
+    cache.join("dns-cache").join("tools")
+}

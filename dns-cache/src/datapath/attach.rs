@@ -1,0 +1,250 @@
+//! Attaching a program to an interface's ingress: TCX where the kernel has it, else a clsact filter.
+
+use std::fs;
+use std::path::PathBuf;
+
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
+    qdisc_detach_program,
+};
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use futures_util::TryStreamExt as _;
+use rtnetlink::Handle;
+use tracing::{debug, warn};
+
+use super::error::{Error, Step as _};
+use super::{bpffs, interfaces, namespace, programs};
+use crate::config::AttachMode;
+
+/// The filter's place in a clsact chain: first, and always the same, so that it is replaced and not doubled.
+const PRIORITY: u16 = 1;
+
+/// How a program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// A pinned TCX link (Linux 6.6, commit e420bed02507).
+    Tcx,
+    /// A filter of a clsact qdisc.
+    Clsact,
+}
+
+impl Mechanism {
+    /// Its name for people and machines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+/// Attaches programs, and knows what the kernel can do.
+#[derive(Debug)]
+pub(super) struct Attacher {
+    mode: AttachMode,
+    tcx_works: Option<bool>,
+    links: PathBuf,
+}
+
+impl Attacher {
+    /// `links` is the directory, on a BPF file system, for pinned links.
+    pub(super) fn new(mode: AttachMode, links: PathBuf) -> Self {
+        Self {
+            mode,
+            tcx_works: None,
+            links,
+        }
+    }
+
+    /// What is used for the next interface.
+    pub(super) fn mechanism(&self) -> Mechanism {
+        match self.mode {
+            AttachMode::Clsact => Mechanism::Clsact,
+            AttachMode::Auto if self.tcx_works == Some(false) => Mechanism::Clsact,
+            AttachMode::Auto | AttachMode::Tcx => Mechanism::Tcx,
+        }
+    }
+
+    /// Attaches `program` as the first at the interface's ingress.
+    ///
+    /// What an earlier agent left there is replaced in place: there is no moment without a program.
+    pub(super) fn attach(
+        &mut self,
+        program: &mut SchedClassifier,
+        name: &str,
+        ifindex: u32,
+    ) -> Result<Mechanism, Error> {
+        if self.mechanism() == Mechanism::Tcx {
+            match self.attach_tcx(program, name, ifindex) {
+                Ok(()) => {
+                    self.tcx_works = Some(true);
+                    return Ok(Mechanism::Tcx);
+                }
+                // Once it has worked, a failure is about this interface.
+                Err(error) if self.mode == AttachMode::Tcx || self.tcx_works == Some(true) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    debug!(%error, "no TCX here, using clsact");
+                    attach_clsact(program, name)?;
+                    self.tcx_works = Some(false);
+                }
+            }
+        } else {
+            attach_clsact(program, name)?;
+        }
+        // A link of an agent that used TCX here would run beside the filter.
+        self.unpin(ifindex);
+        Ok(Mechanism::Clsact)
+    }
+
+    fn attach_tcx(
+        &self,
+        program: &mut SchedClassifier,
+        name: &str,
+        ifindex: u32,
+    ) -> Result<(), Error> {
+        let pin = self.pin(ifindex);
+        let step = || format!("attach the program to {name} by TCX");
+        if let Ok(old) = PinnedLink::from_pin(&pin) {
+            let replaced = SchedClassifierLink::try_from(FdLink::from(old))
+                .map_err(|error| error.to_string())
+                .and_then(|link| {
+                    program
+                        .attach_to_link(link)
+                        .map_err(|error| error.to_string())
+                })
+                // Dropping our handle leaves the link to its pin.
+                .and_then(|id| program.take_link(id).map_err(|error| error.to_string()));
+            match replaced {
+                Ok(_) => return Ok(()),
+                // The interface that it was for is gone, and its index was used again.
+                Err(error) => {
+                    debug!(%error, name, "an earlier agent's link is stale");
+                    self.unpin(ifindex);
+                }
+            }
+        }
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program
+            .attach_with_options(name, TcAttachType::Ingress, options)
+            .step(step)?;
+        let link: FdLink = program.take_link(id).step(step)?.try_into().step(step)?;
+        link.pin(&pin)
+            .step(|| format!("pin the link of {name} at {}", pin.display()))?;
+        self.check_first(program, name);
+        Ok(())
+    }
+
+    /// A program of others that came in front would take the packets before ours sees them.
+    fn check_first(&self, program: &SchedClassifier, name: &str) {
+        let Ok((_, order)) = SchedClassifier::query_tcx(name, TcAttachType::Ingress) else {
+            return;
+        };
+        let own = program.info().map(|info| info.id());
+        if let (Some(first), Ok(own)) = (order.first(), own)
+            && first.id() != own
+        {
+            warn!(interface = name, program = ?first.name_as_str(), id = first.id(), "another TCX program runs before ours");
+        }
+    }
+
+    /// Removes what holds the program on an interface that is gone or no longer wanted.
+    pub(super) fn forget(&self, name: Option<&str>, ifindex: u32, mechanism: Mechanism) {
+        self.unpin(ifindex);
+        if let (Mechanism::Clsact, Some(name)) = (mechanism, name) {
+            remove_filters(name);
+        }
+    }
+
+    fn pin(&self, ifindex: u32) -> PathBuf {
+        self.links.join(ifindex.to_string())
+    }
+
+    fn unpin(&self, ifindex: u32) {
+        let pin = self.pin(ifindex);
+        if let Err(error) = bpffs::ignore_missing(fs::remove_file(&pin)) {
+            warn!(%error, pin = %pin.display(), "cannot remove a pinned link");
+        }
+    }
+
+    /// Removes pins of interfaces that are not in `present`: an earlier agent's, whose interfaces are gone.
+    pub(super) fn keep_only(&self, present: impl Fn(u32) -> bool) {
+        for pin in bpffs::pins(&self.links) {
+            let ifindex = pin.file_name().and_then(|name| name.to_str()?.parse().ok());
+            if !ifindex.is_some_and(&present)
+                && let Err(error) = fs::remove_file(&pin)
+            {
+                warn!(%error, pin = %pin.display(), "cannot remove a stale pin");
+            }
+        }
+    }
+}
+
+fn attach_clsact(program: &mut SchedClassifier, name: &str) -> Result<(), Error> {
+    let step = || format!("attach the program to {name} by clsact");
+    // It exists already wherever anybody has attached a filter before; a real fault shows at once below.
+    let _ = qdisc_add_clsact(name);
+    let handle = TcHandle::new(0, 1);
+    let options = NlOptions {
+        priority: PRIORITY,
+        handle,
+        classid: None,
+    };
+    let id = match program.attach_with_options(
+        name,
+        TcAttachType::Ingress,
+        TcAttachOptions::Netlink(options),
+    ) {
+        Ok(id) => id,
+        Err(_) => {
+            let old =
+                SchedClassifierLink::attached(name, TcAttachType::Ingress, PRIORITY, handle, None)
+                    .step(step)?;
+            program.attach_to_link(old).step(step)?
+        }
+    };
+    let link = program.take_link(id).step(step)?;
+    // Dropping it would detach; the filter is to outlive this process.
+    std::mem::forget(link);
+    Ok(())
+}
+
+fn remove_filters(name: &str) -> bool {
+    // Each name once: a filter that is not there is no fault.
+    programs::NAMES
+        .iter()
+        .filter(|program| qdisc_detach_program(name, TcAttachType::Ingress, program).is_ok())
+        .count()
+        > 0
+}
+
+/// Removes our clsact filters from every interface; TCX links go with their pins.
+pub(super) async fn detach_all() -> Result<Vec<String>, Error> {
+    let mut removed = Vec::new();
+    let handle = namespace::netlink().step(|| "open a netlink socket".to_owned())?;
+    for (ifindex, name) in interfaces::names(&handle).await? {
+        if remove_filters(&name) {
+            removed.push(format!("clsact filter of {name}"));
+            remove_empty_clsact(&handle, ifindex)
+                .await
+                .step(|| format!("remove the clsact qdisc of {name}"))?;
+        }
+    }
+    Ok(removed)
+}
+
+/// The qdisc is shared with whoever else has filters there; without any it does nothing.
+async fn remove_empty_clsact(handle: &Handle, ifindex: u32) -> Result<(), rtnetlink::Error> {
+    let ifindex = ifindex.cast_signed();
+    let mut filters = handle.traffic_filter(ifindex);
+    for filters in [filters.get().ingress(), filters.get().egress()] {
+        if filters.execute().try_next().await?.is_some() {
+            return Ok(());
+        }
+    }
+    let mut request = handle.qdisc().del(ifindex);
+    request.message_mut().header.parent = netlink_packet_route::tc::TcHandle::CLSACT;
+    request.execute().await
+}

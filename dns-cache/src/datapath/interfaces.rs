@@ -1,0 +1,391 @@
+//! Which interfaces lead to pods: rtnetlink's events, the configured patterns, and what is attached.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dns_cache_common::maps::{BridgePort, Interface};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::AsyncSocket as _;
+use rtnetlink::{Handle, MulticastGroup};
+use tracing::{debug, info, warn};
+
+use super::Status;
+use super::attach::{Attacher, Mechanism};
+use super::error::{Error, Step as _};
+use super::namespace::VETH;
+use super::programs::Programs;
+use crate::config::InterfacePattern;
+
+/// Bytes of events that may wait while we work: some thousands of interfaces at once.
+const EVENT_BUFFER: usize = 8 << 20;
+const RETRY: Duration = Duration::from_millis(200);
+
+/// An interface that carries the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// Its name now.
+    pub name: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// How the program is attached.
+    pub mechanism: Mechanism,
+}
+
+/// What is attached, and with what.
+pub(super) struct State {
+    patterns: Vec<InterfacePattern>,
+    programs: Programs,
+    attacher: Attacher,
+    attached: BTreeMap<u32, (Attached, Interface)>,
+    /// Bridges that have pods behind them.
+    bridges: BTreeSet<u32>,
+}
+
+/// A link as far as it matters here.
+struct Link {
+    ifindex: u32,
+    name: String,
+    interface: Interface,
+}
+
+impl State {
+    pub(super) fn new(
+        patterns: Vec<InterfacePattern>,
+        programs: Programs,
+        attacher: Attacher,
+    ) -> Self {
+        Self {
+            patterns,
+            programs,
+            attacher,
+            attached: BTreeMap::new(),
+            bridges: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn status(&self) -> Result<Status, Error> {
+        Ok(Status {
+            mechanism: self.attacher.mechanism(),
+            interfaces: self
+                .attached
+                .values()
+                .map(|(attached, _)| attached.clone())
+                .collect(),
+            counters: self.programs.counters()?,
+        })
+    }
+
+    /// Attaches, detaches or leaves alone, as the link's name and kind say.
+    fn link_changed(&mut self, link: Link) {
+        let wanted = link.name != VETH && InterfacePattern::any_matches(&self.patterns, &link.name);
+        match self.attached.get_mut(&link.ifindex) {
+            Some(_) if !wanted => self.drop_interface(link.ifindex, Some(&link.name)),
+            Some((attached, interface)) => {
+                attached.name.clone_from(&link.name);
+                if *interface != link.interface {
+                    *interface = link.interface;
+                    self.register(link.ifindex, link.interface);
+                }
+            }
+            None if wanted => self.attach(link),
+            None => {}
+        }
+    }
+
+    fn attach(&mut self, link: Link) {
+        let Link {
+            ifindex,
+            name,
+            interface,
+        } = link;
+        // First, so that the program knows the interface from its first packet on.
+        self.register(ifindex, interface);
+        let attached = match self.programs.pod_ingress() {
+            Ok(program) => self.attacher.attach(program, &name, ifindex),
+            Err(error) => Err(error),
+        };
+        match attached {
+            Ok(mechanism) => {
+                info!(
+                    interface = name,
+                    ifindex,
+                    mechanism = mechanism.name(),
+                    "attached"
+                );
+                self.attached.insert(
+                    ifindex,
+                    (
+                        Attached {
+                            name,
+                            ifindex,
+                            mechanism,
+                        },
+                        interface,
+                    ),
+                );
+            }
+            Err(error) => {
+                self.programs.remove_interface(ifindex);
+                // A pod that was removed at once is no fault.
+                warn!(interface = name, ifindex, %error, "not attached: its DNS takes the ordinary path");
+            }
+        }
+    }
+
+    fn register(&mut self, ifindex: u32, interface: Interface) {
+        let bridge = interface.bridge;
+        let known = bridge == 0 || !self.bridges.insert(bridge);
+        let result = self
+            .programs
+            .set_interface(ifindex, interface)
+            .and_then(|()| {
+                if known {
+                    return Ok(());
+                }
+                self.programs.set_interface(
+                    bridge,
+                    Interface {
+                        bridge: 0,
+                        flags: Interface::BRIDGE,
+                    },
+                )
+            });
+        if let Err(error) = result {
+            warn!(ifindex, %error, "interface not registered");
+        }
+    }
+
+    /// `name` is the interface's, if it still exists.
+    fn drop_interface(&mut self, ifindex: u32, name: Option<&str>) {
+        if self.bridges.remove(&ifindex) {
+            self.programs.remove_interface(ifindex);
+        }
+        if let Some((attached, _)) = self.attached.remove(&ifindex) {
+            self.attacher.forget(name, ifindex, attached.mechanism);
+            self.programs.remove_interface(ifindex);
+            info!(interface = attached.name, ifindex, "detached");
+        }
+    }
+
+    /// A bridge has learnt behind which port a MAC address lives.
+    fn bridge_learnt(&mut self, port: u32, message: &NeighbourMessage) {
+        let Some((_, Interface { bridge, .. })) = self.attached.get(&port) else {
+            return;
+        };
+        let mac = message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                NeighbourAttribute::LinkLayerAddress(mac) => {
+                    <[u8; 6]>::try_from(mac.as_slice()).ok()
+                }
+                _ => None,
+            });
+        if let Some(mac) = mac
+            && *bridge != 0
+            && let Err(error) = self
+                .programs
+                .set_bridge_port(BridgePort::new(*bridge, mac), port)
+        {
+            debug!(%error, "a bridge port's MAC address is not noted");
+        }
+    }
+
+    /// Brings everything in line with the interfaces that exist.
+    fn reconcile(&mut self, links: Vec<Link>) {
+        let present: BTreeSet<u32> = links.iter().map(|link| link.ifindex).collect();
+        let gone: Vec<u32> = self
+            .attached
+            .keys()
+            .chain(&self.bridges)
+            .copied()
+            .filter(|ifindex| !present.contains(ifindex))
+            .collect();
+        for ifindex in gone {
+            self.drop_interface(ifindex, None);
+        }
+        for link in links {
+            self.link_changed(link);
+        }
+        self.attacher
+            .keep_only(|ifindex| present.contains(&ifindex));
+    }
+
+    fn event(&mut self, message: RouteNetlinkMessage) {
+        match message {
+            // An AF_BRIDGE message speaks of a port's membership, not of the link's life.
+            RouteNetlinkMessage::NewLink(message)
+                if message.header.interface_family != AddressFamily::Bridge =>
+            {
+                if let Some(link) = parse_link(&message) {
+                    self.link_changed(link);
+                }
+            }
+            RouteNetlinkMessage::DelLink(message)
+                if message.header.interface_family != AddressFamily::Bridge =>
+            {
+                self.drop_interface(message.header.index, None);
+            }
+            RouteNetlinkMessage::NewNeighbour(message) => self.neighbour(&message),
+            _ => {}
+        }
+    }
+
+    fn neighbour(&mut self, message: &NeighbourMessage) {
+        // Permanent entries are the ports' own addresses. Entries that age out are kept: a pod that
+        // sends nothing but DNS is not seen by the bridge, because we take its packets first.
+        if message.header.family == AddressFamily::Bridge
+            && message.header.state != NeighbourState::Permanent
+        {
+            self.bridge_learnt(message.header.ifindex, message);
+        }
+    }
+}
+
+/// Subscribed events, and a handle for questions.
+pub(super) struct Events {
+    handle: Handle,
+    messages: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+}
+
+impl Events {
+    /// Subscribes, then brings `state` in line with what exists: nothing falls between the two.
+    pub(super) async fn connect(state: &mut State) -> Result<Self, Error> {
+        let (events, links, neighbours) = Self::subscribe_and_scan().await?;
+        state.reconcile(links);
+        neighbours
+            .iter()
+            .for_each(|message| state.neighbour(message));
+        Ok(events)
+    }
+
+    async fn subscribe_and_scan() -> Result<(Self, Vec<Link>, Vec<NeighbourMessage>), Error> {
+        let step = || "subscribe to the node's interfaces".to_owned();
+        let groups = [MulticastGroup::Link, MulticastGroup::Neigh];
+        let (mut connection, handle, messages) =
+            rtnetlink::new_multicast_connection(&groups).step(step)?;
+        if let Err(error) = connection
+            .socket_mut()
+            .socket_mut()
+            .set_rx_buf_sz(EVENT_BUFFER)
+        {
+            debug!(%error, "the netlink socket keeps its ordinary buffer");
+        }
+        tokio::spawn(connection);
+        let links = links(&handle).await?;
+        let neighbours = handle
+            .neighbours()
+            .get()
+            .set_address_family(AddressFamily::Bridge)
+            .execute()
+            .try_collect()
+            .await
+            .step(|| "read the bridges' tables".to_owned())?;
+        let messages = messages.map(|(message, _)| message).boxed();
+        Ok((Self { handle, messages }, links, neighbours))
+    }
+}
+
+async fn links(handle: &Handle) -> Result<Vec<Link>, Error> {
+    let messages: Vec<LinkMessage> = handle
+        .link()
+        .get()
+        .execute()
+        .try_collect()
+        .await
+        .step(|| "list the node's interfaces".to_owned())?;
+    Ok(messages.iter().filter_map(parse_link).collect())
+}
+
+/// Index and name of each of the node's interfaces.
+pub(super) async fn names(handle: &Handle) -> Result<Vec<(u32, String)>, Error> {
+    Ok(links(handle)
+        .await?
+        .into_iter()
+        .map(|link| (link.ifindex, link.name))
+        .collect())
+}
+
+fn parse_link(message: &LinkMessage) -> Option<Link> {
+    let (mut name, mut bridge, mut flags, mut is_port) = (None, 0, 0, false);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(found) => name = Some(found.clone()),
+            LinkAttribute::Controller(found) => bridge = *found,
+            LinkAttribute::LinkInfo(info) => {
+                for info in info {
+                    match info {
+                        LinkInfo::Kind(InfoKind::Veth | InfoKind::Netkit) => {
+                            flags |= Interface::PEER
+                        }
+                        LinkInfo::PortKind(netlink_packet_route::link::InfoPortKind::Bridge) => {
+                            is_port = true
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    // The master of a port may be a bond or a VRF as well.
+    let bridge = if is_port { bridge } else { 0 };
+    Some(Link {
+        ifindex: message.header.index,
+        name: name?,
+        interface: Interface { bridge, flags },
+    })
+}
+
+/// Follows the events until the task is aborted.
+pub(super) async fn watch(mut events: Events, state: Arc<Mutex<State>>) {
+    loop {
+        let lost = follow(&mut events, &state).await;
+        warn!(
+            reason = lost,
+            "interface events were lost, reading all of them anew"
+        );
+        loop {
+            match Events::subscribe_and_scan().await {
+                Ok((new, links, neighbours)) => {
+                    let mut state = lock(&state);
+                    state.reconcile(links);
+                    neighbours
+                        .iter()
+                        .for_each(|message| state.neighbour(message));
+                    events = new;
+                    break;
+                }
+                Err(error) => {
+                    warn!(%error, "cannot read the interfaces; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// Handles events until some were lost; says why.
+async fn follow(events: &mut Events, state: &Mutex<State>) -> &'static str {
+    while let Some(message) = events.messages.next().await {
+        match message.payload {
+            NetlinkPayload::InnerMessage(message) => lock(state).event(message),
+            NetlinkPayload::Overrun(_) => return "netlink overrun",
+            _ => {}
+        }
+    }
+    // The handle lives as long as the stream: the connection ends with both.
+    let _ = &events.handle;
+    "netlink connection ended"
+}
+
+fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+    // Each change is complete in itself; after a panic elsewhere the state is still usable.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

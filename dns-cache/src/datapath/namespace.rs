@@ -1,0 +1,339 @@
+//! The resolver's network namespace: no netfilter rules, the service addresses local to it, and one
+//! veth to the node over which replies leave.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressHeaderFlags;
+use netlink_packet_route::link::LinkAttribute;
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::bpffs::ignore_missing;
+use super::error::{Error, Step as _};
+use super::sockets;
+
+/// The veth's end in the node's namespace.
+pub(super) const VETH: &str = "dnscache0";
+/// Its end in the resolver's.
+const INNER: &str = "eth0";
+/// The gateway of the resolver's default routes. Nobody has these addresses: neighbour entries give
+/// them the MAC address of the node's end.
+const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// Ids that the kernel gives by itself start at 0: one from up here is not given to another
+/// namespace after this one is gone, so a left-over program finds nothing there.
+const FIRST_NETNS_ID: i32 = 0x0d5c_0000;
+/// How many ids to try: an earlier agent's namespace keeps its own until the kernel has taken it down.
+const NETNS_IDS: i32 = 1024;
+
+/// What the programs need to know to reach the resolver.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ResolverLink {
+    /// ifindex of [`VETH`].
+    pub(super) ifindex: u32,
+    /// The resolver namespace's id as seen from the node's.
+    pub(super) netns_id: u32,
+    /// MAC address of the inner end.
+    pub(super) inner_mac: [u8; 6],
+}
+
+/// The resolver's namespace, named by a file so that it outlives the agent until [`remove`].
+#[derive(Debug)]
+pub(super) struct Namespace {
+    path: PathBuf,
+    fd: OwnedFd,
+    link: ResolverLink,
+}
+
+impl Namespace {
+    /// Makes the namespace anew; what an earlier agent left is removed first.
+    pub(super) async fn create(state_dir: &Path, listen: &[IpAddr]) -> Result<Self, Error> {
+        remove(state_dir).await?;
+        let path = path(state_dir);
+        fs::create_dir_all(state_dir).step(|| format!("create {}", state_dir.display()))?;
+        File::create(&path).step(|| format!("create {}", path.display()))?;
+        let fd = make(&path)?;
+        let link = connect(fd.as_fd(), listen).await?;
+        Ok(Self { path, fd, link })
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn link(&self) -> &ResolverLink {
+        &self.link
+    }
+}
+
+/// Removes the namespace and the veth, if they are there.
+pub(super) async fn remove(state_dir: &Path) -> Result<Vec<String>, Error> {
+    let mut removed = Vec::new();
+    let node = netlink().step(|| "open a netlink socket".to_owned())?;
+    if let Some((ifindex, _)) = find(&node, VETH).await? {
+        node.link()
+            .del(ifindex)
+            .execute()
+            .await
+            .step(|| format!("remove interface {VETH}"))?;
+        removed.push(format!("interface {VETH}"));
+    }
+    let path = path(state_dir);
+    if path.exists() {
+        // EINVAL: the file is there, but no namespace is mounted on it.
+        while umount2(&path, MntFlags::MNT_DETACH).is_ok() {}
+        ignore_missing(fs::remove_file(&path)).step(|| format!("remove {}", path.display()))?;
+        removed.push(format!("namespace {}", path.display()));
+    }
+    // Others' files keep the directory.
+    let _ = fs::remove_dir(state_dir);
+    Ok(removed)
+}
+
+fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("netns")
+}
+
+/// A new namespace, bound to the file at `path`.
+fn make(path: &Path) -> Result<OwnedFd, Error> {
+    let step = || "make the resolver's network namespace".to_owned();
+    thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).step_hint(step, "needs CAP_SYS_ADMIN or root")?;
+                let own = "/proc/thread-self/ns/net";
+                mount(
+                    Some(own),
+                    path,
+                    None::<&str>,
+                    MsFlags::MS_BIND,
+                    None::<&str>,
+                )
+                .step(|| format!("bind the resolver's namespace to {}", path.display()))?;
+                set_sysctls();
+                File::open(own).map(OwnedFd::from).step(step)
+            })
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Settings of the new namespace, which inherits some of the node's.
+///
+/// Best effort: in a container `/proc/sys` may be read-only, and the kernel's defaults work as well
+/// unless the node's own were changed.
+fn set_sysctls() {
+    for (name, value) in [
+        // Clients' addresses are reached by a default route; the strict check would hold, but costs.
+        ("ipv4/conf/all/rp_filter", "0"),
+        ("ipv4/conf/default/rp_filter", "0"),
+        ("ipv4/ip_forward", "0"),
+        ("ipv6/conf/all/disable_ipv6", "0"),
+        ("ipv6/conf/default/disable_ipv6", "0"),
+        ("ipv6/conf/default/accept_ra", "0"),
+        ("ipv6/conf/default/accept_dad", "0"),
+        ("ipv6/conf/default/router_solicitations", "0"),
+        // A handshake by cookie leaves no socket behind the SYN, and steering goes by sockets.
+        ("ipv4/tcp_syncookies", "0"),
+        ("ipv4/tcp_max_syn_backlog", "4096"),
+        ("core/somaxconn", "4096"),
+    ] {
+        if let Err(error) = fs::write(format!("/proc/sys/net/{name}"), value) {
+            tracing::debug!(%error, name, "a sysctl of the resolver's namespace cannot be set");
+        }
+    }
+}
+
+/// Connects the namespace to the node's and gives it addresses and routes.
+async fn connect(namespace: BorrowedFd<'_>, listen: &[IpAddr]) -> Result<ResolverLink, Error> {
+    let node = netlink().step(|| "open a netlink socket".to_owned())?;
+    let inner = netlink_inside(namespace)?;
+
+    let netns_id = set_netns_id(&node, namespace).await?;
+    node.link()
+        .add(LinkVeth::new(VETH, "dnscache1").build())
+        .execute()
+        .await
+        .step(|| format!("create the veth pair {VETH}"))?;
+    let (peer, _) = find(&node, "dnscache1")
+        .await?
+        .ok_or("it is gone")
+        .step(|| "find dnscache1".to_owned())?;
+    node.link()
+        .change(
+            LinkUnspec::new_with_index(peer)
+                .name(INNER)
+                .setns_by_fd(namespace.as_raw_fd())
+                .build(),
+        )
+        .execute()
+        .await
+        .step(|| "move the veth's inner end into the resolver's namespace".to_owned())?;
+    // The node's stack has no business on this link: no router solicitations, no link-local address.
+    let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{VETH}/disable_ipv6"), "1");
+
+    let (outer_index, outer_mac) = find(&node, VETH)
+        .await?
+        .ok_or("it is gone")
+        .step(|| format!("find {VETH}"))?;
+    let (inner_index, inner_mac) = find(&inner, INNER)
+        .await?
+        .ok_or("it is gone")
+        .step(|| format!("find {INNER}"))?;
+    let (lo, _) = find(&inner, "lo")
+        .await?
+        .ok_or("it is gone")
+        .step(|| "find lo".to_owned())?;
+    for (handle, index) in [(&inner, lo), (&inner, inner_index), (&node, outer_index)] {
+        handle
+            .link()
+            .change(LinkUnspec::new_with_index(index).up().build())
+            .execute()
+            .await
+            .step(|| "bring the resolver's interfaces up".to_owned())?;
+    }
+    for address in listen {
+        add_address(&inner, lo, *address)
+            .await
+            .step(|| format!("give the resolver the address {address}"))?;
+    }
+    for gateway in [IpAddr::V4(GATEWAY_V4), IpAddr::V6(GATEWAY_V6)] {
+        add_default_route(&inner, inner_index, gateway, outer_mac)
+            .await
+            .step(|| format!("add the resolver's default route by {gateway}"))?;
+    }
+    Ok(ResolverLink {
+        ifindex: outer_index,
+        netns_id,
+        inner_mac,
+    })
+}
+
+async fn add_address(handle: &Handle, index: u32, address: IpAddr) -> Result<(), rtnetlink::Error> {
+    let prefix = if address.is_ipv4() { 32 } else { 128 };
+    let mut request = handle.address().add(index, address, prefix);
+    // Usable at once: nobody else can have it here.
+    request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    request.execute().await
+}
+
+async fn add_default_route(
+    handle: &Handle,
+    index: u32,
+    gateway: IpAddr,
+    mac: [u8; 6],
+) -> Result<(), rtnetlink::Error> {
+    handle
+        .neighbours()
+        .add(index, gateway)
+        .link_layer_address(&mac)
+        .execute()
+        .await?;
+    let route = match gateway {
+        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .output_interface(index)
+            .gateway(gateway)
+            .onlink()
+            .build(),
+        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .output_interface(index)
+            .gateway(gateway)
+            .build(),
+    };
+    handle.route().add(route).execute().await
+}
+
+/// Gives the namespace an id in the node's namespace, one that nobody has.
+async fn set_netns_id(node: &Handle, namespace: BorrowedFd<'_>) -> Result<u32, Error> {
+    let mut taken = io::Error::from_raw_os_error(libc::EEXIST);
+    for id in FIRST_NETNS_ID..FIRST_NETNS_ID + NETNS_IDS {
+        match try_netns_id(node, namespace, id).await {
+            Ok(()) => return Ok(id.unsigned_abs()),
+            Err(error) => taken = error,
+        }
+        if taken.raw_os_error() != Some(libc::EEXIST) {
+            break;
+        }
+    }
+    Err(taken).step(|| "give the resolver's namespace an id".to_owned())
+}
+
+/// `RTM_NEWNSID`.
+async fn try_netns_id(node: &Handle, namespace: BorrowedFd<'_>, id: i32) -> io::Result<()> {
+    let mut message = NsidMessage::default();
+    message.attributes = vec![
+        NsidAttribute::Fd(namespace.as_raw_fd().unsigned_abs()),
+        NsidAttribute::Id(id),
+    ];
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewNsId(message));
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    let replies = node.clone().request(request).map_err(io::Error::other)?;
+    let replies: Vec<_> = replies.collect().await;
+    for reply in replies {
+        if let NetlinkPayload::Error(error) = reply.payload
+            && error.code.is_some()
+        {
+            return Err(error.to_io());
+        }
+    }
+    Ok(())
+}
+
+/// ifindex and MAC address of an interface.
+async fn find(handle: &Handle, name: &str) -> Result<Option<(u32, [u8; 6])>, Error> {
+    let found = handle
+        .link()
+        .get()
+        .match_name(name.to_owned())
+        .execute()
+        .try_next()
+        .await;
+    let link = match found {
+        Ok(Some(link)) => link,
+        Ok(None) => return Ok(None),
+        Err(rtnetlink::Error::NetlinkError(error))
+            if error.to_io().raw_os_error() == Some(libc::ENODEV) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error).step(|| format!("look for interface {name}")),
+    };
+    let mac = link
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Address(address) => <[u8; 6]>::try_from(address.as_slice()).ok(),
+            _ => None,
+        });
+    Ok(Some((link.header.index, mac.unwrap_or_default())))
+}
+
+/// A netlink handle for this thread's namespace.
+pub(super) fn netlink() -> io::Result<Handle> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    tokio::spawn(connection);
+    Ok(handle)
+}
+
+/// A netlink handle for another namespace: its socket is made there, and served here.
+fn netlink_inside(namespace: BorrowedFd<'_>) -> Result<Handle, Error> {
+    let runtime = tokio::runtime::Handle::current();
+    sockets::inside(namespace, || {
+        let _guard = runtime.enter();
+        netlink().step(|| "open a netlink socket in the resolver's namespace".to_owned())
+    })
+}

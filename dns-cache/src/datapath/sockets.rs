@@ -1,0 +1,91 @@
+//! The resolver's sockets, made inside of its namespace. A socket belongs to the namespace in which it was made.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::error::{Error, Step as _};
+use crate::serve::Sockets;
+
+const PORT: u16 = 53;
+const BACKLOG: i32 = 4096;
+/// Room for a burst while the worker is busy: some 4,000 queries with the kernel's own overhead.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// One UDP socket an address and core, one TCP listener an address.
+pub(super) fn open(namespace: BorrowedFd<'_>, listen: &[IpAddr]) -> Result<Sockets, Error> {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    inside(namespace, || {
+        let mut sockets = Sockets {
+            udp: Vec::new(),
+            tcp: Vec::new(),
+        };
+        for ip in listen {
+            let address = SocketAddr::new(*ip, PORT);
+            for _ in 0..cores {
+                let socket = udp(address)
+                    .step(|| format!("listen on {address}/UDP in the resolver's namespace"))?;
+                sockets.udp.push(socket.into());
+            }
+            let socket = tcp(address)
+                .step(|| format!("listen on {address}/TCP in the resolver's namespace"))?;
+            sockets.tcp.push(socket.into());
+        }
+        Ok(sockets)
+    })
+}
+
+/// Runs `work` on a thread that is in `namespace`; the other threads stay where they are.
+pub(super) fn inside<T: Send>(
+    namespace: BorrowedFd<'_>,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                setns(namespace, CloneFlags::CLONE_NEWNET)
+                    .step(|| "enter the resolver's namespace".to_owned())?;
+                work()
+            })
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn udp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    // Without CAP_NET_ADMIN the system's limit holds; that is still a working socket.
+    let _ = setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER);
+    bind(&socket, address)?;
+    Ok(socket)
+}
+
+fn tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    bind(&socket, address)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())
+}
