@@ -1,0 +1,316 @@
+//! The programs, loaded, in a node's namespace with two routed pods, two bridged ones and a resolver.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use dns_cache::datapath::OBJECT;
+use dns_cache_common::maps::{Address, BridgePort, Client, Counter, Interface, Resolver, names};
+use dns_cache_tests::{Netns, Scope};
+
+use super::packet::Packet;
+
+/// `TC_ACT_*` of linux/pkt_cls.h, as far as the programs return them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Ok,
+    Shot,
+    Redirect,
+}
+
+/// What a run gave: the verdict, the packet, and which counters moved, by how much.
+#[derive(Debug)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub packet: Vec<u8>,
+    pub counted: BTreeMap<&'static str, u64>,
+}
+
+pub const V4: &str = "10.96.0.10";
+pub const V6: &str = "fd00:10:96::a";
+pub const RESOLVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
+const NETNS_ID: u32 = 77;
+
+/// A pod's place: its interface on the node, its addresses, its MAC and its gateway's.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub ifindex: u32,
+    pub v4: &'static str,
+    pub v6: &'static str,
+    pub mac: [u8; 6],
+    pub gateway: [u8; 6],
+}
+
+pub struct Harness {
+    node: Netns,
+    resolver: Netns,
+    _pods: Netns,
+    ebpf: Ebpf,
+    intercept: HashMap<MapData, [u8; 16], u32>,
+    interfaces: HashMap<MapData, u32, [u8; 8]>,
+    bridge_ports: HashMap<MapData, [u8; 12], u32>,
+    clients: HashMap<MapData, [u8; 16], [u8; 16]>,
+    resolver_map: Array<MapData, [u8; 16]>,
+    counters: PerCpuArray<MapData, u64>,
+    udp: Vec<UdpSocket>,
+    tcp: Vec<TcpListener>,
+    connections: Vec<TcpStream>,
+    pub bridge: u32,
+}
+
+impl Harness {
+    /// Everything in place: the resolver listens on both addresses, all four pods are registered.
+    pub fn new() -> Self {
+        let scope = Scope::new();
+        let node = Netns::new(&scope, "node");
+        let resolver = Netns::new(&scope, "resolver");
+        let pods = Netns::new(&scope, "pods");
+        node.sysctl("net/ipv4/ip_forward", "1");
+        node.sysctl("net/ipv6/conf/all/forwarding", "1");
+        let inside = pods.name();
+        node.ip(&format!(
+            "link add r0 type veth peer name eth0 netns {resolver}
+             link set r0 up
+             link add br0 type bridge
+             link set br0 up
+             addr add 10.245.0.1/24 dev br0
+             addr add fd00:10:245::1/64 dev br0 nodad
+             link add va type veth peer name a netns {inside}
+             link add vb type veth peer name b netns {inside}
+             link add vc type veth peer name c netns {inside}
+             link add vd type veth peer name d netns {inside}
+             link set vc master br0
+             link set vd master br0
+             link set va up
+             link set vb up
+             link set vc up
+             link set vd up
+             route add 10.244.0.2/32 dev va
+             route add 10.244.0.3/32 dev vb
+             -6 route add fd00:10:244::2/128 dev va
+             -6 route add fd00:10:244::3/128 dev vb
+             netns set {resolver} {NETNS_ID}",
+            resolver = resolver.name(),
+        ));
+        pods.ip("link set a up\nlink set b up\nlink set c up\nlink set d up");
+        resolver.ip(&format!(
+            "link set eth0 up\naddr add {V4}/32 dev lo\naddr add {V6}/128 dev lo nodad\naddr add 10.244.0.2/32 dev lo\naddr add fd00:10:244::2/128 dev lo nodad"
+        ));
+
+        let mut ebpf = EbpfLoader::new().override_global("AYA_LOG_LEVEL", &0u8, true).load(OBJECT).unwrap();
+        for name in ["pod_ingress", "resolver_ingress"] {
+            program(&mut ebpf, name).load().unwrap();
+        }
+        let mut harness = Self {
+            intercept: ebpf.take_map(names::INTERCEPT).unwrap().try_into().unwrap(),
+            interfaces: ebpf.take_map(names::INTERFACES).unwrap().try_into().unwrap(),
+            bridge_ports: ebpf.take_map(names::BRIDGE_PORTS).unwrap().try_into().unwrap(),
+            clients: ebpf.take_map(names::CLIENTS).unwrap().try_into().unwrap(),
+            resolver_map: ebpf.take_map(names::RESOLVER).unwrap().try_into().unwrap(),
+            counters: ebpf.take_map(names::COUNTERS).unwrap().try_into().unwrap(),
+            bridge: ifindex(&node, "br0"),
+            udp: Vec::new(),
+            tcp: Vec::new(),
+            connections: Vec::new(),
+            ebpf,
+            node,
+            resolver,
+            _pods: pods,
+        };
+        for address in [V4, V6] {
+            harness.intercept.insert(Address::from(ip(address)).0, 0, 0).unwrap();
+        }
+        let resolver = Resolver {
+            ifindex: ifindex(&harness.node, "r0"),
+            netns_id: NETNS_ID,
+            mac: [2, 0, 0, 0, 0, 0x99, 0, 0],
+        };
+        harness.resolver_map.set(0, resolver.to_bytes(), 0).unwrap();
+        let bridge = harness.bridge;
+        for (name, bridge) in [("va", 0), ("vb", 0), ("vc", bridge), ("vd", bridge)] {
+            let interface = Interface { bridge, flags: Interface::PEER };
+            let ifindex = ifindex(&harness.node, name);
+            harness.interfaces.insert(ifindex, interface.to_bytes(), 0).unwrap();
+        }
+        let bridge_itself = Interface { bridge: 0, flags: Interface::BRIDGE };
+        harness.interfaces.insert(bridge, bridge_itself.to_bytes(), 0).unwrap();
+        harness.listen();
+        harness
+    }
+
+    /// Pod `a` or `b`, each behind a route of its own; `c` or `d`, behind the bridge.
+    pub fn pod(&self, name: char) -> Place {
+        let (v4, v6, last) = match name {
+            'a' => ("10.244.0.2", "fd00:10:244::2", 0xa),
+            'b' => ("10.244.0.3", "fd00:10:244::3", 0xb),
+            'c' => ("10.245.0.2", "fd00:10:245::2", 0xc),
+            'd' => ("10.245.0.3", "fd00:10:245::3", 0xd),
+            _ => panic!("no such pod"),
+        };
+        Place {
+            ifindex: ifindex(&self.node, &format!("v{name}")),
+            v4,
+            v6,
+            mac: [2, 0, 0, 0, 0, last],
+            gateway: [2, 0, 0, 0, 1, last],
+        }
+    }
+
+    /// Opens the resolver's sockets.
+    pub fn listen(&mut self) {
+        let (udp, tcp) = self.resolver.run(|| {
+            let at = |address| SocketAddr::new(ip(address), 53);
+            let udp = [V4, V6].map(|address| UdpSocket::bind(at(address)).unwrap());
+            let tcp = [V4, V6].map(|address| TcpListener::bind(at(address)).unwrap());
+            (udp, tcp)
+        });
+        self.udp.extend(udp);
+        self.tcp.extend(tcp);
+    }
+
+    /// Closes the resolver's sockets, as a kill does.
+    pub fn close_sockets(&mut self) {
+        self.udp.clear();
+        self.tcp.clear();
+        self.connections.clear();
+    }
+
+    /// A connection between pod a's address and the resolver; pod a's port.
+    pub fn connect(&mut self, to: &str) -> u16 {
+        let stream = self.resolver.run(|| {
+            let from = if ip(to).is_ipv4() { "10.244.0.2" } else { "fd00:10:244::2" };
+            let socket = socket2::Socket::new(
+                socket2::Domain::for_address(SocketAddr::new(ip(to), 53)),
+                socket2::Type::STREAM,
+                None,
+            )
+            .unwrap();
+            socket.bind(&SocketAddr::new(ip(from), 0).into()).unwrap();
+            socket.connect(&SocketAddr::new(ip(to), 53).into()).unwrap();
+            TcpStream::from(socket)
+        });
+        let port = stream.local_addr().unwrap().port();
+        self.connections.push(stream);
+        let listener = self
+            .tcp
+            .iter()
+            .find(|listener| listener.local_addr().unwrap().ip() == ip(to))
+            .unwrap();
+        self.connections.push(listener.accept().unwrap().0);
+        port
+    }
+
+    /// Runs `pod_ingress` on the packet as coming from `place`.
+    pub fn from_pod(&mut self, place: Place, packet: &Packet) -> Outcome {
+        self.run("pod_ingress", place.ifindex, &packet.bytes())
+    }
+
+    /// Runs `resolver_ingress` on the packet.
+    pub fn from_resolver(&mut self, packet: &Packet) -> Outcome {
+        let ifindex = ifindex(&self.node, "r0");
+        self.run("resolver_ingress", ifindex, &packet.bytes())
+    }
+
+    /// Runs a program on raw bytes.
+    pub fn run(&mut self, name: &str, ifindex: u32, bytes: &[u8]) -> Outcome {
+        let before = self.counters();
+        // struct __sk_buff of linux/bpf.h: ifindex is its eleventh word.
+        let mut context = [0u8; 44];
+        context[40..].copy_from_slice(&ifindex.to_ne_bytes());
+        let mut out = vec![0; bytes.len() + 256];
+        let program = program(&mut self.ebpf, name);
+        let result = self.node.run(|| {
+            let mut options = TestRunOptions::new();
+            options.data_in = Some(bytes);
+            options.data_out = Some(&mut out);
+            options.ctx_in = Some(&context);
+            program.test_run(options).unwrap()
+        });
+        out.truncate(result.data_size_out as usize);
+        let verdict = match result.return_value {
+            0 => Verdict::Ok,
+            2 => Verdict::Shot,
+            7 => Verdict::Redirect,
+            other => panic!("verdict {other}"),
+        };
+        let counted = self
+            .counters()
+            .into_iter()
+            .filter_map(|(name, now)| Some((name, now - before[name])).filter(|(_, more)| *more > 0))
+            .collect();
+        Outcome { verdict, packet: out, counted }
+    }
+
+    fn counters(&self) -> BTreeMap<&'static str, u64> {
+        Counter::ALL
+            .iter()
+            .map(|counter| {
+                let values = self.counters.get(&(*counter as u32), 0).unwrap();
+                (counter.name(), values.iter().sum())
+            })
+            .collect()
+    }
+
+    /// What the programs have learnt of a client.
+    pub fn client(&self, address: &str) -> Option<Client> {
+        self.clients.get(&Address::from(ip(address)).0, 0).ok().map(Client::from_bytes)
+    }
+
+    /// Which port of the bridge a MAC address is noted at.
+    pub fn bridge_port(&self, mac: [u8; 6]) -> Option<u32> {
+        self.bridge_ports.get(&BridgePort::new(self.bridge, mac).to_bytes(), 0).ok()
+    }
+
+    /// Takes an interface out, as the agent does when it is gone.
+    pub fn forget_interface(&mut self, ifindex: u32) {
+        self.interfaces.remove(&ifindex).unwrap();
+    }
+
+    /// Runs `ip` commands in the node's namespace.
+    pub fn ip(&self, batch: &str) {
+        self.node.ip(batch);
+    }
+
+    /// No resolver at all.
+    pub fn clear_resolver(&mut self) {
+        self.resolver_map.set(0, [0; 16], 0).unwrap();
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+    ebpf.program_mut(name).unwrap().try_into().unwrap()
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn ifindex(node: &Netns, name: &str) -> u32 {
+    let text = node.succeed(Command::new("ip").args(["-oneline", "link", "show", "dev", name]));
+    text.split(':').next().unwrap().trim().parse().unwrap()
+}
+
+/// One row of a table: what it is, the packet, what must come of it.
+pub type Row = (&'static str, Packet, Verdict, &'static [&'static str]);
+
+/// Runs pod a's rows; a packet that is not redirected must come out as it went in.
+pub fn check(rows: Vec<Row>) {
+    let mut harness = Harness::new();
+    let pod = harness.pod('a');
+    for (name, packet, verdict, counted) in rows {
+        let outcome = harness.from_pod(pod, &packet);
+        assert_eq!(outcome.verdict, verdict, "{name}: {outcome:?}");
+        let moved: Vec<_> = outcome.counted.keys().copied().filter(|name| *name != "learnt").collect();
+        assert_eq!(moved, counted, "{name}");
+        if verdict == Verdict::Redirect {
+            let sent = packet.bytes();
+            assert_eq!(outcome.packet[..6], RESOLVER_MAC, "{name}: addressed to the resolver");
+            assert_eq!(outcome.packet[12..], sent[12..], "{name}: all behind the MAC addresses is as it was");
+        } else {
+            assert_eq!(outcome.packet, packet.bytes(), "{name}: untouched");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Packet tables: a packet in, a verdict and a packet out, of the programs' real bytecode
+//! (`BPF_PROG_TEST_RUN`), with a real routing table, real sockets and real devices around it.
+
+mod harness;
+mod intercept;
+mod packet;
+mod parse;
+mod reply;
+mod source;
+mod tcp;
