@@ -6,6 +6,7 @@
 pub mod config;
 pub mod control;
 pub mod datapath;
+pub mod log;
 pub mod resolver;
 pub mod serve;
 pub mod upstream;
