@@ -3,6 +3,8 @@
 //! Data goes one way: [`serve`] takes a query, [`resolver`] answers it from its cache or by
 //! [`upstream`]. [`datapath`] brings the packets here; [`control`] looks in from the side.
 
+pub mod agent;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod datapath;
