@@ -83,7 +83,7 @@ fn fragment() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_text(text in any::<String>()) {
@@ -152,7 +152,7 @@ fn bombs_are_refused_in_no_time() {
             .map(|depth| format!("{}a:\n", " ".repeat(depth)))
             .collect(),
         format!("listen: [{}]", "10.0.0.1, ".repeat(50_000)),
-        (0..100_000).map(|n| format!("k{n}: 1\n")).collect(),
+        (0..10_000).map(|n| format!("k{n}: 1\n")).collect(),
         "a".repeat(mebibyte),
         "'".repeat(mebibyte),
         "!".repeat(mebibyte),
