@@ -3,9 +3,12 @@
 //! Data goes one way: [`serve`] takes a query, [`resolver`] answers it from its cache or by
 //! [`upstream`]. [`datapath`] brings the packets here; [`control`] looks in from the side.
 
+pub mod agent;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod datapath;
+pub mod log;
 pub mod resolver;
 pub mod serve;
 pub mod upstream;

@@ -16,6 +16,8 @@ pub struct Config {
     pub zones: Vec<Zone>,
     /// Where the servers for everything else stand.
     pub resolv_conf: PathBuf,
+    /// Caps on the time that answers for everything else are kept.
+    pub default_ttl: TtlCaps,
     /// Bounds of the cache.
     pub cache: CacheLimits,
     /// How the programs are attached.

@@ -1,1 +1,26 @@
-//! To be written.
+//! The local control socket: how an agent that runs is looked into.
+//!
+//! A Unix socket, `STATE_DIR/control.sock`, for root alone. One JSON object a line each way:
+//!
+//! ```text
+//! → {"version":1,"command":"status"}
+//! ← {"version":1,"status":{…}}        or {"version":1,"error":"…"}
+//! ```
+
+mod client;
+mod protocol;
+mod server;
+mod status;
+
+pub use client::{ClientError, request, status};
+pub use protocol::{Command, Response, VERSION};
+pub use server::{Server, ServerError, StatusSource};
+pub use status::{
+    AttachedInterface, DatapathStatus, Mechanism, ResolverStatus, Status, UpstreamStatus,
+};
+
+/// The socket's name in the state directory.
+pub const SOCKET_NAME: &str = "control.sock";
+
+#[cfg(test)]
+mod tests;

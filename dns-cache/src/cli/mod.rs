@@ -1,0 +1,105 @@
+//! The command line, a file a subcommand.
+
+mod check_config;
+mod detach;
+mod run;
+mod status;
+mod table;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, Overrides};
+
+/// A node-local DNS cache for Kubernetes.
+///
+/// It answers pods' DNS queries on their own node, before conntrack and kube-proxy see them:
+/// from a cache in the kernel, or from a resolver that asks the cluster's DNS servers over TCP.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dns-cache",
+    version,
+    verbatim_doc_comment,
+    after_help = "Examples:
+  dns-cache check-config config.yaml          is this configuration right?
+  dns-cache run --config config.yaml          run the agent (needs root)
+  dns-cache run --listen 10.96.0.10 --cluster-upstreams 10.244.0.2,10.244.0.3
+  dns-cache status                            what does the agent on this node do?
+  dns-cache detach --config config.yaml       remove all that an agent left on this node
+
+`dns-cache COMMAND --help` explains a command's flags."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    CheckConfig(check_config::CheckConfig),
+    Status(status::StatusCommand),
+    Detach(detach::Detach),
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// In words for whoever typed it; they may have several lines.
+    pub fn execute(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Run(command) => command.execute(),
+            Command::CheckConfig(command) => command.execute(),
+            Command::Status(command) => command.execute(),
+            Command::Detach(command) => command.execute(),
+        }
+    }
+}
+
+/// Where the configuration comes from: flags over variables over the file over the defaults.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file (YAML); not needed if the flags below say all that is required
+    #[arg(
+        short,
+        long,
+        env = "DNS_CACHE_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<Config, config::Errors> {
+        config::load(self.config.as_deref(), &self.overrides)
+    }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is no mistake.
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

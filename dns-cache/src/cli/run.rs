@@ -1,0 +1,36 @@
+//! `dns-cache run`
+
+use anyhow::Context;
+use clap::Args;
+use tracing::debug;
+
+use super::ConfigArgs;
+use crate::{agent, log};
+
+/// Run the agent in the foreground until SIGTERM or Ctrl-C
+///
+/// Needs root (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN). Settings come from flags, else from
+/// DNS_CACHE_* variables, else from the file, else from the defaults.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dns-cache run --config /etc/dns-cache/config.yaml
+  dns-cache run -c config.yaml --log-level debug
+  dns-cache run --listen 10.96.0.10,169.254.20.10 --cluster-upstreams 10.244.0.2")]
+pub(super) struct Run {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> anyhow::Result<()> {
+        let config = self.config.load()?;
+        log::init(&config.log)?;
+        debug!(?config, "configuration");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("the agent's threads cannot be started")?;
+        runtime.block_on(agent::run(config, self.config.config))?;
+        Ok(())
+    }
+}

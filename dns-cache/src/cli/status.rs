@@ -1,0 +1,307 @@
+//! `dns-cache status`
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::print;
+use super::table::Table;
+use crate::control::{self, Status};
+
+/// Show what the agent on this node does: interfaces, cache, servers, counters
+///
+/// Asks the running agent by its control socket; needs root.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dns-cache status
+  dns-cache status --output json | jq .resolver.counters
+  dns-cache status --state-dir /run/other")]
+pub(super) struct StatusCommand {
+    /// The agent's state directory, `stateDir` in its configuration
+    #[arg(
+        long,
+        env = "DNS_CACHE_STATE_DIR",
+        hide_env_values = true,
+        value_name = "DIR",
+        default_value = "/run/dns-cache"
+    )]
+    state_dir: PathBuf,
+
+    /// For people or for programs
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+
+    /// Seconds to wait for the agent
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    /// Tables
+    Text,
+    /// One JSON object
+    Json,
+}
+
+impl StatusCommand {
+    pub(super) fn execute(self) -> anyhow::Result<()> {
+        let status = control::status(&self.state_dir, Duration::from_secs(self.timeout))?;
+        let text = match self.output {
+            Output::Text => text(&status),
+            Output::Json => format!("{}\n", serde_json::to_string_pretty(&status)?),
+        };
+        print(&text)?;
+        Ok(())
+    }
+}
+
+fn text(status: &Status) -> String {
+    let tables = [
+        glance(status),
+        interfaces(status),
+        upstreams(status),
+        counters("RESOLVER COUNTER", &status.resolver.counters),
+        counters("KERNEL COUNTER", &status.datapath.counters),
+    ];
+    let tables: Vec<_> = tables
+        .into_iter()
+        .filter(|table| !table.is_empty())
+        .collect();
+    tables.join("\n")
+}
+
+fn glance(status: &Status) -> String {
+    let datapath = &status.datapath;
+    let listen: Vec<_> = status.listen.iter().map(ToString::to_string).collect();
+    let attached = match datapath.mechanism {
+        Some(mechanism) => format!("{mechanism}, {} interfaces", datapath.interfaces.len()),
+        None => "nothing".to_owned(),
+    };
+    let mut table = Table::new(&["dns-cache", &status.version]);
+    let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
+    row(
+        "running",
+        format!(
+            "pid {}, for {}",
+            status.pid,
+            duration(status.uptime_seconds)
+        ),
+    );
+    row(
+        "configuration",
+        path(status.config_path.as_deref(), "flags only"),
+    );
+    row("state", path(Some(&status.state_dir), ""));
+    row("listening", listen.join(", "));
+    row("attached", attached);
+    row("kernel", datapath.kernel.clone());
+    row(
+        "namespace",
+        path(datapath.resolver_netns.as_deref(), "none"),
+    );
+    row(
+        "cache",
+        format!(
+            "{} entries, {}",
+            status.resolver.cache_entries,
+            bytes(status.resolver.cache_bytes)
+        ),
+    );
+    table.render()
+}
+
+fn interfaces(status: &Status) -> String {
+    let mut table = Table::new(&["INTERFACE", ">IFINDEX", "ATTACHED"]);
+    for interface in &status.datapath.interfaces {
+        table.row(vec![
+            interface.name.clone(),
+            interface.ifindex.to_string(),
+            interface.mechanism.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+fn upstreams(status: &Status) -> String {
+    let mut table = Table::new(&[
+        "ZONE",
+        "SERVER",
+        ">CONNECTIONS",
+        ">IN FLIGHT",
+        ">QUERIES",
+        ">FAILURES",
+        ">ROUND TRIP",
+    ]);
+    for upstream in &status.resolver.upstreams {
+        table.row(vec![
+            upstream.zone.clone(),
+            upstream.address.to_string(),
+            upstream.connections.to_string(),
+            upstream.in_flight.to_string(),
+            upstream.queries.to_string(),
+            upstream.failures.to_string(),
+            upstream
+                .rtt_micros
+                .map_or_else(|| "-".to_owned(), milliseconds),
+        ]);
+    }
+    table.render()
+}
+
+fn counters(header: &str, counters: &BTreeMap<String, u64>) -> String {
+    let mut table = Table::new(&[header, ">VALUE"]);
+    for (name, value) in counters {
+        table.row(vec![name.clone(), value.to_string()]);
+    }
+    table.render()
+}
+
+fn path(path: Option<&Path>, none: &str) -> String {
+    path.map_or_else(|| none.to_owned(), |path| path.display().to_string())
+}
+
+fn duration(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {seconds}s"),
+        (0, ..) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+/// With one decimal, rounded down.
+fn bytes(bytes: u64) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        let whole = bytes >> shift;
+        if whole > 0 {
+            let tenths = ((bytes >> (shift - 10)) % 1024) * 10 / 1024;
+            return format!("{whole}.{tenths} {unit}");
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+fn milliseconds(micros: u64) -> String {
+    format!("{}.{:02} ms", micros / 1_000, micros % 1_000 / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{
+        AttachedInterface, DatapathStatus, Mechanism, ResolverStatus, UpstreamStatus,
+    };
+
+    fn status() -> Status {
+        let counter = |name: &str, value| (name.to_owned(), value);
+        Status {
+            version: "1.2.3".to_owned(),
+            pid: 42,
+            uptime_seconds: 3_725,
+            config_path: Some("/etc/dns-cache.yaml".into()),
+            state_dir: "/run/dns-cache".into(),
+            listen: vec!["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()],
+            datapath: DatapathStatus {
+                mechanism: Some(Mechanism::Tcx),
+                kernel: "6.18.0".to_owned(),
+                interfaces: vec![
+                    AttachedInterface {
+                        name: "veth0".to_owned(),
+                        ifindex: 7,
+                        mechanism: Mechanism::Tcx,
+                    },
+                    AttachedInterface {
+                        name: "veth0123456789a".to_owned(),
+                        ifindex: 123,
+                        mechanism: Mechanism::Clsact,
+                    },
+                ],
+                counters: [counter("steered_udp", 5)].into(),
+                resolver_netns: Some("/run/dns-cache/netns".into()),
+            },
+            resolver: ResolverStatus {
+                cache_entries: 12,
+                cache_bytes: 3_500,
+                counters: [counter("hits", 1_000), counter("misses", 12)].into(),
+                upstreams: vec![UpstreamStatus {
+                    zone: "cluster.local".to_owned(),
+                    address: "[fd00::2]:53".parse().unwrap(),
+                    connections: 1,
+                    in_flight: 0,
+                    queries: 12,
+                    failures: 0,
+                    rtt_micros: Some(1_234),
+                }],
+            },
+        }
+    }
+
+    #[test]
+    fn everything_at_a_glance() {
+        let expected = "\
+dns-cache      1.2.3
+running        pid 42, for 1h 2m
+configuration  /etc/dns-cache.yaml
+state          /run/dns-cache
+listening      10.96.0.10, fd00::a
+attached       tcx, 2 interfaces
+kernel         6.18.0
+namespace      /run/dns-cache/netns
+cache          12 entries, 3.4 KiB
+
+INTERFACE        IFINDEX  ATTACHED
+veth0                  7  tcx
+veth0123456789a      123  clsact
+
+ZONE           SERVER        CONNECTIONS  IN FLIGHT  QUERIES  FAILURES  ROUND TRIP
+cluster.local  [fd00::2]:53            1          0       12         0     1.23 ms
+
+RESOLVER COUNTER  VALUE
+hits               1000
+misses               12
+
+KERNEL COUNTER  VALUE
+steered_udp         5
+";
+        assert_eq!(text(&status()), expected);
+    }
+
+    #[test]
+    fn tables_without_rows_are_left_out() {
+        let mut status = status();
+        status.datapath = DatapathStatus::default();
+        status.resolver = ResolverStatus::default();
+        status.config_path = None;
+        let text = text(&status);
+        assert!(text.contains("attached       nothing\n"), "{text}");
+        assert!(text.contains("configuration  flags only\n"), "{text}");
+        assert!(
+            !text.contains("SERVER") && !text.contains("COUNTER"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        assert_eq!(
+            [0, 1023, 1024, 1536, 5 << 20, 3 << 30].map(bytes),
+            [
+                "0 bytes",
+                "1023 bytes",
+                "1.0 KiB",
+                "1.5 KiB",
+                "5.0 MiB",
+                "3.0 GiB"
+            ]
+        );
+        assert_eq!(
+            [0, 59, 60, 3_600, 90_000].map(duration),
+            ["0s", "59s", "1m 0s", "1h 0m", "1d 1h"]
+        );
+    }
+}

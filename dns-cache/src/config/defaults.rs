@@ -1,0 +1,25 @@
+//! What holds where neither file nor flag says otherwise.
+
+use super::{CacheLimits, TtlCaps};
+
+/// The host sides of pods' interfaces as the usual network plugins name them.
+pub(super) const INTERFACES: [&str; 6] = ["veth*", "cali*", "lxc*", "eni*", "azv*", "gke*"];
+pub(super) const CLUSTER_DOMAIN: &str = "cluster.local";
+pub(super) const REVERSE_ZONES: [&str; 2] = ["in-addr.arpa", "ip6.arpa"];
+/// NodeLocalDNS's caps: a negative answer for a service that is about to come must not last.
+pub(super) const CLUSTER_TTL: TtlCaps = TtlCaps {
+    positive: 30,
+    negative: 5,
+};
+pub(super) const TTL: TtlCaps = TtlCaps {
+    positive: 30,
+    negative: 30,
+};
+pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub(super) const CACHE: CacheLimits = CacheLimits {
+    max_entries: 10_000,
+    max_bytes: 64 * 1024 * 1024,
+};
+pub(super) const STATE_DIR: &str = "/run/dns-cache";
+pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";
+pub(super) const LOG_LEVEL: &str = "info";

@@ -1,0 +1,311 @@
+//! The keys of the file, what each may hold, and what holds between them.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::errors::Report;
+use super::overrides::{Flag, Overrides};
+use super::section::{Placed, Section};
+use super::setting::Setting;
+use super::tree::Node;
+use super::value::{address, choice, filter, interface, name, number, path, quoted};
+use super::{
+    AttachMode, CacheLimits, Cluster, Config, InterfacePattern, Log, LogFormat, TtlCaps, Zone,
+    defaults,
+};
+
+const TOP_KEYS: [&str; 11] = [
+    "listen",
+    "interfaces",
+    "cluster",
+    "zones",
+    "resolvConf",
+    "ttl",
+    "cache",
+    "attach",
+    "stateDir",
+    "bpffs",
+    "log",
+];
+const CLUSTER_KEYS: [&str; 4] = ["domain", "upstreams", "reverseZones", "ttl"];
+const ZONE_KEYS: [&str; 3] = ["zone", "upstreams", "ttl"];
+const TTL_KEYS: [&str; 2] = ["positive", "negative"];
+const CACHE_KEYS: [&str; 2] = ["maxEntries", "maxBytes"];
+const LOG_KEYS: [&str; 2] = ["format", "level"];
+
+/// Every key, for the test that each is documented.
+#[cfg(test)]
+pub(super) const ALL_KEYS: [&[&str]; 6] = [
+    &TOP_KEYS,
+    &CLUSTER_KEYS,
+    &ZONE_KEYS,
+    &TTL_KEYS,
+    &CACHE_KEYS,
+    &LOG_KEYS,
+];
+
+/// Reads the file's root with the overrides laid over it. Where something is wrong a default
+/// stands in, so that reading goes on: the result counts only if nothing was reported.
+pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Report) -> Config {
+    let top = Section::root(root, &TOP_KEYS, report);
+    let listen = listen(&top, overrides.listen(), report);
+    let interfaces = interfaces(&top, overrides.interfaces(), report);
+    let mut taken = Vec::new();
+    let cluster = cluster(&top, overrides, &mut taken, report);
+    let zones = zones(&top, &mut taken, report);
+    let flag = Some(overrides.resolv_conf());
+    let resolv_conf = Setting::scalar(&top, "resolvConf", flag, path::file, report);
+    let flag = Some(overrides.attach());
+    let attach = Setting::scalar(&top, "attach", flag, choice::attach, report);
+    let (state_dir, bpffs) = directories(&top, overrides, report);
+    Config {
+        listen,
+        interfaces,
+        cluster,
+        zones,
+        resolv_conf: resolv_conf
+            .valid()
+            .unwrap_or_else(|| defaults::RESOLV_CONF.into()),
+        default_ttl: ttl(&top, defaults::TTL, report),
+        cache: cache(&top, report),
+        attach: attach.valid().unwrap_or(AttachMode::Auto),
+        state_dir,
+        bpffs,
+        log: log(&top, overrides, report),
+    }
+}
+
+fn listen(top: &Section<'_>, flag: Flag<'_>, report: &mut Report) -> Vec<IpAddr> {
+    let listen = Setting::list(top, "listen", Some(flag), address::listen, report);
+    if listen.is_missing() {
+        let advice =
+            "give the addresses that pods send their queries to, as in [10.96.0.10, 169.254.20.10]";
+        missing(top, "listen", Some(flag), advice, report);
+    }
+    listen.values().unwrap_or_default()
+}
+
+fn interfaces(top: &Section<'_>, flag: Flag<'_>, report: &mut Report) -> Vec<InterfacePattern> {
+    let found = Setting::list(top, "interfaces", Some(flag), interface::pattern, report);
+    if let Setting::Valid(patterns) = &found
+        && patterns.value.iter().all(|pattern| pattern.value.exclude)
+    {
+        let message = "only exclusions, so no interface is left; give a pattern without ! as well";
+        patterns.blame(message, report);
+    }
+    found.values().unwrap_or_else(|| {
+        let pattern = |glob: &str| InterfacePattern {
+            exclude: false,
+            glob: glob.to_owned(),
+        };
+        defaults::INTERFACES.map(pattern).into()
+    })
+}
+
+fn cluster(
+    top: &Section<'_>,
+    overrides: &Overrides,
+    taken: &mut Vec<Taken>,
+    report: &mut Report,
+) -> Cluster {
+    let section = top.section("cluster", &CLUSTER_KEYS, report);
+    let flag = Some(overrides.cluster_domain());
+    let domain = Setting::scalar(&section, "domain", flag, name::domain, report)
+        .or_default(defaults::CLUSTER_DOMAIN.to_owned());
+    if let Some(name) = domain.clone() {
+        taken.push(Taken {
+            name,
+            by: "the cluster's domain",
+        });
+    }
+    let reverse_zones = reverse_zones(&section, taken, report);
+    let flag = overrides.cluster_upstreams();
+    let upstreams = Setting::list(&section, "upstreams", Some(flag), address::upstream, report);
+    if upstreams.is_missing() {
+        let advice =
+            "give the addresses of the cluster's DNS servers, as in [10.244.0.2, 10.244.0.3]";
+        missing(&section, "upstreams", Some(flag), advice, report);
+    }
+    Cluster {
+        domain: domain.unwrap_or_default(),
+        reverse_zones,
+        upstreams: upstreams.values().unwrap_or_default(),
+        ttl: ttl(&section, defaults::CLUSTER_TTL, report),
+    }
+}
+
+fn reverse_zones(
+    cluster: &Section<'_>,
+    taken: &mut Vec<Taken>,
+    report: &mut Report,
+) -> Vec<String> {
+    let found = Setting::list(cluster, "reverseZones", None, name::domain, report);
+    let zones = match found {
+        // Whatever was meant, it was not the default: nothing to compare zones with.
+        Setting::Wrong => return Vec::new(),
+        Setting::Missing => defaults::REVERSE_ZONES.map(str::to_owned).into(),
+        Setting::Valid(zones) => {
+            for zone in &zones.value {
+                refuse_taken(zone, taken, report);
+            }
+            zones
+                .value
+                .into_iter()
+                .map(|zone| zone.value)
+                .collect::<Vec<_>>()
+        }
+    };
+    taken.extend(zones.iter().map(|zone| Taken {
+        name: zone.clone(),
+        by: "one of cluster.reverseZones",
+    }));
+    zones
+}
+
+fn zones(top: &Section<'_>, taken: &mut Vec<Taken>, report: &mut Report) -> Vec<Zone> {
+    let sections = top.sections("zones", &ZONE_KEYS, report);
+    sections
+        .iter()
+        .map(|section| zone(section, taken, report))
+        .collect()
+}
+
+fn zone(section: &Section<'_>, taken: &mut Vec<Taken>, report: &mut Report) -> Zone {
+    let name = Setting::scalar(section, "zone", None, name::zone, report);
+    match &name {
+        Setting::Missing => {
+            missing(
+                section,
+                "zone",
+                None,
+                "give the zone's name, as in corp.example",
+                report,
+            );
+        }
+        Setting::Wrong => {}
+        Setting::Valid(name) => {
+            refuse_taken(name, taken, report);
+            taken.push(Taken {
+                name: name.value.clone(),
+                by: "given as a zone",
+            });
+        }
+    }
+    let upstreams = Setting::list(section, "upstreams", None, address::upstream, report);
+    if upstreams.is_missing() {
+        let advice = "give the addresses of the zone's DNS servers, as in [192.0.2.53]";
+        missing(section, "upstreams", None, advice, report);
+    }
+    Zone {
+        zone: name.valid().unwrap_or_default(),
+        upstreams: upstreams.values().unwrap_or_default(),
+        ttl: ttl(section, defaults::TTL, report),
+    }
+}
+
+/// A zone's name that is spoken for.
+struct Taken {
+    name: String,
+    by: &'static str,
+}
+
+fn refuse_taken(zone: &Placed<String>, taken: &[Taken], report: &mut Report) {
+    if let Some(other) = taken.iter().find(|other| other.name == zone.value) {
+        let name = quoted(&zone.value);
+        zone.blame(
+            format!("{name} is {} already; give each zone once", other.by),
+            report,
+        );
+    }
+}
+
+fn ttl(section: &Section<'_>, default: TtlCaps, report: &mut Report) -> TtlCaps {
+    let section = section.section("ttl", &TTL_KEYS, report);
+    let mut cap = |key, default| {
+        Setting::scalar(&section, key, None, number::seconds, report)
+            .valid()
+            .unwrap_or(default)
+    };
+    TtlCaps {
+        positive: cap("positive", default.positive),
+        negative: cap("negative", default.negative),
+    }
+}
+
+fn cache(top: &Section<'_>, report: &mut Report) -> CacheLimits {
+    let section = top.section("cache", &CACHE_KEYS, report);
+    let mut limit = |key, rule, default| {
+        Setting::scalar(&section, key, None, rule, report)
+            .valid()
+            .unwrap_or(default)
+    };
+    CacheLimits {
+        max_entries: limit("maxEntries", number::entries, defaults::CACHE.max_entries),
+        max_bytes: limit("maxBytes", number::bytes, defaults::CACHE.max_bytes),
+    }
+}
+
+fn log(top: &Section<'_>, overrides: &Overrides, report: &mut Report) -> Log {
+    let section = top.section("log", &LOG_KEYS, report);
+    let flag = Some(overrides.log_format());
+    let format = Setting::scalar(&section, "format", flag, choice::log_format, report);
+    let flag = Some(overrides.log_level());
+    let level = Setting::scalar(&section, "level", flag, filter::log_level, report);
+    Log {
+        format: format.valid().unwrap_or(LogFormat::Text),
+        level: level
+            .valid()
+            .unwrap_or_else(|| defaults::LOG_LEVEL.to_owned()),
+    }
+}
+
+/// The state directory and the one for pins.
+fn directories(
+    top: &Section<'_>,
+    overrides: &Overrides,
+    report: &mut Report,
+) -> (PathBuf, PathBuf) {
+    let flag = Some(overrides.state_dir());
+    let state_dir = Setting::scalar(top, "stateDir", flag, path::state_dir, report)
+        .valid()
+        .unwrap_or_else(|| defaults::STATE_DIR.into());
+    let flag = Some(overrides.bpffs());
+    let bpffs = Setting::scalar(top, "bpffs", flag, path::directory, report);
+    if let Setting::Valid(bpffs) = &bpffs
+        && bpffs.value == state_dir
+    {
+        let message = format!(
+            "{state_dir:?} is stateDir as well; give a directory of its own on a BPF file system"
+        );
+        bpffs.blame(message, report);
+    }
+    (
+        state_dir,
+        bpffs.valid().unwrap_or_else(|| defaults::BPFFS.into()),
+    )
+}
+
+/// A required setting that neither file nor flag gives.
+fn missing(
+    section: &Section<'_>,
+    key: &str,
+    flag: Option<Flag<'_>>,
+    advice: &str,
+    report: &mut Report,
+) {
+    match (section.at(), flag) {
+        (Some(at), Some(flag)) => {
+            let message = format!("missing; {advice}, here or by {}", flag.name);
+            report.add_at(at, &section.path_of(key), message);
+        }
+        (Some(at), None) => {
+            report.add_at(at, &section.path_of(key), format!("missing; {advice}"));
+        }
+        (None, Some(flag)) => {
+            let message = format!("missing; {advice}, or name a file by --config");
+            report.add(flag.place(), message);
+        }
+        // A setting without a flag stands in a list, and a list in a file.
+        (None, None) => {}
+    }
+}

@@ -1,0 +1,195 @@
+//! Whole files: what they mean, and what is said of their mistakes.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use super::*;
+
+mod arbitrary;
+mod files;
+mod mistakes;
+mod overrides;
+
+const MINIMAL: &str = "listen: [10.96.0.10]\ncluster: {upstreams: [10.244.0.2]}\n";
+
+fn parsed(text: &str) -> Config {
+    parse(text, Path::new("f")).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+/// What is said, a line a mistake.
+fn mistakes(text: &str) -> Vec<String> {
+    let errors = parse(text, Path::new("f")).expect_err("no mistake found");
+    errors.to_string().lines().map(str::to_owned).collect()
+}
+
+fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn sockets(texts: &[&str]) -> Vec<SocketAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn pattern(exclude: bool, glob: &str) -> InterfacePattern {
+    InterfacePattern {
+        exclude,
+        glob: glob.to_owned(),
+    }
+}
+
+fn minimal() -> Config {
+    let globs = ["veth*", "cali*", "lxc*", "eni*", "azv*", "gke*"];
+    Config {
+        listen: addresses(&["10.96.0.10"]),
+        interfaces: globs.map(|glob| pattern(false, glob)).into(),
+        cluster: Cluster {
+            domain: "cluster.local".to_owned(),
+            reverse_zones: vec!["in-addr.arpa".to_owned(), "ip6.arpa".to_owned()],
+            upstreams: sockets(&["10.244.0.2:53"]),
+            ttl: TtlCaps {
+                positive: 30,
+                negative: 5,
+            },
+        },
+        zones: Vec::new(),
+        resolv_conf: "/etc/resolv.conf".into(),
+        default_ttl: TtlCaps {
+            positive: 30,
+            negative: 30,
+        },
+        cache: CacheLimits {
+            max_entries: 10_000,
+            max_bytes: 64 << 20,
+        },
+        attach: AttachMode::Auto,
+        state_dir: "/run/dns-cache".into(),
+        bpffs: "/sys/fs/bpf/dns-cache".into(),
+        log: Log {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+        },
+    }
+}
+
+#[test]
+fn a_minimal_file_means_the_defaults() {
+    assert_eq!(parsed(MINIMAL), minimal());
+}
+
+#[test]
+fn a_full_file_means_what_it_says() {
+    let text = r#"
+listen: [10.96.0.10, fd00:10:96::a, 169.254.20.10]
+interfaces: ["veth*", "!veth-infra*", eth1]
+cluster:
+  domain: K8s.Example.
+  upstreams: [10.244.0.2, "10.244.0.3:5353", "[fd00::2]:53", fd00::3, "[fd00::4]"]
+  reverseZones: [10.in-addr.arpa.]
+  ttl: {positive: 60, negative: 0}
+zones:
+  - zone: _tcp.Corp.example
+    upstreams: [192.0.2.53, 10.96.0.10:53]
+    ttl: {positive: 86400}
+  - {zone: ., upstreams: 192.0.2.1}
+resolvConf: /run/resolv.conf
+ttl: {negative: 10}
+cache: {maxEntries: 1e+06, maxBytes: 1Gi}
+attach: clsact
+stateDir: /run//a/
+bpffs: /sys/fs/bpf/a
+log: {format: json, level: "warn,dns_cache=debug"}
+"#;
+    let expected = Config {
+        listen: addresses(&["10.96.0.10", "fd00:10:96::a", "169.254.20.10"]),
+        interfaces: vec![
+            pattern(false, "veth*"),
+            pattern(true, "veth-infra*"),
+            pattern(false, "eth1"),
+        ],
+        cluster: Cluster {
+            domain: "k8s.example".to_owned(),
+            reverse_zones: vec!["10.in-addr.arpa".to_owned()],
+            upstreams: sockets(&[
+                "10.244.0.2:53",
+                "10.244.0.3:5353",
+                "[fd00::2]:53",
+                "[fd00::3]:53",
+                "[fd00::4]:53",
+            ]),
+            ttl: TtlCaps {
+                positive: 60,
+                negative: 0,
+            },
+        },
+        zones: vec![
+            Zone {
+                zone: "_tcp.corp.example".to_owned(),
+                upstreams: sockets(&["192.0.2.53:53", "10.96.0.10:53"]),
+                ttl: TtlCaps {
+                    positive: 86_400,
+                    negative: 30,
+                },
+            },
+            Zone {
+                zone: ".".to_owned(),
+                upstreams: sockets(&["192.0.2.1:53"]),
+                ttl: TtlCaps {
+                    positive: 30,
+                    negative: 30,
+                },
+            },
+        ],
+        resolv_conf: "/run/resolv.conf".into(),
+        default_ttl: TtlCaps {
+            positive: 30,
+            negative: 10,
+        },
+        cache: CacheLimits {
+            max_entries: 1_000_000,
+            max_bytes: 1 << 30,
+        },
+        attach: AttachMode::Clsact,
+        state_dir: "/run/a".into(),
+        bpffs: "/sys/fs/bpf/a".into(),
+        log: Log {
+            format: LogFormat::Json,
+            level: "warn,dns_cache=debug".to_owned(),
+        },
+    };
+    assert_eq!(parsed(text), expected);
+    assert_eq!(parsed(&text.replace('\n', "\r\n")), expected, "with CRLF");
+    assert_eq!(
+        parsed(&format!("\u{feff}{text}")),
+        expected,
+        "with a byte order mark"
+    );
+    // JSON is YAML, and Helm's toJson is used as often as toYaml.
+    assert_eq!(
+        parsed(r#"{"listen":["10.96.0.10"],"cluster":{"upstreams":["10.244.0.2"]}}"#),
+        minimal()
+    );
+}
+
+#[test]
+fn the_example_states_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config.example.yaml");
+    let example = load(Some(&path), &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(example.zones.len(), 1);
+    assert_eq!(example.zones[0].ttl, minimal().default_ttl);
+    let mut expected = minimal();
+    // These have no default.
+    expected.listen.clone_from(&example.listen);
+    expected
+        .cluster
+        .upstreams
+        .clone_from(&example.cluster.upstreams);
+    expected.zones.clone_from(&example.zones);
+    assert_eq!(example, expected);
+
+    // Each key of the schema is explained there.
+    let text = fs::read_to_string(path).unwrap();
+    for key in schema::ALL_KEYS.iter().copied().flatten() {
+        assert!(text.contains(&format!("{key}:")), "{key}");
+    }
+}

@@ -1,0 +1,98 @@
+//! Addresses that are listened on, and addresses of servers.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::quoted;
+
+const DNS_PORT: u16 = 53;
+
+/// An address that pods can send queries to.
+pub(in super::super) fn listen(text: &str) -> Result<IpAddr, String> {
+    let Ok(address) = text.parse::<IpAddr>() else {
+        return Err(if text.parse::<SocketAddr>().is_ok() {
+            format!(
+                "{} has a port; give the address alone, the port is always 53",
+                quoted(text)
+            )
+        } else if text.contains('/') {
+            format!("{} is a network; give single addresses", quoted(text))
+        } else {
+            format!(
+                "{} is not an IP address; give one such as 10.96.0.10 or fd00:10:96::a",
+                quoted(text)
+            )
+        });
+    };
+    if address.is_loopback() {
+        return Err(format!(
+            "{address} is a loopback address, which never leaves a pod; give the DNS service's ClusterIP or a link-local address such as 169.254.20.10"
+        ));
+    }
+    unicast(address)?;
+    Ok(address)
+}
+
+/// A server: `IP`, `IP:PORT`, `[IPv6]:PORT`.
+pub(in super::super) fn upstream(text: &str) -> Result<SocketAddr, String> {
+    let bracketed = || {
+        text.strip_prefix('[')?
+            .strip_suffix(']')?
+            .parse::<Ipv6Addr>()
+            .ok()
+    };
+    let address = if let Ok(address) = text.parse::<IpAddr>() {
+        SocketAddr::new(address, DNS_PORT)
+    } else if let Ok(address) = text.parse::<SocketAddr>() {
+        address
+    } else if let Some(address) = bracketed() {
+        SocketAddr::new(address.into(), DNS_PORT)
+    } else {
+        let allowed = "give IP, IP:PORT or [IPv6]:PORT";
+        return Err(if looks_like_name(text) {
+            format!(
+                "{} is a name; servers are given by address, because looking the name up would need the server: {allowed}",
+                quoted(text)
+            )
+        } else {
+            format!("{} is not a server's address; {allowed}", quoted(text))
+        });
+    };
+    if address.port() == 0 {
+        return Err(format!(
+            "{} has port 0; give a port from 1 to 65535",
+            quoted(text)
+        ));
+    }
+    unicast(address.ip())?;
+    Ok(address)
+}
+
+fn unicast(address: IpAddr) -> Result<(), String> {
+    let what = if address.is_unspecified() {
+        "the unspecified address"
+    } else if address.is_multicast() {
+        "a multicast address"
+    } else if address == IpAddr::from([255, 255, 255, 255]) {
+        "the broadcast address"
+    } else if let IpAddr::V6(v6) = address
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        // On the wire this is IPv4: the kernel program would wait for it among the IPv6 packets.
+        return Err(format!(
+            "{address} is an IPv4-mapped IPv6 address; give {v4}"
+        ));
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "{address} is {what}; give the address of one host or service"
+    ))
+}
+
+fn looks_like_name(text: &str) -> bool {
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    host.contains(|c: char| c.is_ascii_alphabetic())
+        && host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+}

@@ -1,0 +1,31 @@
+//! One word of a few.
+
+use super::super::{AttachMode, LogFormat};
+use super::quoted;
+
+pub(in super::super) fn attach(text: &str) -> Result<AttachMode, String> {
+    let modes = [
+        ("auto", AttachMode::Auto),
+        ("tcx", AttachMode::Tcx),
+        ("clsact", AttachMode::Clsact),
+    ];
+    one_of(text, &modes)
+}
+
+pub(in super::super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    one_of(
+        text,
+        &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+    )
+}
+
+fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    choices
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| {
+            let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+            format!("{} found; allowed are {}", quoted(text), words.join(", "))
+        })
+}

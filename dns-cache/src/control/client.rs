@@ -1,0 +1,132 @@
+//! The side of `dns-cache status` and its like.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::protocol::{Command, Response};
+use super::{SOCKET_NAME, Status};
+
+/// A status of some thousand interfaces is less than a mebibyte; this bounds a mad agent.
+const LONGEST_RESPONSE: u64 = 64 * 1024 * 1024;
+
+/// Why a request was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no agent.
+    #[error(
+        "no agent runs with stateDir {dir}: start one with `dns-cache run --state-dir {dir} …`, or name another agent's directory by --state-dir",
+        dir = state_dir.display()
+    )]
+    NoAgent {
+        /// The state directory.
+        state_dir: PathBuf,
+    },
+    /// The socket is for root.
+    #[error("{} may not be opened: run this as root", socket.display())]
+    Forbidden {
+        /// The control socket.
+        socket: PathBuf,
+    },
+    /// The agent is there and says nothing.
+    #[error("the agent at {} does not answer within {patience:?}: see its log, or restart it", socket.display())]
+    Silent {
+        /// The control socket.
+        socket: PathBuf,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// The agent refused.
+    #[error("the agent says: {0}")]
+    Refused(String),
+    /// The agent said something else than what it was asked for.
+    #[error("the agent at {} answers in a way that is not understood ({reason}): is it of another version?", socket.display())]
+    NotUnderstood {
+        /// The control socket.
+        socket: PathBuf,
+        /// What is not understood.
+        reason: String,
+    },
+    /// The system's word.
+    #[error("{}: {source}", socket.display())]
+    Io {
+        /// The control socket.
+        socket: PathBuf,
+        /// How it went.
+        source: io::Error,
+    },
+}
+
+/// Asks the agent with this state directory, and waits for each step no longer than `patience`.
+///
+/// # Errors
+/// If there is no agent, or it does not answer, or not to the point.
+pub fn request(
+    state_dir: &Path,
+    command: &Command,
+    patience: Duration,
+) -> Result<Response, ClientError> {
+    let socket = state_dir.join(SOCKET_NAME);
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent {
+            state_dir: state_dir.to_owned(),
+        },
+        io::ErrorKind::PermissionDenied => ClientError::Forbidden {
+            socket: socket.clone(),
+        },
+        // A blocking read that times out says WouldBlock.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Silent {
+            socket: socket.clone(),
+            patience,
+        },
+        _ => ClientError::Io {
+            socket: socket.clone(),
+            source,
+        },
+    };
+    let line = exchange(&socket, command, patience).map_err(failed)?;
+    let not_understood = |reason: String| ClientError::NotUnderstood {
+        socket: socket.clone(),
+        reason,
+    };
+    if line.is_empty() {
+        return Err(not_understood("it closed the connection".to_owned()));
+    }
+    match Response::from_line(&line) {
+        Ok(Response::Error(message)) => Err(ClientError::Refused(message)),
+        Ok(response) => Ok(response),
+        Err(error) => Err(not_understood(error.to_string())),
+    }
+}
+
+/// The status of the agent with this state directory.
+///
+/// # Errors
+/// As [`request`].
+pub fn status(state_dir: &Path, patience: Duration) -> Result<Status, ClientError> {
+    match request(state_dir, &Command::Status, patience)? {
+        Response::Status(status) => Ok(*status),
+        Response::Error(message) => Err(ClientError::Refused(message)),
+    }
+}
+
+fn exchange(socket: &Path, command: &Command, patience: Duration) -> io::Result<Vec<u8>> {
+    let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    stream.set_read_timeout(Some(patience))?;
+    // Before connect, which waits no longer than this for a stopped agent with a full queue.
+    stream.set_write_timeout(Some(patience))?;
+    stream.connect(&SockAddr::unix(socket)?)?;
+    let mut stream = UnixStream::from(OwnedFd::from(stream));
+    match stream.write_all(command.to_line()?.as_bytes()) {
+        // Turned away: why stands in what can be read.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
+    let mut line = Vec::new();
+    BufReader::new(stream.take(LONGEST_RESPONSE)).read_until(b'\n', &mut line)?;
+    Ok(line)
+}

@@ -1,0 +1,145 @@
+//! Requests and responses, one JSON object a line.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Status;
+
+/// The version of the protocol; both sides must speak the same.
+pub const VERSION: u64 = 1;
+
+/// What an agent can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Command {
+    /// Everything at a glance.
+    Status,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Response {
+    /// To [`Command::Status`].
+    Status(Box<Status>),
+    /// Why there is no answer.
+    Error(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    version: u64,
+    #[serde(flatten)]
+    body: T,
+}
+
+impl Command {
+    /// The request as it is sent.
+    pub(super) fn to_line(&self) -> serde_json::Result<String> {
+        to_line(self)
+    }
+
+    /// A request as it came, or what is wrong with it.
+    pub(super) fn from_line(line: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(line)
+            .map_err(|error| format!("the request is not JSON: {error}"))?;
+        // The version first: the rest may mean something else in another.
+        match value.get("version") {
+            Some(version) if version.as_u64() == Some(VERSION) => {}
+            Some(other) => {
+                return Err(format!(
+                    "the request is of version {other}; this agent speaks version {VERSION}"
+                ));
+            }
+            None => {
+                return Err(format!(
+                    "the request has no version; send {{\"version\":{VERSION},\"command\":…}}"
+                ));
+            }
+        }
+        Self::deserialize(&value).map_err(|error| format!("not a request: {error}"))
+    }
+}
+
+impl Response {
+    /// The response as it is sent.
+    pub(super) fn to_line(&self) -> serde_json::Result<String> {
+        to_line(self)
+    }
+
+    /// A response as it came.
+    pub(super) fn from_line(line: &[u8]) -> serde_json::Result<Self> {
+        Ok(serde_json::from_slice::<Versioned<Self>>(line)?.body)
+    }
+}
+
+fn to_line<T: Serialize>(body: &T) -> serde_json::Result<String> {
+    let mut line = serde_json::to_string(&Versioned {
+        version: VERSION,
+        body,
+    })?;
+    line.push('\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn requests_and_responses_are_versioned_lines() {
+        assert_eq!(
+            Command::Status.to_line().unwrap(),
+            "{\"version\":1,\"command\":\"status\"}\n"
+        );
+        assert_eq!(
+            Response::Error("no".to_owned()).to_line().unwrap(),
+            "{\"version\":1,\"error\":\"no\"}\n"
+        );
+        let line = Command::Status.to_line().unwrap();
+        assert_eq!(Command::from_line(line.as_bytes()), Ok(Command::Status));
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_why() {
+        for (line, start) in [
+            ("", "the request is not JSON: EOF"),
+            ("status", "the request is not JSON: expected value"),
+            (
+                "\"status\"",
+                "the request has no version; send {\"version\":1,\"command\":…}",
+            ),
+            ("[]", "the request has no version"),
+            ("{\"command\":\"status\"}", "the request has no version"),
+            (
+                "{\"version\":2,\"command\":\"x\"}",
+                "the request is of version 2; this agent speaks version 1",
+            ),
+            ("{\"version\":\"1\"}", "the request is of version \"1\";"),
+            ("{\"version\":1}", "not a request: missing field `command`"),
+            ("{\"version\":1,\"command\":7}", "not a request: "),
+            (
+                "{\"version\":1,\"command\":\"halt\"}",
+                "not a request: unknown variant `halt`, expected `status`",
+            ),
+        ] {
+            let error = Command::from_line(line.as_bytes()).expect_err(line);
+            assert!(error.starts_with(start), "{line}: {error}");
+        }
+        // Deep nesting must not reach the end of the stack.
+        assert!(Command::from_line("[".repeat(60_000).as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(line in prop::collection::vec(any::<u8>(), 0..200), text in any::<String>()) {
+            let _ = Command::from_line(&line);
+            let _ = Command::from_line(text.as_bytes());
+            let _ = Response::from_line(&line);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The agent's side.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{Mode, fchmod};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::protocol::{Command, Response};
+use super::{SOCKET_NAME, Status};
+
+/// Bytes of a request with its line break.
+const LONGEST_REQUEST: usize = 64 * 1024;
+/// Clients at once; one more is told so and turned away.
+const MOST_CLIENTS: usize = 16;
+/// For a client to send a request, and to take the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Before the next accept when descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Held for as long as the agent lives; the kernel lets go of it however the agent ends.
+const LOCK_NAME: &str = "agent.lock";
+
+/// What the status is taken from.
+pub trait StatusSource: Send + Sync {
+    /// The status now. It is called on the runtime: it must not block.
+    fn status(&self) -> Status;
+}
+
+/// Why a state directory cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Another agent has it.
+    #[error(
+        "another agent runs with stateDir {}, pid {pid}: stop it first, or give this one its own stateDir and bpffs",
+        state_dir.display()
+    )]
+    Taken {
+        /// The state directory.
+        state_dir: PathBuf,
+        /// The other agent's process; `?` in the moment in which it starts.
+        pid: String,
+    },
+    /// The system's word.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// How it went.
+        source: io::Error,
+    },
+}
+
+/// The control socket of this agent. While it lives no other agent takes the state directory.
+#[derive(Debug)]
+pub struct Server {
+    listener: std::os::unix::net::UnixListener,
+    socket: PathBuf,
+    // Last: the lock must outlast the socket's removal.
+    _lock: Flock<File>,
+}
+
+impl Server {
+    /// Takes the state directory, which is made if need be, and opens its control socket.
+    ///
+    /// A socket that a dead agent left is replaced.
+    ///
+    /// # Errors
+    /// If another agent runs with the directory, or the system refuses.
+    pub fn bind(state_dir: &Path) -> Result<Self, ServerError> {
+        // For root alone, as the socket: whoever may look in may also flush.
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir);
+        made.map_err(failed("making the directory", state_dir))?;
+        let lock = lock(state_dir)?;
+        let socket = state_dir.join(SOCKET_NAME);
+        // With the lock held, a socket that is there is a dead agent's.
+        match std::fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("removing the old socket", &socket)(error));
+            }
+            _ => {}
+        }
+        let listener = listen(&socket).map_err(failed("opening the control socket", &socket))?;
+        Ok(Self {
+            listener,
+            socket,
+            _lock: lock,
+        })
+    }
+
+    /// Answers requests until `shutdown` says true or its sender is gone; then no client is left.
+    ///
+    /// # Errors
+    /// If the socket cannot be handed to the runtime.
+    pub async fn run(
+        self,
+        source: Arc<dyn StatusSource>,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
+        let mut clients = JoinSet::new();
+        let mut over = std::pin::pin!(async {
+            let _ = shutdown.wait_for(|shutdown| *shutdown).await;
+        });
+        loop {
+            tokio::select! {
+                _ = &mut over => break,
+                Some(_) = clients.join_next() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok((client, _)) if clients.len() < MOST_CLIENTS => {
+                        clients.spawn(serve(client, Arc::clone(&source)));
+                    }
+                    Ok((client, _)) => turn_away(&client),
+                    Err(error) => {
+                        warn!(%error, "the control socket does not accept");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        clients.shutdown().await;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A socket that stays behind is replaced by the next agent.
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> ServerError + 'a {
+    move |source| ServerError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// A lock, not a try at the socket: two agents that start at once must not both find it dead.
+fn lock(state_dir: &Path) -> Result<Flock<File>, ServerError> {
+    let path = state_dir.join(LOCK_NAME);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed("opening", &path))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let written = lock.set_len(0).and_then(|()| {
+                lock.rewind()?;
+                write!(lock, "{}", std::process::id())
+            });
+            written.map_err(failed("writing", &path))?;
+            Ok(lock)
+        }
+        Err((file, Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            let _ = file.take(20).read_to_string(&mut pid);
+            let pid = if pid.is_empty() { "?".to_owned() } else { pid };
+            Err(ServerError::Taken {
+                state_dir: state_dir.to_owned(),
+                pid,
+            })
+        }
+        Err((_, errno)) => Err(failed("locking", &path)(errno.into())),
+    }
+}
+
+fn listen(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Before bind: Linux makes the file with the socket's own mode (unix_bind_bsd in
+    // net/unix/af_unix.c), so that there is no moment in which others may connect.
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(128)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn turn_away(client: &UnixStream) {
+    let response = Response::Error(format!("{MOST_CLIENTS} clients are connected; try again"));
+    if let Ok(line) = response.to_line() {
+        // The socket's buffer is empty, so this takes all of it at once or the client is gone.
+        let _ = client.try_write(line.as_bytes());
+    }
+}
+
+/// Answers one client's requests, one after the other.
+async fn serve(client: UnixStream, source: Arc<dyn StatusSource>) {
+    if let Err(error) = converse(client, source.as_ref()).await {
+        debug!(%error, "a client of the control socket is gone");
+    }
+}
+
+async fn converse(client: UnixStream, source: &dyn StatusSource) -> io::Result<()> {
+    let (reader, mut writer) = client.into_split();
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // One byte over the limit tells a request that is too long.
+        let mut limited = (&mut reader).take(LONGEST_REQUEST as u64 + 1);
+        let (response, go_on) = match timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await
+        {
+            Err(_) => (
+                Response::Error(format!("no request within {PATIENCE:?}")),
+                false,
+            ),
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(0)) => return Ok(()),
+            Ok(Ok(_)) if line.len() > LONGEST_REQUEST => {
+                let message = format!("the request is longer than {LONGEST_REQUEST} bytes");
+                (Response::Error(message), false)
+            }
+            Ok(Ok(_)) => (answer(&line, source), true),
+        };
+        let response = response.to_line()?;
+        timeout(PATIENCE, writer.write_all(response.as_bytes())).await??;
+        if !go_on {
+            return Ok(());
+        }
+    }
+}
+
+fn answer(line: &[u8], source: &dyn StatusSource) -> Response {
+    match Command::from_line(line) {
+        Ok(Command::Status) => Response::Status(Box::new(source.status())),
+        Err(message) => Response::Error(message),
+    }
+}
