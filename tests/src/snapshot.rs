@@ -1,0 +1,115 @@
+//! What a node looks like from outside the agent: rules, links, namespaces, routes, neighbours, qdiscs, pins.
+
+use std::fs;
+use std::process::Command;
+
+use crate::node::Node;
+use crate::scope::NETNS;
+
+/// Named texts, one a command. Counters and timers, which move by themselves, are taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot(Vec<(&'static str, String)>);
+
+impl Snapshot {
+    pub(crate) fn of(node: &Node) -> Self {
+        let run =
+            |program: &str, args: &[&str]| node.netns().succeed(Command::new(program).args(args));
+        let mut parts = vec![
+            (
+                "iptables-save",
+                without_counters(&run("iptables-save", &[])),
+            ),
+            (
+                "ip6tables-save",
+                without_counters(&run("ip6tables-save", &[])),
+            ),
+            (
+                "nft list ruleset",
+                without_counters(&run("nft", &["--stateless", "list", "ruleset"])),
+            ),
+            ("ip link", run("ip", &["-o", "link"])),
+            ("ip address", run("ip", &["-o", "addr"])),
+            ("ip route", run("ip", &["route", "show", "table", "all"])),
+            (
+                "ip -6 route",
+                run("ip", &["-6", "route", "show", "table", "all"]),
+            ),
+            (
+                "ip rule",
+                run("ip", &["rule"]) + &run("ip", &["-6", "rule"]),
+            ),
+            // What was learnt comes and goes; what was put there stays.
+            (
+                "ip neigh, permanent",
+                run("ip", &["neigh", "show", "nud", "permanent"]),
+            ),
+            ("tc qdisc", run("tc", &["qdisc"])),
+            ("ip netns list-id", run("ip", &["netns", "list-id"])),
+        ];
+        let id = node.netns().scope().id();
+        let mut names: Vec<_> = fs::read_dir(NETNS)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            // Other labs come and go meanwhile.
+            .filter(|name| !name.starts_with("dnsc-") || name.contains(id))
+            .collect();
+        names.sort();
+        parts.push(("ip netns", names.join("\n")));
+        Self(parts)
+    }
+
+    /// Only the rules of netfilter.
+    #[must_use]
+    pub fn rules(&self) -> Self {
+        Self(
+            self.0
+                .iter()
+                .filter(|(name, _)| name.contains("save") || name.contains("nft"))
+                .cloned()
+                .collect(),
+        )
+    }
+
+    /// Panics with the lines that differ.
+    #[track_caller]
+    pub fn assert_same(&self, later: &Self) {
+        let mut differences = String::new();
+        for ((name, before), (_, after)) in self.0.iter().zip(&later.0) {
+            let gone = before
+                .lines()
+                .filter(|line| !after.lines().any(|l| l == *line))
+                .map(|line| format!("- {line}\n"));
+            let new = after
+                .lines()
+                .filter(|line| !before.lines().any(|l| l == *line))
+                .map(|line| format!("+ {line}\n"));
+            let lines: String = gone.chain(new).collect();
+            if !lines.is_empty() {
+                differences += &format!("{name}:\n{lines}");
+            }
+        }
+        assert!(
+            differences.is_empty(),
+            "the node is not as it was:\n{differences}"
+        );
+    }
+
+    /// The text of one part (`"iptables-save"`).
+    #[must_use]
+    pub fn part(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, text)| text.as_str())
+    }
+}
+
+/// Without comments (they hold the time) and the packet counts in brackets.
+fn without_counters(text: &str) -> String {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split(" [").next().unwrap_or(line).to_owned() + "\n")
+        .collect()
+}
