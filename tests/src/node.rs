@@ -56,7 +56,7 @@ impl Node {
         ));
         if flavour == Flavour::Bridged {
             netns.ip(&format!(
-                "link add {BRIDGE} type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
+                "link add {BRIDGE} address 0a:58:0a:f4:00:01 type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
                  addr add {}/24 dev {BRIDGE}\naddr add {}/64 dev {BRIDGE} nodad\nlink set {BRIDGE} up\n",
                 GATEWAY.v4, GATEWAY.v6,
             ));

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::{EXPECTED, HUGE};
-use dns_cache_tests::{Family, Flavour, Lab, Query, Transport, Upstream, addresses, scope};
+use dns_cache_tests::{
+    Family, Flavour, Lab, OrPanic, Query, Transport, Upstream, addresses, scope,
+};
 
 /// Every expected answer, over every transport and family, from the first pod.
 fn ordinary_way_works(flavour: Flavour, upstream: Upstream) {
@@ -20,12 +22,9 @@ fn ordinary_way_works(flavour: Flavour, upstream: Upstream) {
         for expected in EXPECTED {
             for transport in Transport::ALL {
                 let query = Query::new(expected.name, expected.rtype);
-                let message = match client.ask(transport, &query) {
-                    Ok(reply) => reply.message,
-                    Err(error) => {
-                        panic!("{} over {transport:?} {family:?}: {error}", expected.name)
-                    }
-                };
+                let reply = client.ask(transport, &query);
+                let what = format_args!("{} over {transport:?} {family:?}", expected.name);
+                let message = reply.or_panic(what).message;
                 assert_eq!(
                     message.rcode(),
                     u16::from(expected.rcode),
@@ -193,13 +192,11 @@ fn black_holed_replica_fails_lookups_on_the_ordinary_way() {
 fn paused_and_stopped_replicas_come_back() {
     let lab = Lab::builder().pods(1).replicas(1).start();
     let replica = &lab.dns().replicas()[0];
-    let client = lab
-        .pod(0)
-        .client(Family::V6)
-        .timeout(Duration::from_millis(300));
+    let client = lab.pod(0).client(Family::V6);
     let query = Query::new("web.default.svc.cluster.local", rtype::A);
     replica.pause();
-    assert!(client.ask(Transport::Connected, &query).is_err());
+    let hasty = client.clone().timeout(Duration::from_millis(300));
+    assert!(hasty.ask(Transport::Connected, &query).is_err());
     replica.resume();
     assert!(client.ask(Transport::Connected, &query).is_ok());
     replica.stop();
