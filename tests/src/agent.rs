@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -73,22 +72,6 @@ impl Agent {
     ) -> Self {
         let scope = node.netns().scope();
         let dir = scope.dir().to_owned();
-        let bpffs = dir.join("bpf");
-        if !bpffs.is_dir() {
-            fs::create_dir(&bpffs).or_panic(format_args!("making {}", bpffs.display()));
-            // The lab's own, so that labs do not see each other's pins and a dead one's go with it.
-            mount(
-                Some("bpf"),
-                &bpffs,
-                Some("bpf"),
-                MsFlags::empty(),
-                None::<&str>,
-            )
-            .or_panic(format_args!(
-                "mounting a BPF file system at {}",
-                bpffs.display()
-            ));
-        }
         let file = dir.join("dns-cache.yaml");
         let resolv_conf = write_outside_resolv_conf(&dir);
         let text = yaml(config, replicas, &resolv_conf, &dir);

@@ -1,11 +1,15 @@
 //! The node: forwarding, kube-proxy's rules, conntrack, and a link to the outside.
 
+use std::fs;
 use std::process::Command;
 use std::sync::Arc;
+
+use nix::mount::{MsFlags, mount};
 
 use crate::addresses::{Family, GATEWAY, NODE, OUTSIDE, Pair};
 use crate::conntrack::Conntrack;
 use crate::netns::Netns;
+use crate::or_panic::OrPanic;
 use crate::pod::Flavour;
 use crate::rules;
 use crate::scope::Scope;
@@ -26,6 +30,7 @@ impl Node {
     /// A node without pods and rules, with a link to the outside.
     #[must_use]
     pub(crate) fn new(scope: &Arc<Scope>, flavour: Flavour) -> Self {
+        mount_bpffs(scope);
         let netns = Arc::new(Netns::new(scope, "node"));
         let outside = Arc::new(Netns::new(scope, "outside"));
         netns.run(|| {
@@ -128,4 +133,21 @@ impl Node {
         };
         self.netns.feed(&mut Command::new(program), text);
     }
+}
+
+/// A BPF file system of the lab's own: labs do not see each other's pins, and a dead one's go with it.
+fn mount_bpffs(scope: &Scope) {
+    let path = scope.dir().join("bpf");
+    fs::create_dir(&path).or_panic(format_args!("making {}", path.display()));
+    mount(
+        Some("bpf"),
+        &path,
+        Some("bpf"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .or_panic(format_args!(
+        "mounting a BPF file system at {}",
+        path.display()
+    ));
 }

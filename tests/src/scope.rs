@@ -285,7 +285,7 @@ fn entries(dir: &str, prefix: &str) -> Vec<PathBuf> {
 }
 
 /// Mount points below a directory, the innermost and latest first.
-fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn mounts_below(dir: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut found: Vec<_> = text
         .lines()

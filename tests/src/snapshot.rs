@@ -1,10 +1,11 @@
 //! What a node looks like from outside the agent: rules, links, namespaces, routes, neighbours, qdiscs, pins.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::node::Node;
-use crate::scope::NETNS;
+use crate::scope::{NETNS, mounts_below};
 
 /// Named texts, one a command. Counters and timers, which move by themselves, are taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,17 +47,15 @@ impl Snapshot {
             ("tc qdisc", run("tc", &["qdisc"])),
             ("ip netns list-id", run("ip", &["netns", "list-id"])),
         ];
-        let id = node.netns().scope().id();
-        let mut names: Vec<_> = fs::read_dir(NETNS)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            // Other labs come and go meanwhile.
-            .filter(|name| !name.starts_with("dnsc-") || name.contains(id))
-            .collect();
-        names.sort();
-        parts.push(("ip netns", names.join("\n")));
+        let scope = node.netns().scope();
+        // Other labs' names come and go meanwhile, and so do those of whoever else uses the machine.
+        let names = listing(Path::new(NETNS)).into_iter();
+        let names = names.filter(|name| name.contains(scope.id()));
+        parts.push(("ip netns", names.collect::<Vec<_>>().join("\n")));
+        let mounts = mounts_below(scope.dir()).into_iter();
+        let mounts: Vec<_> = mounts.map(|path| path.display().to_string()).collect();
+        parts.push(("mounts", mounts.join("\n")));
+        parts.push(("pins", listing(&scope.dir().join("bpf")).join("\n")));
         Self(parts)
     }
 
@@ -126,4 +125,14 @@ fn without_state(text: &str) -> String {
         }
     }
     kept.join(" ")
+}
+
+/// The names in a directory, sorted.
+fn listing(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
 }
