@@ -35,6 +35,8 @@ pub struct AgentConfig {
     pub attach: String,
     /// The `tracing` filter.
     pub log_level: String,
+    /// The program; without it, the one that `tools::agent` finds.
+    pub binary: Option<PathBuf>,
     /// YAML that is put at the end, for all else.
     pub extra: String,
 }
@@ -48,6 +50,7 @@ impl Default for AgentConfig {
             zones: Vec::new(),
             attach: "auto".to_owned(),
             log_level: "info,dns_cache=debug".to_owned(),
+            binary: None,
             extra: String::new(),
         }
     }
@@ -58,6 +61,7 @@ impl Default for AgentConfig {
 pub struct Agent {
     netns: Arc<Netns>,
     dir: PathBuf,
+    binary: PathBuf,
     process: Process,
 }
 
@@ -76,15 +80,17 @@ impl Agent {
         let resolv_conf = write_outside_resolv_conf(&dir);
         let text = yaml(config, replicas, &resolv_conf, &dir);
         fs::write(&file, text).or_panic(format_args!("writing {}", file.display()));
+        let binary = config.binary.clone().unwrap_or_else(tools::agent);
         let process = Process::start(
             node.netns(),
             "dns-cache",
-            &tools::agent(),
+            &binary,
             ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
         );
         let agent = Self {
             netns: Arc::clone(node.netns()),
             dir,
+            binary,
             process,
         };
         agent.wait_for(veths, Duration::from_secs(20));
@@ -159,14 +165,14 @@ impl Agent {
     /// Runs another command of the agent's binary against this instance, in the node's namespace.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> std::process::Output {
-        let mut command = Command::new(tools::agent());
+        let mut command = Command::new(&self.binary);
         command.args(args).arg("--state-dir").arg(self.state_dir());
         self.netns.run(|| output(&mut command))
     }
 
     /// `dns-cache detach`, which must succeed.
     pub fn detach(&self) {
-        let mut command = Command::new(tools::agent());
+        let mut command = Command::new(&self.binary);
         command
             .arg("detach")
             .arg("--state-dir")
@@ -246,9 +252,9 @@ pub struct Counters {
 
 impl Counters {
     /// The kernel's counter of replies from its cache.
-    const KERNEL: &str = "hit";
-    /// The resolver's counter of queries it got.
-    const RESOLVER: &str = "queries";
+    const KERNEL: &str = "cache_hits";
+    /// The kernel's counters of packets that it handed to the resolver.
+    const RESOLVER: [&str; 2] = ["to_resolver_udp", "to_resolver_tcp"];
 
     /// A counter of the datapath; 0 if there is none of this name.
     #[must_use]
@@ -267,17 +273,23 @@ impl Counters {
     pub fn way(&self, later: &Self) -> Way {
         if later.datapath(Self::KERNEL) > self.datapath(Self::KERNEL) {
             Way::Kernel
-        } else if later.resolver(Self::RESOLVER) > self.resolver(Self::RESOLVER) {
+        } else if self.resolved(later) > 0 {
             Way::Resolver
         } else {
             Way::Ordinary
         }
     }
 
-    /// How many queries the resolver got between `self` and `later`.
+    /// How many packets the kernel handed to the resolver between `self` and `later`.
     #[must_use]
     pub fn resolved(&self, later: &Self) -> u64 {
-        later.resolver(Self::RESOLVER) - self.resolver(Self::RESOLVER)
+        let sum = |counters: &Self| -> u64 {
+            Self::RESOLVER
+                .iter()
+                .map(|name| counters.datapath(name))
+                .sum()
+        };
+        sum(later) - sum(self)
     }
 }
 
@@ -352,8 +364,11 @@ mod tests {
     #[test]
     fn the_way_is_told_by_the_counters() {
         let counters = |hits, queries| Counters {
-            datapath: vec![(Counters::KERNEL.to_owned(), hits)],
-            resolver: vec![(Counters::RESOLVER.to_owned(), queries)],
+            datapath: vec![
+                (Counters::KERNEL.to_owned(), hits),
+                (Counters::RESOLVER[0].to_owned(), queries),
+            ],
+            resolver: Vec::new(),
         };
         assert_eq!(counters(0, 0).way(&counters(0, 0)), Way::Ordinary);
         assert_eq!(counters(0, 0).way(&counters(0, 1)), Way::Resolver);
