@@ -91,7 +91,7 @@ fn lab(args: &Args, binary: PathBuf) -> Result<ExitCode> {
     println!(
         "{}",
         if right {
-            "All lookups were right."
+            "All lookups were right, and with the agent none was seen by conntrack."
         } else {
             "NOT all lookups were right."
         }

@@ -27,9 +27,8 @@ impl Seen {
     }
 }
 
-/// Sends the lookups from the first pod and prints a line for each. Right is, besides the answer, with
-/// the agent: its way is not the ordinary one, conntrack knows nothing of it, and it is no other answer
-/// than `before`.
+/// Sends the lookups from the first pod and prints a line for each. With the agent, right is only what
+/// did not take the ordinary way, is unknown to conntrack, and was answered no other than `before`.
 pub(super) fn show(
     title: &str,
     lab: &Lab,
@@ -69,26 +68,28 @@ pub(super) fn show(
             }
             Err(failure) => ("–".to_owned(), failure.to_string(), None, false),
         };
-        if let Some(before) = before {
-            right &= way != Way::Ordinary
-                && entries == 0
-                && before.rows.get(index).is_some_and(|row| row.rcode == rcode);
+        let mut remark = if right { "" } else { "← WRONG" };
+        if let Some(before) = before
+            && right
+        {
+            let same = before.rows.get(index).is_some_and(|row| row.rcode == rcode);
+            remark = match (same, way, entries) {
+                (false, _, _) => "← WRONG: another answer than before",
+                (_, Way::Ordinary, _) => "← WRONG: not by the agent",
+                (_, _, 1..) => "← WRONG: seen by conntrack",
+                _ => "",
+            };
+            right = remark.is_empty();
         }
-        print(
-            lookup,
-            way,
-            &time,
-            &format!("{entries} of {}", conntrack.count()),
-            &answer,
-            right,
-        );
+        let conntrack = format!("{entries} of {}", conntrack.count());
+        print(lookup, way, &time, &conntrack, &answer, remark);
         rows.push(Row { rcode, right });
     }
     println!("  conntrack: entries of pods' DNS, of all entries in the node\n");
     Seen { rows }
 }
 
-fn print(lookup: &Lookup, way: Way, time: &str, conntrack: &str, answer: &str, right: bool) {
+fn print(lookup: &Lookup, way: Way, time: &str, conntrack: &str, answer: &str, remark: &str) {
     let way = match way {
         Way::Ordinary => "ordinary",
         Way::Resolver => "resolver",
@@ -98,10 +99,9 @@ fn print(lookup: &Lookup, way: Way, time: &str, conntrack: &str, answer: &str, r
         Some((at, _)) => format!("{}…", &lookup.name[..at]),
         None => lookup.name.to_owned(),
     };
-    let mark = if right { "" } else { "   ← WRONG" };
     let over = lookup.way();
     println!(
-        "  {name:<47} {:<5} {over:<7} {way:<10} {time:>9}  {conntrack:<10} {answer}{mark}",
+        "  {name:<47} {:<5} {over:<7} {way:<10} {time:>9}  {conntrack:<10} {answer}   {remark}",
         type_name(lookup.rtype)
     );
 }
