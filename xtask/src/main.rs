@@ -1,2 +1,51 @@
-//! x
-fn main() {}
+//! `cargo xtask`: set-up, a local lab, tests and figures.
+
+mod build;
+mod exec;
+mod programs;
+mod root;
+mod run;
+mod setup;
+mod step;
+mod test;
+#[expect(dead_code, reason = "filled in with the eBPF programs")]
+mod verifier;
+mod versions;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Everything that developing dns-cache needs.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    Run(run::Args),
+    Exec(exec::Args),
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup(args) => setup::main(&args),
+        Command::Run(args) => run::main(&args),
+        Command::Exec(args) => exec::main(&args),
+        Command::Test(args) => test::main(&args),
+    };
+    report(result)
+}
+
+fn report(result: Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

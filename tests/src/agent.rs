@@ -1,0 +1,377 @@
+//! The agent under test: its configuration, its process, and what it says of itself.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::addresses::{CLUSTER_IP, Family};
+use crate::cluster_dns::write_outside_resolv_conf;
+use crate::netns::{Netns, output};
+use crate::node::Node;
+use crate::or_panic::OrPanic;
+use crate::process::Process;
+use crate::tools;
+
+/// What the lab lets a test choose of the agent's configuration.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Intercepted addresses.
+    pub listen: Vec<IpAddr>,
+    /// Patterns of interfaces.
+    pub interfaces: Vec<String>,
+    /// The cluster's servers; empty: the lab's replicas, by IPv4.
+    pub upstreams: Vec<SocketAddr>,
+    /// Stub domains and their servers.
+    pub zones: Vec<(String, Vec<SocketAddr>)>,
+    /// `auto`, `tcx` or `clsact`.
+    pub attach: String,
+    /// The `tracing` filter.
+    pub log_level: String,
+    /// The program; without it, the one that `tools::agent` finds.
+    pub binary: Option<PathBuf>,
+    /// YAML that is put at the end, for all else.
+    pub extra: String,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            listen: Family::BOTH.map(|family| CLUSTER_IP.of(family)).into(),
+            interfaces: vec!["veth*".to_owned()],
+            upstreams: Vec::new(),
+            zones: Vec::new(),
+            attach: "auto".to_owned(),
+            log_level: "info,dns_cache=debug".to_owned(),
+            binary: None,
+            extra: String::new(),
+        }
+    }
+}
+
+/// A running agent in the node's namespace.
+#[derive(Debug)]
+pub struct Agent {
+    netns: Arc<Netns>,
+    dir: PathBuf,
+    binary: PathBuf,
+    process: Process,
+}
+
+impl Agent {
+    /// Starts it and waits until it says that it serves on all of `veths`.
+    #[must_use]
+    pub(crate) fn start(
+        node: &Node,
+        config: &AgentConfig,
+        replicas: &[SocketAddr],
+        veths: &[&str],
+    ) -> Self {
+        let scope = node.netns().scope();
+        let dir = scope.dir().to_owned();
+        let file = dir.join("dns-cache.yaml");
+        let resolv_conf = write_outside_resolv_conf(&dir);
+        let text = yaml(config, replicas, &resolv_conf, &dir);
+        fs::write(&file, text).or_panic(format_args!("writing {}", file.display()));
+        let binary = config.binary.clone().unwrap_or_else(tools::agent);
+        let process = Process::start(
+            node.netns(),
+            "dns-cache",
+            &binary,
+            ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
+        );
+        let agent = Self {
+            netns: Arc::clone(node.netns()),
+            dir,
+            binary,
+            process,
+        };
+        agent.wait_for(veths, Duration::from_secs(20));
+        agent
+    }
+
+    /// Waits until its status lists all of these interfaces.
+    pub fn wait_for(&self, veths: &[&str], patience: Duration) {
+        let end = Instant::now() + patience;
+        loop {
+            let missing = match self.status() {
+                Ok(status) => {
+                    let there = interfaces(&status);
+                    let missing: Vec<_> = veths
+                        .iter()
+                        .filter(|veth| !there.iter().any(|name| name == *veth))
+                        .collect();
+                    if missing.is_empty() {
+                        return;
+                    }
+                    format!("{missing:?} are not in its status: {status:#}")
+                }
+                Err(error) => error,
+            };
+            if let Some(status) = self.process.exit_status() {
+                panic!("the agent ended with {status}:\n{}", self.log());
+            }
+            assert!(
+                Instant::now() < end,
+                "the agent does not serve after {patience:?}: {missing}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// `dns-cache status --output json`, or what it said instead.
+    pub fn status(&self) -> Result<Value, String> {
+        let output = self.command(&["status", "--output", "json"]);
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("`dns-cache status` printed no JSON: {error}"))
+    }
+
+    /// The names of the interfaces that it says it is attached to.
+    #[must_use]
+    pub fn interfaces(&self) -> Vec<String> {
+        interfaces(&self.status().or_panic("asking the agent for its status"))
+    }
+
+    /// Its counters now.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let status = self.status().or_panic("asking the agent for its status");
+        let read = |part: &str| -> Vec<(String, u64)> {
+            let Some(Value::Object(counters)) = status.get(part).and_then(|p| p.get("counters"))
+            else {
+                panic!("the agent's status has no {part}.counters: {status:#}");
+            };
+            counters
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)))
+                .collect()
+        };
+        Counters {
+            datapath: read("datapath"),
+            resolver: read("resolver"),
+        }
+    }
+
+    /// Runs another command of the agent's binary against this instance, in the node's namespace.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> std::process::Output {
+        let mut command = Command::new(&self.binary);
+        command.args(args).arg("--state-dir").arg(self.state_dir());
+        self.netns.run(|| output(&mut command))
+    }
+
+    /// `dns-cache detach`, which must succeed.
+    pub fn detach(&self) {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("detach")
+            .arg("--state-dir")
+            .arg(self.state_dir())
+            .arg("--bpffs")
+            .arg(self.bpffs());
+        self.netns.succeed(&mut command);
+    }
+
+    /// Where it keeps its state.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// Where it keeps its pins.
+    #[must_use]
+    pub fn bpffs(&self) -> PathBuf {
+        self.dir.join("bpf/dns-cache")
+    }
+
+    /// Its process.
+    #[must_use]
+    pub const fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// SIGKILL; what it attached stays.
+    pub fn kill9(&self) {
+        self.process.kill9();
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub fn stop(&self) {
+        let status = self.process.stop(Duration::from_secs(10));
+        assert!(
+            status.success(),
+            "the agent ended with {status}:\n{}",
+            self.log()
+        );
+    }
+
+    /// SIGSTOP: it lives and does not answer.
+    pub fn pause(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+}
+
+/// The way that an answer took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// kube-proxy's DNAT.
+    Ordinary,
+    /// The agent's resolver.
+    Resolver,
+    /// The kernel's cache.
+    Kernel,
+}
+
+/// The agent's counters at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counters {
+    datapath: Vec<(String, u64)>,
+    resolver: Vec<(String, u64)>,
+}
+
+impl Counters {
+    /// The kernel's counter of replies from its cache.
+    const KERNEL: &str = "cache_hits";
+    /// The kernel's counters of packets that it handed to the resolver.
+    const RESOLVER: [&str; 2] = ["to_resolver_udp", "to_resolver_tcp"];
+
+    /// A counter of the datapath; 0 if there is none of this name.
+    #[must_use]
+    pub fn datapath(&self, name: &str) -> u64 {
+        value(&self.datapath, name)
+    }
+
+    /// A counter of the resolver; 0 if there is none of this name.
+    #[must_use]
+    pub fn resolver(&self, name: &str) -> u64 {
+        value(&self.resolver, name)
+    }
+
+    /// The way of the one lookup between `self` and `later`.
+    #[must_use]
+    pub fn way(&self, later: &Self) -> Way {
+        if later.datapath(Self::KERNEL) > self.datapath(Self::KERNEL) {
+            Way::Kernel
+        } else if self.resolved(later) > 0 {
+            Way::Resolver
+        } else {
+            Way::Ordinary
+        }
+    }
+
+    /// How many packets the kernel handed to the resolver between `self` and `later`.
+    #[must_use]
+    pub fn resolved(&self, later: &Self) -> u64 {
+        let sum = |counters: &Self| -> u64 {
+            Self::RESOLVER
+                .iter()
+                .map(|name| counters.datapath(name))
+                .sum()
+        };
+        sum(later) - sum(self)
+    }
+}
+
+fn value(counters: &[(String, u64)], name: &str) -> u64 {
+    counters
+        .iter()
+        .find(|(n, _)| n == name)
+        .map_or(0, |(_, value)| *value)
+}
+
+fn interfaces(status: &Value) -> Vec<String> {
+    let Some(list) = status
+        .pointer("/datapath/interfaces")
+        .and_then(Value::as_array)
+    else {
+        return Vec::new();
+    };
+    list.iter()
+        .filter_map(|interface| {
+            interface
+                .as_str()
+                .or_else(|| interface.get("name")?.as_str())
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+fn yaml(config: &AgentConfig, replicas: &[SocketAddr], resolv_conf: &Path, dir: &Path) -> String {
+    let upstreams = if config.upstreams.is_empty() {
+        replicas
+    } else {
+        &config.upstreams
+    };
+    let quoted = |items: &mut dyn Iterator<Item = String>| {
+        items
+            .map(|item| format!("{item:?}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut text = format!(
+        "listen: [{}]\ninterfaces: [{}]\ncluster:\n  domain: cluster.local\n  upstreams: [{}]\n  reverseZones: [in-addr.arpa, ip6.arpa]\n",
+        quoted(&mut config.listen.iter().map(ToString::to_string)),
+        quoted(&mut config.interfaces.iter().cloned()),
+        quoted(&mut upstreams.iter().map(ToString::to_string)),
+    );
+    if !config.zones.is_empty() {
+        text += "zones:\n";
+        for (zone, servers) in &config.zones {
+            let _ = writeln!(
+                text,
+                "  - zone: {zone:?}\n    upstreams: [{}]",
+                quoted(&mut servers.iter().map(ToString::to_string))
+            );
+        }
+    }
+    let _ = write!(
+        text,
+        "resolvConf: {resolv_conf:?}\nstateDir: {:?}\nbpffs: {:?}\nattach: {}\nlog:\n  format: text\n  level: {:?}\n{}",
+        dir.join("state"),
+        dir.join("bpf/dns-cache"),
+        config.attach,
+        config.log_level,
+        config.extra,
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_is_told_by_the_counters() {
+        let counters = |hits, queries| Counters {
+            datapath: vec![
+                (Counters::KERNEL.to_owned(), hits),
+                (Counters::RESOLVER[0].to_owned(), queries),
+            ],
+            resolver: Vec::new(),
+        };
+        assert_eq!(counters(0, 0).way(&counters(0, 0)), Way::Ordinary);
+        assert_eq!(counters(0, 0).way(&counters(0, 1)), Way::Resolver);
+        assert_eq!(counters(0, 1).way(&counters(1, 1)), Way::Kernel);
+    }
+}

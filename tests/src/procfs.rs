@@ -1,0 +1,104 @@
+//! Processes by pid *and* start time: a pid alone may have been given to someone else since.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A process that can be told from a later one with the same pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessId {
+    /// The pid.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`: clock ticks since boot.
+    pub start: u64,
+}
+
+impl ProcessId {
+    /// The process that has this pid now; `None` if there is none or it is a zombie.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The command's name may hold anything, blanks and brackets too: the fields follow its last one.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?;
+        let start = fields.nth(18)?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(Self { pid, start })
+    }
+
+    /// This process.
+    #[must_use]
+    pub fn own() -> Option<Self> {
+        Self::of(nix::unistd::getpid().as_raw())
+    }
+
+    /// From a record's `PID START …`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.split_whitespace();
+        Some(Self {
+            pid: fields.next()?.parse().ok()?,
+            start: fields.next()?.parse().ok()?,
+        })
+    }
+
+    /// As a record's `PID START`.
+    #[must_use]
+    pub fn record(self) -> String {
+        format!("{} {}", self.pid, self.start)
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Sends a signal if it still runs.
+    pub fn signal(self, signal: Signal) {
+        if self.is_alive() {
+            // Gone in between is what was wanted, too.
+            let _ = kill(Pid::from_raw(self.pid), signal);
+        }
+    }
+
+    /// Kills it and waits until it is gone; true if it is.
+    #[must_use]
+    pub fn kill(self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        self.signal(Signal::SIGKILL);
+        while self.is_alive() {
+            if Instant::now() > end {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_process_is_alive_and_survives_its_record() {
+        let own = ProcessId::own().unwrap();
+        assert!(own.is_alive());
+        assert_eq!(ProcessId::parse(&own.record()), Some(own));
+    }
+
+    #[test]
+    fn same_pid_with_another_start_is_another_process() {
+        let own = ProcessId::own().unwrap();
+        assert!(
+            !ProcessId {
+                start: own.start + 1,
+                ..own
+            }
+            .is_alive()
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! Packets that no ordinary socket sends: forged sources, fragments, options.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::netns::Netns;
+use crate::or_panic::OrPanic;
+
+const UDP: u8 = 17;
+/// `IPPROTO_RAW`: the sender writes the IP header.
+const RAW: i32 = 255;
+
+/// A UDP datagram with a header of its own.
+#[derive(Debug, Clone)]
+pub struct Datagram {
+    /// What it says where it comes from.
+    pub source: SocketAddr,
+    /// Where it goes.
+    pub destination: SocketAddr,
+    /// What it carries.
+    pub payload: Vec<u8>,
+}
+
+impl Datagram {
+    /// Sends it whole.
+    pub fn send(&self, netns: &Netns) {
+        let udp = self.udp();
+        self.send_parts(netns, &[self.packet(UDP, &udp, None)]);
+    }
+
+    /// Sends it in two fragments, the first of which ends after `at` bytes of UDP (a multiple of 8).
+    pub fn send_fragmented(&self, netns: &Netns, at: usize) {
+        assert!(
+            at.is_multiple_of(8),
+            "fragments end at multiples of eight, not at {at}"
+        );
+        let udp = self.udp();
+        let (first, second) = udp.split_at(at);
+        self.send_parts(
+            netns,
+            &[
+                self.packet(UDP, first, Some((0, true))),
+                self.packet(UDP, second, Some((at, false))),
+            ],
+        );
+    }
+
+    /// Sends it with an IPv4 option, or an IPv6 destination-options header, that does nothing.
+    pub fn send_with_option(&self, netns: &Netns) {
+        let udp = self.udp();
+        let packet = match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                ipv4(source, destination, UDP, &[1, 1, 1, 0], &udp, None)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let mut payload = vec![UDP, 0, 1, 4, 0, 0, 0, 0];
+                payload.extend(&udp);
+                ipv6(source, destination, 60, &payload)
+            }
+            _ => panic!("source and destination are of two families"),
+        };
+        self.send_parts(netns, &[packet]);
+    }
+
+    fn send_parts(&self, netns: &Netns, packets: &[Vec<u8>]) {
+        netns.run(|| {
+            let domain = if self.destination.is_ipv4() {
+                Domain::IPV4
+            } else {
+                Domain::IPV6
+            };
+            let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(RAW)))
+                .or_panic("opening a raw socket");
+            // A raw socket has no ports, and IPv6 refuses one here.
+            let destination = SocketAddr::new(self.destination.ip(), 0);
+            for packet in packets {
+                socket
+                    .send_to(packet, &destination.into())
+                    .or_panic("sending a raw packet");
+            }
+        });
+    }
+
+    fn packet(&self, protocol: u8, payload: &[u8], fragment: Option<(usize, bool)>) -> Vec<u8> {
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                ipv4(source, destination, protocol, &[], payload, fragment)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => match fragment {
+                None => ipv6(source, destination, protocol, payload),
+                Some((offset, more)) => {
+                    let mut fragmented = vec![protocol, 0];
+                    fragmented.extend((offset as u16 | u16::from(more)).to_be_bytes());
+                    fragmented.extend([0, 0, 0x12, 0x34]);
+                    fragmented.extend(payload);
+                    ipv6(source, destination, 44, &fragmented)
+                }
+            },
+            _ => panic!("source and destination are of two families"),
+        }
+    }
+
+    /// The UDP header and the payload.
+    fn udp(&self) -> Vec<u8> {
+        let length = (8 + self.payload.len()) as u16;
+        let mut bytes: Vec<u8> = [self.source.port(), self.destination.port(), length, 0]
+            .into_iter()
+            .flat_map(u16::to_be_bytes)
+            .collect();
+        bytes.extend(&self.payload);
+        let mut pseudo = Vec::new();
+        for address in [self.source.ip(), self.destination.ip()] {
+            match address {
+                IpAddr::V4(a) => pseudo.extend(a.octets()),
+                IpAddr::V6(a) => pseudo.extend(a.octets()),
+            }
+        }
+        pseudo.extend([0, UDP]);
+        pseudo.extend(length.to_be_bytes());
+        pseudo.extend(&bytes);
+        // 0 would say that there is none (RFC 768).
+        let sum = match checksum(&pseudo) {
+            0 => 0xffff,
+            sum => sum,
+        };
+        bytes[6..8].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    }
+}
+
+/// The kernel fills in the checksum.
+fn ipv4(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    protocol: u8,
+    options: &[u8],
+    payload: &[u8],
+    fragment: Option<(usize, bool)>,
+) -> Vec<u8> {
+    let words = 5 + options.len() / 4;
+    let (offset, more) = fragment.unwrap_or((0, false));
+    let mut bytes = vec![0x40 | words as u8, 0];
+    bytes.extend(((words * 4 + payload.len()) as u16).to_be_bytes());
+    bytes.extend([0x12, 0x34]);
+    bytes.extend(((offset / 8) as u16 | if more { 0x2000 } else { 0 }).to_be_bytes());
+    bytes.extend([64, protocol, 0, 0]);
+    bytes.extend(source.octets());
+    bytes.extend(destination.octets());
+    bytes.extend(options);
+    bytes.extend(payload);
+    bytes
+}
+
+fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x60, 0, 0, 0];
+    bytes.extend((payload.len() as u16).to_be_bytes());
+    bytes.extend([next, 64]);
+    bytes.extend(source.octets());
+    bytes.extend(destination.octets());
+    bytes.extend(payload);
+    bytes
+}
+
+/// The internet checksum (RFC 1071).
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksum_of_the_rfc() {
+        assert_eq!(
+            checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            !0xddf2
+        );
+    }
+}

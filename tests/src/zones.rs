@@ -1,0 +1,156 @@
+//! What the lab's name servers know.
+
+use std::fmt::Write;
+
+/// A zone: its name without the trailing dot, and its file.
+#[derive(Debug, Clone)]
+pub struct Zone {
+    /// `cluster.local`.
+    pub name: &'static str,
+    /// A master file (RFC 1035, 5).
+    pub text: String,
+}
+
+const CLUSTER: &str = include_str!("zones/cluster.zone");
+const RICH: &str = include_str!("zones/cluster-rich.zone");
+const REVERSE4: &str = include_str!("zones/reverse4.zone");
+const REVERSE6: &str = include_str!("zones/reverse6.zone");
+const EXAMPLE: &str = include_str!("zones/example.zone");
+
+/// How many A records `many.types.svc.cluster.local` has.
+pub const MANY: u16 = 40;
+/// How many A records `huge.types.svc.cluster.local` has: more than 1232 octets of answer.
+pub const HUGE: u16 = 200;
+/// How many services `svc-N.bulk.svc.cluster.local` there are, for loads.
+pub const BULK: u16 = 1000;
+
+/// The cluster's zones in the form that every server can read.
+#[must_use]
+pub fn small() -> Vec<Zone> {
+    vec![
+        Zone {
+            name: "cluster.local",
+            text: CLUSTER.to_owned(),
+        },
+        Zone {
+            name: "10.in-addr.arpa",
+            text: REVERSE4.to_owned(),
+        },
+        Zone {
+            name: "0.1.0.0.0.0.d.f.ip6.arpa",
+            text: REVERSE6.to_owned(),
+        },
+    ]
+}
+
+/// The cluster's zones with every type, large RRsets, and many services.
+#[must_use]
+pub fn rich() -> Vec<Zone> {
+    let mut zones = small();
+    let text = &mut zones[0].text;
+    *text += RICH;
+    for (name, count) in [("many", MANY), ("huge", HUGE)] {
+        for n in 0..count {
+            let _ = writeln!(text, "{name} IN A 10.97.{}.{}", n / 250, n % 250 + 1);
+        }
+    }
+    for n in 0..24 {
+        let _ = writeln!(
+            text,
+            "{:<16} IN TXT \"string {n:02} of an answer that is larger than a datagram of 1232 octets\"",
+            "txt-big"
+        );
+    }
+    for n in 0..BULK {
+        let _ = writeln!(
+            text,
+            "svc-{n}.bulk.svc.cluster.local. IN A 10.98.{}.{}",
+            n / 250,
+            n % 250 + 1
+        );
+        let _ = writeln!(
+            text,
+            "svc-{n}.bulk.svc.cluster.local. IN AAAA fd00:10:96::98:{n:x}"
+        );
+    }
+    zones
+}
+
+/// What only the resolver outside the cluster knows.
+#[must_use]
+pub fn outside() -> Zone {
+    Zone {
+        name: "example.com",
+        text: EXAMPLE.to_owned(),
+    }
+}
+
+/// A lookup and what its answer must be.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    /// The question's name.
+    pub name: &'static str,
+    /// The question's type.
+    pub rtype: u16,
+    /// The answer's response code.
+    pub rcode: u8,
+    /// The answer section's records, sorted, as [`crate::wire::Record`] prints them without owner and TTL.
+    pub data: &'static [&'static str],
+}
+
+const fn expect(
+    name: &'static str,
+    rtype: u16,
+    rcode: u8,
+    data: &'static [&'static str],
+) -> Expected {
+    Expected {
+        name,
+        rtype,
+        rcode,
+        data,
+    }
+}
+
+/// Lookups that every server of the lab answers.
+pub const EXPECTED: [Expected; 9] = [
+    expect(
+        "kubernetes.default.svc.cluster.local",
+        1,
+        0,
+        &["A 10.96.0.1"],
+    ),
+    expect(
+        "web.default.svc.cluster.local",
+        28,
+        0,
+        &["AAAA fd00:10:96::10:10"],
+    ),
+    expect(
+        "db.default.svc.cluster.local",
+        1,
+        0,
+        &["A 10.244.2.10", "A 10.244.2.11", "A 10.244.2.12"],
+    ),
+    expect(
+        "_http._tcp.web.default.svc.cluster.local",
+        33,
+        0,
+        &["SRV 0 100 80 web.default.svc.cluster.local"],
+    ),
+    expect(
+        "10.0.96.10.in-addr.arpa",
+        12,
+        0,
+        &["PTR kube-dns.kube-system.svc.cluster.local"],
+    ),
+    expect(
+        "a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.1.0.0.0.0.d.f.ip6.arpa",
+        12,
+        0,
+        &["PTR kube-dns.kube-system.svc.cluster.local"],
+    ),
+    expect("nowhere.default.svc.cluster.local", 1, 3, &[]),
+    expect("v4only.default.svc.cluster.local", 28, 0, &[]),
+    expect("www.example.com", 1, 0, &["A 198.51.100.2"]),
+];

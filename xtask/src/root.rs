@@ -1,0 +1,75 @@
+//! Becoming root, for what needs it and for no more.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{IsTerminal, stdin};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use dns_cache_tests::tools;
+
+use crate::programs::find;
+
+/// Variables that a lab run as root shall see as the user had them.
+const KEPT: [&str; 6] = [
+    "PATH",
+    "HOME",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+    "RUST_TEST_THREADS",
+    tools::BINARY_VARIABLE,
+];
+
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A command as root that never asks for a password.
+pub(crate) fn command(program: &str, why: &str) -> Result<Command> {
+    if is_root() {
+        return Ok(Command::new(program));
+    }
+    let allowed = find("sudo").is_some()
+        && Command::new("sudo")
+            .args(["-n", "true"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success());
+    if !allowed {
+        bail!(
+            "{why} needs root, and `sudo` is not to be had without a password: run `sudo -v` first, or run this as root"
+        );
+    }
+    let mut command = Command::new("sudo");
+    command.args(["-n", "env"]).args(kept()).arg(program);
+    Ok(command)
+}
+
+/// Runs this program anew as root with these arguments in place of itself; `sudo` may ask at a terminal.
+pub(crate) fn again(args: impl IntoIterator<Item = OsString>) -> Result<std::convert::Infallible> {
+    if find("sudo").is_none() {
+        bail!("network namespaces need root, and there is no `sudo`: run this as root");
+    }
+    let mut command = Command::new("sudo");
+    if !stdin().is_terminal() {
+        command.arg("-n");
+    }
+    let own = env::current_exe().context("finding this program's own path")?;
+    Err(command.arg("env").args(kept()).arg(own).args(args).exec()).context("running sudo")
+}
+
+fn kept() -> Vec<OsString> {
+    let pair = |name: &str, value: OsString| {
+        let mut pair = OsString::from(format!("{name}="));
+        pair.push(value);
+        pair
+    };
+    let mut kept: Vec<_> = KEPT
+        .iter()
+        .filter_map(|name| Some(pair(name, env::var_os(name)?)))
+        .collect();
+    kept.push(pair(tools::TOOLS_VARIABLE, tools::folder().into()));
+    kept
+}

@@ -1,0 +1,119 @@
+//! Real CoreDNS, built with Go into the tools folder.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use dns_cache_tests::tools;
+
+use super::{Part, debian};
+use crate::programs::find;
+use crate::step;
+use crate::versions::{COREDNS, COREDNS_MODULE, DEBIAN_GO, GO};
+
+const WITHOUT: &str =
+    "the tests and `cargo xtask run --upstream coredns` need it, `cargo xtask run` does not";
+
+/// CoreDNS.
+pub(super) struct CoreDns;
+
+impl Part for CoreDns {
+    fn name(&self) -> String {
+        format!("CoreDNS {COREDNS}")
+    }
+
+    fn found(&self) -> Option<String> {
+        let output = Command::new(path()).arg("-version").output().ok()?;
+        let right =
+            String::from_utf8_lossy(&output.stdout).contains(&format!("CoreDNS-{COREDNS}\n"));
+        right.then(|| path().display().to_string())
+    }
+
+    fn install(&self) -> Result<()> {
+        let go = go().context(WITHOUT)?;
+        let mut command = Command::new(go);
+        command.args(["install", &format!("{COREDNS_MODULE}@v{COREDNS}")]);
+        // Static, so that it runs wherever the lab does; GOFLAGS of the user's could ask for a vendor folder.
+        command
+            .env("CGO_ENABLED", "0")
+            .env("GOBIN", tools::folder().join("bin"))
+            .env("GOTOOLCHAIN", "auto")
+            .env_remove("GOFLAGS");
+        let log = tools::folder().join("logs/coredns.log");
+        step::run(
+            "Building CoreDNS, two to five minutes",
+            &mut command,
+            &log,
+            Duration::from_secs(1800),
+        )
+        .with_context(|| format!("{WITHOUT}; it comes from the Go module proxy"))
+    }
+}
+
+fn path() -> PathBuf {
+    tools::folder().join("bin/coredns")
+}
+
+/// A Go that is new enough, installed if need be.
+fn go() -> Result<PathBuf> {
+    let wanted = format!("{}.{}", GO.0, GO.1);
+    if let Some(go) = find("go") {
+        match version(&go) {
+            Some(version) if version >= GO => return Ok(go),
+            Some((major, minor)) => println!(
+                "{} is Go {major}.{minor}; CoreDNS needs {wanted} or newer",
+                go.display()
+            ),
+            None => println!("{} does not say its version", go.display()),
+        }
+    }
+    let offered = debian::candidate(DEBIAN_GO)
+        .and_then(|text| parse(text.split_once(':').map_or(text.as_str(), |(_, v)| v)));
+    if offered.is_none_or(|version| version < GO) {
+        let offer = offered.map_or("none".to_owned(), |(major, minor)| {
+            format!("Go {major}.{minor}")
+        });
+        bail!(
+            "it is built with Go {wanted} or newer, and this system's packages offer {offer}: install Go (https://go.dev/dl) and put it on PATH"
+        );
+    }
+    debian::install(&[DEBIAN_GO])?;
+    find("go")
+        .filter(|go| version(go) >= Some(GO))
+        .context("Debian's Go was installed, but is not on PATH")
+}
+
+fn version(go: &Path) -> Option<(u32, u32)> {
+    // The tool's own version, not that of a newer one that a go.mod nearby would make it fetch.
+    let output = Command::new(go)
+        .arg("version")
+        .env("GOTOOLCHAIN", "local")
+        .current_dir("/")
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    parse(
+        text.split_whitespace()
+            .find_map(|word| word.strip_prefix("go1").map(|_| &word[2..]))?,
+    )
+}
+
+/// `1.26.8`, `1.19~1` → (1, 26), (1, 19).
+fn parse(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_go() {
+        assert_eq!(parse("1.26.8"), Some((1, 26)));
+        assert_eq!(parse("1.19~1"), Some((1, 19)));
+        assert_eq!(parse("devel"), None);
+        assert!((1, 9) < GO && (2, 0) > GO);
+    }
+}

@@ -1,0 +1,104 @@
+//! `cargo xtask setup`: what building and the lab need, in pinned versions.
+
+mod bpf_linker;
+mod coredns;
+mod debian;
+mod ebpf_rust;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use dns_cache_tests::tools;
+
+/// Install what is missing for building and for the lab
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only report; exit status 1 if something is missing
+    #[arg(long)]
+    check: bool,
+}
+
+/// A thing that must be there.
+trait Part {
+    /// What it is, and in which version.
+    fn name(&self) -> String;
+    /// Where it was found; `None` if it is missing.
+    fn found(&self) -> Option<String>;
+    /// Installs it; an error says what cannot be had, why, and what to do.
+    fn install(&self) -> Result<()>;
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// All of it: the tests.
+    Everything,
+    /// All but CoreDNS, and so but Go.
+    WithoutCoreDns,
+}
+
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    println!("Tools: {}", tools::folder().display());
+    if !args.check {
+        ensure(Want::Everything)?;
+        println!("Everything is there.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut missing = false;
+    for part in parts(Want::Everything) {
+        let found = part.found();
+        missing |= found.is_none();
+        println!(
+            "{:<8} {}{}",
+            if found.is_some() { "ok" } else { "missing" },
+            part.name(),
+            place(found)
+        );
+    }
+    if missing {
+        println!("`cargo xtask setup` installs what is missing.");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Installs what is missing of what is wanted. Goes on after a failure, so that all of them are said.
+pub(crate) fn ensure(want: Want) -> Result<()> {
+    let mut failures = Vec::new();
+    for part in parts(want) {
+        if let Some(found) = part.found() {
+            println!("ok: {}{}", part.name(), place(Some(found)));
+            continue;
+        }
+        println!("missing: {}", part.name());
+        let result = part.install();
+        match (result, part.found()) {
+            (Ok(()), Some(found)) => println!("installed: {}{}", part.name(), place(Some(found))),
+            (Ok(()), None) => failures.push(format!(
+                "{}: installed, but not found afterwards",
+                part.name()
+            )),
+            (Err(error), _) => failures.push(format!("{}: {error:#}", part.name())),
+        }
+    }
+    if !failures.is_empty() {
+        bail!("set-up is not complete:\n- {}", failures.join("\n- "));
+    }
+    Ok(())
+}
+
+fn parts(want: Want) -> Vec<Box<dyn Part>> {
+    let mut parts: Vec<Box<dyn Part>> = vec![
+        Box::new(debian::Packages),
+        Box::new(ebpf_rust::EbpfRust),
+        Box::new(bpf_linker::BpfLinker),
+    ];
+    if want == Want::Everything {
+        parts.push(Box::new(coredns::CoreDns));
+    }
+    parts
+}
+
+fn place(found: Option<String>) -> String {
+    found.map(|place| format!(" ({place})")).unwrap_or_default()
+}

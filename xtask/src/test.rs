@@ -1,0 +1,185 @@
+//! `cargo xtask test`: all tests, those in namespaces among them.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use anyhow::{Context, Result};
+use dns_cache_tests::procfs::ProcessId;
+use dns_cache_tests::{scope, signals, tools};
+
+use crate::build::{self, Executable};
+use crate::programs::{cargo, workspace};
+use crate::root;
+use crate::setup::{self, Want};
+
+/// Run all tests: units, eBPF programs, and the whole path in network namespaces
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only tests whose name contains this
+    #[arg(long, value_name = "STR")]
+    filter: Option<String>,
+    /// Without the tests in network namespaces
+    #[arg(long)]
+    quick: bool,
+}
+
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    setup::ensure(if args.quick {
+        Want::WithoutCoreDns
+    } else {
+        Want::Everything
+    })?;
+    let agent = build::agent()?;
+    let tests = build::tests()?;
+    let child = Arc::new(AtomicI32::new(0));
+    if root::is_root() {
+        let child = Arc::clone(&child);
+        signals::clean_up_on_signals(move || end(&child)).context("listening to signals")?;
+    }
+    let mut sum = Counts::default();
+    for test in tests
+        .iter()
+        .filter(|test| !(args.quick && test.kind == "test"))
+    {
+        println!("\n── {} ({})", test.name, test.kind);
+        sum.add(run(test, args.filter.as_deref(), &agent, &child)?);
+    }
+    if args.filter.is_none() {
+        println!("\n── examples in the documentation");
+        sum.add(documentation(&child)?);
+    }
+    println!(
+        "\n{} passed, {} failed, {} skipped",
+        sum.passed, sum.failed, sum.skipped
+    );
+    Ok(if sum.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
+    /// From libtest's `test result: ok. 1 passed; 2 failed; 3 ignored; …`.
+    fn parse(line: &str) -> Option<Self> {
+        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let count = |what: &str| {
+            let part = counts
+                .split("; ")
+                .find_map(|part| part.strip_suffix(what))?;
+            part.trim().parse().ok()
+        };
+        Some(Self {
+            passed: count("passed")?,
+            failed: count("failed")?,
+            skipped: count("ignored")?,
+        })
+    }
+}
+
+fn run(test: &Executable, filter: Option<&str>, agent: &Path, child: &AtomicI32) -> Result<Counts> {
+    let program = test
+        .path
+        .to_str()
+        .context("the target folder's path is no UTF-8")?;
+    let mut command = root::command("env", "running the namespace tests")?;
+    command.arg(assignment("CARGO_MANIFEST_DIR", test.dir.as_os_str())?);
+    command.arg(assignment(
+        tools::TOOLS_VARIABLE,
+        tools::folder().as_os_str(),
+    )?);
+    command.arg(assignment(tools::BINARY_VARIABLE, agent.as_os_str())?);
+    command.arg(program).args(filter).current_dir(&test.dir);
+    counted(&mut command, child)
+}
+
+fn documentation(child: &AtomicI32) -> Result<Counts> {
+    let mut command = Command::new(cargo());
+    command.args([
+        "test",
+        "--doc",
+        "--workspace",
+        "--exclude",
+        "dns-cache-ebpf",
+        "--locked",
+        "--quiet",
+        "--no-fail-fast",
+    ]);
+    command
+        .current_dir(workspace())
+        .env(tools::TOOLS_VARIABLE, tools::folder());
+    counted(&mut command, child)
+}
+
+/// Runs a command, shows what it prints, and sums up what libtest says.
+fn counted(command: &mut Command, child: &AtomicI32) -> Result<Counts> {
+    let mut running = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("running a test program")?;
+    child.store(i32::try_from(running.id())?, Ordering::Relaxed);
+    let stdout = running.stdout.take().context("a pipe was asked for")?;
+    let mut sum = Counts::default();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let mut line = line?;
+        if let Some(counts) = Counts::parse(&String::from_utf8_lossy(&line)) {
+            sum.add(counts);
+        }
+        line.push(b'\n');
+        std::io::stdout().write_all(&line)?;
+    }
+    let status = running.wait()?;
+    if !status.success() && sum.failed == 0 {
+        println!("it ended with {status} without saying why: counted as one failure");
+        sum.failed += 1;
+    }
+    Ok(sum)
+}
+
+fn assignment(name: &str, value: &OsStr) -> Result<String> {
+    Ok(format!(
+        "{name}={}",
+        value
+            .to_str()
+            .with_context(|| format!("the value of {name} is no UTF-8"))?
+    ))
+}
+
+/// Ends the running test program and removes its labs.
+fn end(child: &AtomicI32) {
+    if let Some(child) = ProcessId::of(child.load(Ordering::Relaxed)) {
+        let _ = child.kill(std::time::Duration::from_secs(5));
+    }
+    let _ = scope::sweep();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_libtest() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 4 ignored; 0 measured; 1 filtered out; finished in 0.01s";
+        let counts = Counts::parse(line).unwrap();
+        assert_eq!((counts.passed, counts.failed, counts.skipped), (12, 3, 4));
+        assert!(Counts::parse("running 3 tests").is_none());
+    }
+}
