@@ -8,4 +8,5 @@ pub mod control;
 pub mod datapath;
 pub mod resolver;
 pub mod serve;
+mod sys;
 pub mod upstream;
