@@ -11,4 +11,5 @@ pub mod datapath;
 pub mod log;
 pub mod resolver;
 pub mod serve;
+mod sys;
 pub mod upstream;

@@ -1,5 +1,19 @@
 //! Bytes in, bytes out: the listeners of the resolver's namespace.
 
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::timeout;
+
+use crate::resolver::Resolver;
+
 /// Sockets made in the resolver's namespace, all non-blocking.
 #[derive(Debug)]
 pub struct Sockets {
@@ -7,4 +21,111 @@ pub struct Sockets {
     pub udp: Vec<std::net::UdpSocket>,
     /// One a listen address.
     pub tcp: Vec<std::net::TcpListener>,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The runtime could not take a socket over.
+    #[error("cannot watch a listening socket: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// Bounds of what clients may take up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// UDP queries that wait for an upstream.
+    pub(crate) udp_misses: usize,
+    /// TCP connections, in all and from one address.
+    pub(crate) connections: usize,
+    pub(crate) connections_per_client: usize,
+    /// Queries of one connection that wait for an upstream; beyond them it is not read.
+    pub(crate) misses_per_connection: usize,
+    /// Time that a connection may pass without a whole query, or without taking a reply.
+    pub(crate) idle: Duration,
+    /// Time that replies to what was read have to get out at the end.
+    pub(crate) drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            udp_misses: 10_000,
+            connections: 1000,
+            connections_per_client: 200,
+            misses_per_connection: 100,
+            idle: Duration::from_secs(10),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The listeners, running until [`shutdown`](Self::shutdown) or drop.
+#[derive(Debug)]
+pub struct Server {
+    stop: watch::Sender<bool>,
+    finished: mpsc::Receiver<()>,
+    drain: Duration,
+}
+
+/// What every listener, connection and waiting query holds as long as it lives.
+#[derive(Debug, Clone)]
+struct Running {
+    resolver: Arc<Resolver>,
+    limits: Limits,
+    stop: watch::Receiver<bool>,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Server {
+    /// Serves on sockets; must be called within a tokio runtime with I/O and time.
+    pub fn start(sockets: Sockets, resolver: Arc<Resolver>) -> Result<Self, Error> {
+        Self::with(sockets, resolver, Limits::default())
+    }
+
+    pub(crate) fn with(
+        sockets: Sockets,
+        resolver: Arc<Resolver>,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let (stop, stopped) = watch::channel(false);
+        let (alive, finished) = mpsc::channel(1);
+        let running = Running {
+            resolver,
+            limits,
+            stop: stopped,
+            _alive: alive,
+        };
+        let misses = Arc::new(Semaphore::new(limits.udp_misses));
+        for socket in sockets.udp {
+            let worker = udp::Worker::new(socket, running.clone(), Arc::clone(&misses))?;
+            tokio::spawn(worker.run());
+        }
+        let places = Arc::new(tcp::Places::new(&limits));
+        for listener in sockets.tcp {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::spawn(tcp::listen(listener, running.clone(), Arc::clone(&places)));
+        }
+        Ok(Self {
+            stop,
+            finished,
+            drain: limits.drain,
+        })
+    }
+
+    /// Reads no more queries, and returns when those that were read are answered, or a bound has passed.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        if timeout(self.drain, self.finished.recv()).await.is_err() {
+            tracing::warn!("some queries were not answered in time for the end");
+        }
+    }
+}
+
+impl Running {
+    /// Returns when no more queries shall be read.
+    async fn stopped(&mut self) {
+        // An error means that the server was dropped.
+        let _ = self.stop.wait_for(|stop| *stop).await;
+    }
 }

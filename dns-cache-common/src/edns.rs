@@ -1,0 +1,122 @@
+//! EDNS (RFC 6891): the OPT record of a query, and the one we send.
+
+use crate::header::u16_at;
+use crate::types::rtype;
+
+/// What we take over UDP and say in our OPT: no fragments on any path (DNS flag day 2020).
+pub const UDP_SIZE: u16 = 1232;
+/// What every client takes over UDP (RFC 1035 §4.2.1; RFC 6891 §6.2.3).
+pub const MIN_UDP_SIZE: u16 = 512;
+/// Length of an OPT record without options.
+pub const OPT_LEN: usize = 11;
+
+/// What a client says in its OPT record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edns {
+    /// The largest UDP message it takes, as it says.
+    pub udp_size: u16,
+    /// The version it speaks; only 0 exists.
+    pub version: u8,
+    /// It wants DNSSEC records (RFC 3225).
+    pub dnssec_ok: bool,
+}
+
+impl Edns {
+    /// Reads `bytes` as one OPT record without any byte to spare: root owner, options that fill its RDATA.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let fixed: &[u8; OPT_LEN] = bytes.first_chunk()?;
+        let at = |i: usize| u16::from_be_bytes([fixed[i], fixed[i + 1]]);
+        if fixed[0] != 0 || at(1) != rtype::OPT || usize::from(at(9)) != bytes.len() - OPT_LEN {
+            return None;
+        }
+        let mut option = OPT_LEN;
+        while option < bytes.len() {
+            option += 4 + usize::from(u16_at(bytes, option + 2)?);
+        }
+        (option == bytes.len()).then_some(Self {
+            udp_size: at(3),
+            version: fixed[6],
+            dnssec_ok: fixed[7] & 0x80 != 0,
+        })
+    }
+}
+
+/// An OPT record of ours: version 0, no options. The upper bits of an rcode over 15 go here.
+#[must_use]
+pub const fn opt(dnssec_ok: bool, rcode: u16) -> [u8; OPT_LEN] {
+    let size = UDP_SIZE.to_be_bytes();
+    let flags = if dnssec_ok { 0x80 } else { 0 };
+    [
+        0,
+        0,
+        rtype::OPT as u8,
+        size[0],
+        size[1],
+        (rcode >> 4) as u8,
+        0,
+        flags,
+        0,
+        0,
+        0,
+    ]
+}
+
+/// The longest UDP reply for a client: what it takes, within what we send.
+#[must_use]
+pub fn udp_limit(edns: Option<Edns>) -> usize {
+    let size = edns.map_or(MIN_UDP_SIZE, |edns| edns.udp_size);
+    usize::from(size.clamp(MIN_UDP_SIZE, UDP_SIZE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_record_is_read_back() {
+        let edns = Edns::read(&opt(true, 16)).unwrap();
+        assert_eq!(
+            edns,
+            Edns {
+                udp_size: 1232,
+                version: 0,
+                dnssec_ok: true
+            }
+        );
+        assert_eq!(opt(false, 16)[5], 1);
+    }
+
+    #[test]
+    fn options_must_fill_the_rdata() {
+        let mut record = [0u8; 11 + 6];
+        record[..11].copy_from_slice(&opt(false, 0));
+        record[10] = 6;
+        record[14] = 2;
+        assert!(Edns::read(&record).is_some());
+        for (at, value) in [(14, 1), (14, 3), (13, 1), (10, 5), (10, 7), (0, 1), (2, 42)] {
+            let mut bad = record;
+            bad[at] = value;
+            assert_eq!(Edns::read(&bad), None, "byte {at} = {value}");
+        }
+        for len in 0..record.len() {
+            assert_eq!(Edns::read(&record[..len]), None, "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn limits() {
+        let with = |udp_size| {
+            Some(Edns {
+                udp_size,
+                version: 0,
+                dnssec_ok: false,
+            })
+        };
+        assert_eq!(udp_limit(None), 512);
+        assert_eq!(udp_limit(with(0)), 512);
+        assert_eq!(udp_limit(with(511)), 512);
+        assert_eq!(udp_limit(with(900)), 900);
+        assert_eq!(udp_limit(with(4096)), 1232);
+    }
+}

@@ -1,0 +1,470 @@
+//! How a query is read: everything about it that decides the answer, or the refusal it gets.
+
+use crate::edns::{Edns, udp_limit};
+use crate::header::{self, Flags, Header, u16_at};
+use crate::name;
+use crate::types::{class, rcode, rtype};
+
+/// Longest key: a name, type, class, and the byte of bits.
+pub const MAX_KEY: usize = name::MAX_LEN + 5;
+
+/// Largest reply that a stream can carry, by its two-byte length (RFC 1035 §4.2.2).
+pub const TCP_LIMIT: usize = 65_535;
+
+/// What a query came by; it bounds the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A datagram.
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+/// What becomes of a message from a client.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and there is no allocator"
+)]
+pub enum Parsed<'a> {
+    /// A question to answer.
+    Query(Query<'a>),
+    /// An error to send back.
+    Refuse(Refusal),
+    /// Not to be answered at all: too short for a header, or a response (RFC 9267 §6; answering one
+    /// starts an endless exchange between two servers).
+    Drop,
+}
+
+/// A query that can be answered.
+#[derive(Debug, Clone)]
+pub struct Query<'a> {
+    /// What the client's reply needs besides the answer.
+    pub client: Client,
+    /// The question section as sent: name, type, class.
+    pub question: &'a [u8],
+    /// What the answer depends on.
+    pub key: Key,
+}
+
+/// What the reply to one client needs besides question and answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The query's ID.
+    pub id: u16,
+    /// The query's flags.
+    pub flags: Flags,
+    /// Its OPT record, if it had one.
+    pub edns: Option<Edns>,
+    /// The longest reply it takes, in bytes.
+    pub limit: usize,
+}
+
+/// An error reply: a header, and an OPT record where the error is about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The query's ID.
+    pub id: u16,
+    /// The query's flags.
+    pub flags: Flags,
+    /// The error.
+    pub rcode: u16,
+    /// The query's OPT record, where it could be read.
+    pub edns: Option<Edns>,
+}
+
+/// Everything that the answer to a question depends on, in one byte string: the name in lower case, type,
+/// class, and a byte with DO and CD.
+#[derive(Debug, Clone)]
+pub struct Key {
+    bytes: [u8; MAX_KEY],
+    len: usize,
+}
+
+impl Key {
+    const DO: u8 = 1;
+    const CD: u8 = 2;
+
+    /// The key of a question (name, type, class; the name is known to be sound).
+    fn new(question: &[u8], dnssec_ok: bool, checking_disabled: bool) -> Option<Self> {
+        let mut key = Self {
+            bytes: [0; MAX_KEY],
+            len: question.len() + 1,
+        };
+        let (name, numbers) = question.split_at_checked(question.len().checked_sub(4)?)?;
+        name::lower(name, key.bytes.get_mut(..name.len())?);
+        key.bytes
+            .get_mut(name.len()..question.len())?
+            .copy_from_slice(numbers);
+        *key.bytes.get_mut(question.len())? =
+            if dnssec_ok { Self::DO } else { 0 } | if checking_disabled { Self::CD } else { 0 };
+        Some(key)
+    }
+
+    /// The whole key.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// A key's parts, read from its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyParts<'a> {
+    /// The name in wire form and lower case.
+    pub name: &'a [u8],
+    /// The type asked for.
+    pub rtype: u16,
+    /// The class asked for.
+    pub class: u16,
+    /// DNSSEC records are wanted.
+    pub dnssec_ok: bool,
+    /// Validation is not wanted.
+    pub checking_disabled: bool,
+}
+
+impl<'a> KeyParts<'a> {
+    /// Takes a key apart; `None` if it is too short to be one.
+    #[must_use]
+    pub fn read(key: &'a [u8]) -> Option<Self> {
+        let name = key.get(..key.len().checked_sub(5)?)?;
+        let bits = *key.last()?;
+        Some(Self {
+            name,
+            rtype: u16_at(key, name.len())?,
+            class: u16_at(key, name.len() + 2)?,
+            dnssec_ok: bits & Key::DO != 0,
+            checking_disabled: bits & Key::CD != 0,
+        })
+    }
+
+    /// Whether an answer may be kept.
+    #[must_use]
+    pub fn is_cacheable(&self) -> bool {
+        self.class == class::IN && rtype::is_data(self.rtype)
+    }
+}
+
+/// Reads a message from a client.
+#[must_use]
+pub fn parse(message: &[u8], transport: Transport) -> Parsed<'_> {
+    let Some(header) = Header::read(message) else {
+        return Parsed::Drop;
+    };
+    if header.flags.has(Flags::QR) {
+        return Parsed::Drop;
+    }
+    let refuse = |rcode, edns| {
+        Parsed::Refuse(Refusal {
+            id: header.id,
+            flags: header.flags,
+            rcode,
+            edns,
+        })
+    };
+    if header.flags.opcode() != 0 {
+        return refuse(rcode::NOTIMP, None);
+    }
+    // More than one question has no meaning (RFC 9619); none has one only with cookies.
+    if header.questions != 1 {
+        return refuse(rcode::FORMERR, None);
+    }
+    let Some((question, rest)) = split_question(message) else {
+        return refuse(rcode::FORMERR, None);
+    };
+    match u16_at(question, question.len() - 4) {
+        // A transfer is a stream of messages and no business of a cache. An IXFR has a record in its
+        // authority section, so this comes before the counts.
+        Some(rtype::AXFR | rtype::IXFR) => return refuse(rcode::REFUSED, None),
+        Some(rtype::OPT | rtype::TSIG | rtype::TKEY) => return refuse(rcode::FORMERR, None),
+        _ => {}
+    }
+    // Besides the question a query to a resolver holds one OPT record, or nothing. A second OPT
+    // is an error (RFC 6891 §6.1.1); a signature (TSIG, SIG(0)) would need keys that we do not have.
+    let edns = match (header.records, rest) {
+        ([0, 0, 0], []) => None,
+        ([0, 0, 1], opt) => match Edns::read(opt) {
+            Some(edns) => Some(edns),
+            None => return refuse(rcode::FORMERR, None),
+        },
+        _ => return refuse(rcode::FORMERR, None),
+    };
+    if edns.is_some_and(|edns| edns.version != 0) {
+        return refuse(rcode::BADVERS, edns);
+    }
+    let dnssec_ok = edns.is_some_and(|edns| edns.dnssec_ok);
+    let Some(key) = Key::new(question, dnssec_ok, header.flags.has(Flags::CD)) else {
+        return refuse(rcode::FORMERR, edns);
+    };
+    let limit = match transport {
+        Transport::Udp => udp_limit(edns),
+        Transport::Tcp => TCP_LIMIT,
+    };
+    let client = Client {
+        id: header.id,
+        flags: header.flags,
+        edns,
+        limit,
+    };
+    Parsed::Query(Query {
+        client,
+        question,
+        key,
+    })
+}
+
+/// The question section of a message with one question (name without compression, type, class), and what
+/// follows it.
+#[must_use]
+pub fn split_question(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let sections = message.get(header::LEN..)?;
+    sections.split_at_checked(name::plain_len(sections)? + 4)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::edns::opt;
+    use std::vec::Vec;
+
+    const NAME: &[u8] = b"\x03wWw\x07eXample\0";
+
+    fn query(flags: u16, counts: [u16; 4], sections: &[&[u8]]) -> Vec<u8> {
+        let mut message = Vec::from([0xab, 0xcd]);
+        message.extend(flags.to_be_bytes());
+        message.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
+        message.extend(sections.concat());
+        message
+    }
+
+    fn plain(flags: u16) -> Vec<u8> {
+        query(flags, [1, 0, 0, 0], &[NAME, &[0, 1, 0, 1]])
+    }
+
+    fn refusal(message: &[u8]) -> u16 {
+        match parse(message, Transport::Udp) {
+            Parsed::Refuse(refusal) => {
+                assert_eq!(refusal.id, 0xabcd);
+                refusal.rcode
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_plain_query() {
+        let message = plain(0x0110);
+        let Parsed::Query(query) = parse(&message, Transport::Udp) else {
+            panic!()
+        };
+        assert_eq!(query.question, &message[12..]);
+        assert_eq!(query.client.limit, 512);
+        assert_eq!(
+            query.key.as_bytes(),
+            b"\x03www\x07example\0\0\x01\0\x01\x02"
+        );
+        let parts = KeyParts::read(query.key.as_bytes()).unwrap();
+        assert_eq!(
+            (parts.name, parts.rtype, parts.class),
+            (&b"\x03www\x07example\0"[..], 1, 1)
+        );
+        assert!(parts.checking_disabled && !parts.dnssec_ok && parts.is_cacheable());
+    }
+
+    #[test]
+    fn edns_is_read() {
+        let message = query(0x0100, [1, 0, 0, 1], &[NAME, &[0, 28, 0, 1], &opt(true, 0)]);
+        let Parsed::Query(query) = parse(&message, Transport::Udp) else {
+            panic!()
+        };
+        assert_eq!(query.client.limit, 1232);
+        assert!(KeyParts::read(query.key.as_bytes()).unwrap().dnssec_ok);
+        let Parsed::Query(query) = parse(&message, Transport::Tcp) else {
+            panic!()
+        };
+        assert_eq!(query.client.limit, 65_535);
+    }
+
+    #[test]
+    fn silence() {
+        for len in 0..12 {
+            assert!(matches!(
+                parse(&plain(0)[..len], Transport::Udp),
+                Parsed::Drop
+            ));
+        }
+        assert!(matches!(
+            parse(&plain(0x8000), Transport::Udp),
+            Parsed::Drop
+        ));
+    }
+
+    #[test]
+    fn refusals() {
+        let question = &[NAME, &[0, 1, 0, 1]].concat()[..];
+        let asks = |rtype: u8| [NAME, &[0, rtype, 0, 1]].concat();
+        let mut version1 = opt(false, 0);
+        version1[6] = 1;
+        let opt = &opt(false, 0)[..];
+        let a = &b"\xc0\x0c\0\x01\0\x01\0\0\0\x01\0\x04\x01\x02\x03\x04"[..];
+        let table: &[(&str, u16, Vec<u8>)] = &[
+            ("opcode NOTIFY", rcode::NOTIMP, plain(0x2000)),
+            ("opcode 15", rcode::NOTIMP, plain(0x7800)),
+            ("no question", rcode::FORMERR, query(0, [0; 4], &[])),
+            (
+                "two questions",
+                rcode::FORMERR,
+                query(0, [2, 0, 0, 0], &[question, question]),
+            ),
+            (
+                "question missing",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 0], &[]),
+            ),
+            (
+                "question cut",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 0], &[&question[..question.len() - 1]]),
+            ),
+            (
+                "name is a pointer",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 0], &[b"\xc0\x0c\0\x01\0\x01"]),
+            ),
+            (
+                "label over 63",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 0], &[b"\x40", &[b'a'; 64], b"\0\0\x01\0\x01"]),
+            ),
+            (
+                "name over 255",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 0], &[&[1; 256], b"\0\0\x01\0\x01"]),
+            ),
+            (
+                "bytes after the question",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 0], &[question, b"x"]),
+            ),
+            (
+                "an answer",
+                rcode::FORMERR,
+                query(0, [1, 1, 0, 0], &[question, a]),
+            ),
+            (
+                "an authority",
+                rcode::FORMERR,
+                query(0, [1, 0, 1, 0], &[question, a]),
+            ),
+            (
+                "an additional that is not OPT",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 1], &[question, a]),
+            ),
+            (
+                "OPT announced and missing",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 1], &[question]),
+            ),
+            (
+                "OPT not announced",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 0], &[question, opt]),
+            ),
+            (
+                "OPT in authority",
+                rcode::FORMERR,
+                query(0, [1, 0, 1, 0], &[question, opt]),
+            ),
+            (
+                "two OPT",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 2], &[question, opt, opt]),
+            ),
+            (
+                "bytes after OPT",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 1], &[question, opt, b"\0"]),
+            ),
+            (
+                "count that lies",
+                rcode::FORMERR,
+                query(0, [1, 65535, 65535, 65535], &[question]),
+            ),
+            (
+                "EDNS version 1",
+                rcode::BADVERS,
+                query(0, [1, 0, 0, 1], &[question, &version1]),
+            ),
+            (
+                "AXFR",
+                rcode::REFUSED,
+                query(0, [1, 0, 0, 0], &[&asks(252)]),
+            ),
+            (
+                "IXFR",
+                rcode::REFUSED,
+                query(0, [1, 0, 1, 0], &[&asks(251), a]),
+            ),
+            (
+                "type OPT",
+                rcode::FORMERR,
+                query(0, [1, 0, 0, 0], &[&asks(41)]),
+            ),
+        ];
+        for (what, expected, message) in table {
+            assert_eq!(refusal(message), *expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn flags_a_resolver_does_not_know_are_ignored() {
+        // TC, AA, RA, Z, AD and an rcode in a query.
+        assert!(matches!(
+            parse(&plain(0x06ef), Transport::Udp),
+            Parsed::Query(_)
+        ));
+    }
+
+    #[test]
+    fn what_may_be_kept() {
+        let kept = |rtype: u16, class: u16| {
+            KeyParts {
+                name: b"\0",
+                rtype,
+                class,
+                dnssec_ok: false,
+                checking_disabled: false,
+            }
+            .is_cacheable()
+        };
+        assert!(kept(1, 1) && kept(65, 1) && kept(65_280, 1) && kept(256, 1));
+        assert!(!kept(255, 1) && !kept(252, 1) && !kept(0, 1) && !kept(41, 1) && !kept(1, 3));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(message: Vec<u8>) {
+            let _ = parse(&message, Transport::Udp);
+        }
+
+        #[test]
+        fn never_panics_behind_a_sound_question(tail: Vec<u8>, counts: [u16; 3]) {
+            let message = query(0, [1, counts[0], counts[1], counts[2]], &[NAME, &[0, 1, 0, 1], &tail]);
+            let _ = parse(&message, Transport::Udp);
+        }
+
+        #[test]
+        fn case_does_not_change_the_key(upper: u16) {
+            let mut name = Vec::from(NAME);
+            for (i, byte) in name.iter_mut().enumerate() {
+                *byte = if upper >> i & 1 == 1 { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+            }
+            let message = query(0, [1, 0, 0, 0], &[&name, &[0, 1, 0, 1]]);
+            let Parsed::Query(query) = parse(&message, Transport::Udp) else { panic!() };
+            proptest::prop_assert_eq!(query.key.as_bytes(), b"\x03www\x07example\0\0\x01\0\x01\0");
+            proptest::prop_assert_eq!(query.question, &message[12..]);
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! How a stored answer becomes one client's reply: flags, TTLs counted down, what fits.
+//!
+//! ```text
+//! reply = header · question as sent · body · OPT
+//! ```
+//! The body is what an upstream said, laid out so that it is valid behind any question of the same name:
+//! its compression pointers lead to the question's name at offset 12 or into the body itself.
+
+use crate::edns::{self, OPT_LEN};
+use crate::header::{self, Flags, Header};
+use crate::question::{Client, Refusal};
+
+/// An error reply's greatest length: a header and an OPT record.
+pub const MAX_REFUSAL: usize = header::LEN + OPT_LEN;
+
+/// Where a record of the body lies. Records follow each other without gaps, section by section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// Offset of the TTL in the body.
+    pub ttl_at: u16,
+    /// Offset of the record's end in the body.
+    pub end: u16,
+}
+
+/// An answer in the form in which it is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    /// The upstream's flags; AA, TC, AD and the rcode are used.
+    pub flags: Flags,
+    /// Records in the answer, authority and additional sections, without OPT.
+    pub counts: [u16; 3],
+    /// All records, in order.
+    pub records: &'a [Record],
+    /// Their bytes.
+    pub body: &'a [u8],
+}
+
+impl Stored<'_> {
+    /// An answer that consists of nothing but a response code.
+    #[must_use]
+    pub const fn bare(rcode: u16) -> Self {
+        Self {
+            flags: Flags(rcode & 0x0f),
+            counts: [0; 3],
+            records: &[],
+            body: &[],
+        }
+    }
+}
+
+/// Where an answer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From the cache, by its age in whole seconds.
+    Cache {
+        /// Time since the answer was stored.
+        age: u32,
+    },
+    /// From an upstream, just now.
+    Upstream,
+}
+
+/// Whether an answer whose lowest TTL is `min_ttl` may be given at this age. Not in its last second: the
+/// reply would show a TTL of 0, which some clients take for an error.
+#[must_use]
+pub const fn is_fresh(min_ttl: u32, age: u32) -> bool {
+    age < min_ttl
+}
+
+/// The flags of a reply.
+///
+/// RD and CD are the query's (RFC 1035 §4.1.1, RFC 4035 §3.2.2). AA is what CoreDNS's cache says: set on
+/// what comes from the cache, the upstream's on the first answer. AD goes to those who asked for it by AD or
+/// DO (RFC 6840 §5.7, §5.8).
+#[must_use]
+pub fn flags(client: &Client, stored: Flags, source: Source) -> Flags {
+    let mut keep = Flags::AA.with(Flags::TC);
+    if client.flags.has(Flags::AD) || client.edns.is_some_and(|edns| edns.dnssec_ok) {
+        keep = keep.with(Flags::AD);
+    }
+    let cached = match source {
+        Source::Cache { .. } => Flags::AA,
+        Source::Upstream => Flags::default(),
+    };
+    Flags::QR
+        .with(Flags::RA)
+        .with(client.flags.only(Flags::RD.with(Flags::CD)))
+        .with(stored.only(keep))
+        .with(cached)
+        .with_rcode(stored.rcode())
+}
+
+/// A reply whose length is known, ready to be written.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    header: Header,
+    question: &'a [u8],
+    records: &'a [Record],
+    body: &'a [u8],
+    opt: Option<[u8; OPT_LEN]>,
+    age: u32,
+}
+
+impl<'a> Reply<'a> {
+    /// The reply to a client that asked `question` (name, type and class as it sent them).
+    ///
+    /// A place for rotation of address sets is here: the records of one RRset have the same length, so a
+    /// rotated order changes neither lengths nor pointers to names outside them.
+    #[must_use]
+    pub fn new(client: &Client, question: &'a [u8], stored: Stored<'a>, source: Source) -> Self {
+        let opt = client.edns.map(|edns| edns::opt(edns.dnssec_ok, 0));
+        let opt_len = opt.map_or(0, |opt| opt.len());
+        let room = client
+            .limit
+            .saturating_sub(header::LEN + question.len() + opt_len);
+        let fit = Fit::new(&stored, room);
+        let truncated = if fit.truncated {
+            Flags::TC
+        } else {
+            Flags::default()
+        };
+        let [answer, authority, additional] = fit.counts;
+        Self {
+            header: Header {
+                id: client.id,
+                flags: flags(client, stored.flags, source).with(truncated),
+                questions: 1,
+                records: [
+                    answer,
+                    authority,
+                    additional.saturating_add(u16::from(opt.is_some())),
+                ],
+            },
+            question,
+            records: stored.records.get(..fit.records).unwrap_or_default(),
+            body: stored.body.get(..fit.len).unwrap_or_default(),
+            opt,
+            age: match source {
+                Source::Cache { age } => age,
+                Source::Upstream => 0,
+            },
+        }
+    }
+
+    /// Length of the reply in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        header::LEN + self.question.len() + self.body.len() + self.opt.map_or(0, |opt| opt.len())
+    }
+
+    /// Writes the reply to the beginning of `out`; `None` if it is shorter than [`size`](Self::size).
+    pub fn write(&self, out: &mut [u8]) -> Option<()> {
+        let (header, rest) = out.split_at_mut_checked(header::LEN)?;
+        let (question, rest) = rest.split_at_mut_checked(self.question.len())?;
+        let (body, rest) = rest.split_at_mut_checked(self.body.len())?;
+        header.copy_from_slice(&self.header.bytes());
+        question.copy_from_slice(self.question);
+        body.copy_from_slice(self.body);
+        if self.age != 0 {
+            for record in self.records {
+                let ttl: &mut [u8; 4] = body
+                    .get_mut(usize::from(record.ttl_at)..)?
+                    .first_chunk_mut()?;
+                *ttl = u32::from_be_bytes(*ttl)
+                    .saturating_sub(self.age)
+                    .to_be_bytes();
+            }
+        }
+        if let Some(opt) = self.opt {
+            *rest.first_chunk_mut()? = opt;
+        }
+        Some(())
+    }
+}
+
+/// What of an answer fits.
+#[derive(Debug, PartialEq, Eq)]
+struct Fit {
+    counts: [u16; 3],
+    records: usize,
+    len: usize,
+    truncated: bool,
+}
+
+impl Fit {
+    /// As many whole records as fit. Clients that cannot do TCP (musl before 1.2.4) live on them. Additional
+    /// records go all together and without TC (RFC 2181 §9): part of an RRset must not pass for the whole.
+    fn new(stored: &Stored<'_>, room: usize) -> Self {
+        let all = stored.records.len();
+        if stored.body.len() <= room {
+            return Self {
+                counts: stored.counts,
+                records: all,
+                len: stored.body.len(),
+                truncated: false,
+            };
+        }
+        let [answer, authority, _] = stored.counts;
+        let needed = (usize::from(answer) + usize::from(authority)).min(all);
+        let mut records = 0;
+        let mut len = 0;
+        for record in stored.records.iter().take(needed) {
+            if usize::from(record.end) > room {
+                break;
+            }
+            len = usize::from(record.end);
+            records += 1;
+        }
+        // Fewer than `needed`, which is the sum of two 16-bit counts; each part is at most its own count.
+        let kept_answer = records.min(usize::from(answer));
+        Self {
+            counts: [kept_answer as u16, (records - kept_answer) as u16, 0],
+            records,
+            len,
+            truncated: records < needed,
+        }
+    }
+}
+
+impl Refusal {
+    /// Writes the error reply; returns its length. The question is not repeated: it may be what is wrong.
+    pub fn write(&self, out: &mut [u8; MAX_REFUSAL]) -> usize {
+        let flags = Flags::QR
+            .with(Flags::RA)
+            .with(
+                self.flags
+                    .only(Flags(0x7800).with(Flags::RD).with(Flags::CD)),
+            )
+            .with_rcode(self.rcode);
+        let opt = self.edns.map(|edns| edns::opt(edns.dnssec_ok, self.rcode));
+        let header = Header {
+            id: self.id,
+            flags,
+            questions: 0,
+            records: [0, 0, u16::from(opt.is_some())],
+        };
+        let (head, tail) = out.split_at_mut(header::LEN);
+        head.copy_from_slice(&header.bytes());
+        match opt {
+            Some(opt) => {
+                tail.copy_from_slice(&opt);
+                MAX_REFUSAL
+            }
+            None => header::LEN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::edns::Edns;
+    use crate::types::rcode;
+    use std::vec;
+    use std::vec::Vec;
+
+    const QUESTION: &[u8] = b"\x03wWw\0\0\x01\0\x01";
+
+    /// `counts` records of 16 bytes each, with TTL 30.
+    fn records(counts: [u16; 3]) -> (Vec<Record>, Vec<u8>) {
+        let total = counts.iter().sum::<u16>();
+        let table = (0..total)
+            .map(|i| Record {
+                ttl_at: i * 16 + 6,
+                end: i * 16 + 16,
+            })
+            .collect();
+        let body = (0..total)
+            .flat_map(|i| [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 0, 0, i as u8])
+            .collect();
+        (table, body)
+    }
+
+    fn client(limit: usize, dnssec_ok: Option<bool>, flags: Flags) -> Client {
+        let edns = dnssec_ok.map(|dnssec_ok| Edns {
+            udp_size: 0,
+            version: 0,
+            dnssec_ok,
+        });
+        Client {
+            id: 7,
+            flags,
+            edns,
+            limit,
+        }
+    }
+
+    fn reply(client: &Client, counts: [u16; 3], source: Source) -> (Header, Vec<u8>) {
+        let (table, body) = records(counts);
+        let stored = Stored {
+            flags: Flags(0x8580),
+            counts,
+            records: &table,
+            body: &body,
+        };
+        let reply = Reply::new(client, QUESTION, stored, source);
+        let mut out = vec![0; reply.size()];
+        reply.write(&mut out).unwrap();
+        assert!(reply.write(&mut vec![0; reply.size() - 1]).is_none());
+        assert!(out.len() <= client.limit);
+        (Header::read(&out).unwrap(), out)
+    }
+
+    #[test]
+    fn a_whole_reply() {
+        let (header, out) = reply(
+            &client(512, Some(true), Flags::RD),
+            [2, 1, 1],
+            Source::Cache { age: 29 },
+        );
+        assert_eq!(
+            (header.id, header.questions, header.records),
+            (7, 1, [2, 1, 2])
+        );
+        assert_eq!(
+            header.flags,
+            Flags::QR.with(Flags::AA).with(Flags::RD).with(Flags::RA)
+        );
+        assert_eq!(&out[12..21], QUESTION);
+        assert_eq!(&out[27..31], [0, 0, 0, 1]);
+        assert_eq!(out[out.len() - 11..], edns::opt(true, 0));
+    }
+
+    #[test]
+    fn ttls_saturate() {
+        let (_, out) = reply(
+            &client(512, None, Flags::RD),
+            [1, 0, 0],
+            Source::Cache { age: u32::MAX },
+        );
+        assert_eq!(&out[27..31], [0, 0, 0, 0]);
+        assert!(is_fresh(30, 29) && !is_fresh(30, 30) && !is_fresh(0, 0));
+    }
+
+    /// 512 bytes less header (12), question (9) and OPT (11) leave room for 30 records of 16 bytes.
+    #[test]
+    fn truncation_keeps_whole_records() {
+        let edns = client(512, Some(false), Flags::default());
+        let cases = [
+            ([30, 0, 0], [30, 0, 1], false),
+            ([31, 0, 0], [30, 0, 1], true),
+            ([20, 11, 5], [20, 10, 1], true),
+            ([40, 2, 5], [30, 0, 1], true),
+            ([29, 1, 0], [29, 1, 1], false),
+            ([20, 5, 6], [20, 5, 1], false),
+            ([20, 5, 5], [20, 5, 6], false),
+        ];
+        for (counts, shown, truncated) in cases {
+            let (header, out) = reply(&edns, counts, Source::Upstream);
+            assert_eq!(header.records, shown, "{counts:?}");
+            assert_eq!(header.flags.has(Flags::TC), truncated, "{counts:?}");
+            let records = usize::from(shown.iter().sum::<u16>()) - 1;
+            assert_eq!(out.len(), 12 + 9 + 16 * records + 11);
+            assert_eq!(out[out.len() - 11..], edns::opt(false, 0));
+        }
+        let (header, _) = reply(
+            &client(65_535, None, Flags::default()),
+            [31, 0, 0],
+            Source::Upstream,
+        );
+        assert_eq!(
+            (header.records, header.flags.has(Flags::TC)),
+            ([31, 0, 0], false)
+        );
+    }
+
+    #[test]
+    fn every_limit_is_kept() {
+        for limit in 512..1232 {
+            for edns in [None, Some(true)] {
+                let (header, out) = reply(
+                    &client(limit, edns, Flags::RD),
+                    [50, 20, 20],
+                    Source::Upstream,
+                );
+                assert_eq!(header.flags.has(Flags::TC), header.records[1] < 20);
+                assert!(limit - out.len() < 16 || header.records[1] == 20);
+            }
+        }
+    }
+
+    #[test]
+    fn flags_of_the_reply() {
+        let q = |flags, dnssec| client(512, dnssec, flags);
+        let none = Flags::default();
+        let base = Flags::QR.with(Flags::RA);
+        let hit = Source::Cache { age: 0 };
+        let cases = [
+            (q(none, None), Flags::AD, hit, base.with(Flags::AA)),
+            (
+                q(Flags::AD, None),
+                Flags::AD,
+                hit,
+                base.with(Flags::AA).with(Flags::AD),
+            ),
+            (
+                q(none, Some(true)),
+                Flags::AD,
+                hit,
+                base.with(Flags::AA).with(Flags::AD),
+            ),
+            (q(none, Some(false)), Flags::AD, hit, base.with(Flags::AA)),
+            (q(Flags::AD, None), none, hit, base.with(Flags::AA)),
+            (q(none, None), none, Source::Upstream, base),
+            (
+                q(none, None),
+                Flags::AA,
+                Source::Upstream,
+                base.with(Flags::AA),
+            ),
+            (
+                q(Flags::RD.with(Flags::CD), None),
+                none,
+                Source::Upstream,
+                base.with(Flags::RD).with(Flags::CD),
+            ),
+            (
+                q(none, None),
+                Flags(rcode::NXDOMAIN),
+                hit,
+                base.with(Flags::AA).with(Flags(3)),
+            ),
+            (
+                q(none, None),
+                Flags::TC,
+                Source::Upstream,
+                base.with(Flags::TC),
+            ),
+            // The upstream's own RD, RA, CD and Z bits are not passed on, nor the client's AA, TC, RA, Z.
+            (q(none, None), Flags(0x01d0), Source::Upstream, base),
+            (q(Flags(0x06c0), None), none, Source::Upstream, base),
+        ];
+        for (client, stored, source, expected) in cases {
+            assert_eq!(
+                flags(&client, stored, source),
+                expected,
+                "{client:?} {stored:?} {source:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        let mut out = [0; MAX_REFUSAL];
+        let refusal = Refusal {
+            id: 9,
+            flags: Flags(0x7d30),
+            rcode: rcode::NOTIMP,
+            edns: None,
+        };
+        assert_eq!(refusal.write(&mut out), 12);
+        assert_eq!(out[..12], [0, 9, 0xf9, 0x94, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let edns = Some(Edns {
+            udp_size: 512,
+            version: 1,
+            dnssec_ok: true,
+        });
+        let badvers = Refusal {
+            id: 9,
+            flags: Flags::RD,
+            rcode: rcode::BADVERS,
+            edns,
+        };
+        assert_eq!(badvers.write(&mut out), 23);
+        assert_eq!(out[..12], [0, 9, 0x81, 0x80, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(out[12..], [0, 0, 41, 4, 0xd0, 1, 0, 0x80, 0, 0, 0]);
+    }
+}

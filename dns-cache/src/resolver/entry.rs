@@ -1,0 +1,308 @@
+//! An upstream's response in the form in which it is kept.
+//!
+//! A response is whatever a server chose to send. It is taken apart record by record and written anew, so
+//! that what is kept is sound, stands behind any question of the same name, and has no OPT record.
+
+#[cfg(test)]
+mod tests;
+
+use dns_cache_common::header::{Flags, Header, u16_at, u32_at};
+use dns_cache_common::name::Expanded;
+use dns_cache_common::question::{KeyParts, split_question};
+use dns_cache_common::reply::{Record, Stored, is_fresh};
+use dns_cache_common::types::{rcode, rtype};
+use dns_cache_common::{edns, header};
+
+use super::clock::Time;
+use super::compress::Writer;
+use super::rdata::{Field, layout};
+use crate::config::TtlCaps;
+
+/// Longest body that leaves room for header, question and OPT in a stream's message.
+const MAX_BODY: usize = 65_535 - edns::OPT_LEN;
+
+/// An answer, kept or just received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    flags: Flags,
+    counts: [u16; 3],
+    records: Box<[Record]>,
+    body: Box<[u8]>,
+    ttl: Ttl,
+    stored: Time,
+}
+
+/// How long an answer may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ttl {
+    Seconds(u32),
+    NotKept,
+}
+
+/// What is wrong with a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadResponse {
+    /// It does not keep to the format, or its parts contradict each other.
+    #[error("the response is malformed")]
+    Malformed,
+    /// Written without the compression it came with it is longer than a message may be.
+    #[error("the response is too large")]
+    TooLarge,
+}
+
+use BadResponse::{Malformed, TooLarge};
+
+impl Entry {
+    /// Takes in a response to what `key` asks, which arrived at `now`.
+    pub fn new(
+        response: &[u8],
+        key: &KeyParts<'_>,
+        caps: TtlCaps,
+        now: Time,
+    ) -> Result<Self, BadResponse> {
+        let header = Header::read(response).ok_or(Malformed)?;
+        if !header.flags.has(Flags::QR) || header.flags.opcode() != 0 {
+            return Err(Malformed);
+        }
+        match header.questions {
+            // Errors may come without a question; then there is nothing else in them either.
+            0 if header.flags.rcode() != rcode::NOERROR => {
+                return Ok(Self::bare(header.flags.rcode(), now));
+            }
+            1 => {}
+            _ => return Err(Malformed),
+        }
+        let (question, _) = split_question(response).ok_or(Malformed)?;
+        let (name, numbers) = question.split_at(question.len() - 4);
+        if !name.eq_ignore_ascii_case(key.name)
+            || u16_at(numbers, 0) != Some(key.rtype)
+            || u16_at(numbers, 2) != Some(key.class)
+        {
+            return Err(Malformed);
+        }
+        let mut rebuilt = Rebuilt::new(response, header::LEN + question.len(), key);
+        for (section, count) in header.records.into_iter().enumerate() {
+            for _ in 0..count {
+                rebuilt.record(section)?;
+            }
+        }
+        if rebuilt.extended_rcode != 0 {
+            // An error that a client without EDNS could not even be told.
+            return Ok(Self::bare(rcode::SERVFAIL, now));
+        }
+        Ok(rebuilt.entry(header.flags, caps, now))
+    }
+
+    /// An answer of ours that is nothing but a response code, and is not kept.
+    #[must_use]
+    pub fn bare(rcode: u16, now: Time) -> Self {
+        Self {
+            flags: Stored::bare(rcode).flags,
+            counts: [0; 3],
+            records: Box::default(),
+            body: Box::default(),
+            ttl: Ttl::NotKept,
+            stored: now,
+        }
+    }
+
+    /// The form from which replies are built.
+    #[must_use]
+    pub fn stored(&self) -> Stored<'_> {
+        Stored {
+            flags: self.flags,
+            counts: self.counts,
+            records: &self.records,
+            body: &self.body,
+        }
+    }
+
+    /// The seconds for which it may be kept; `None` if not at all.
+    #[must_use]
+    pub fn ttl(&self) -> Option<u32> {
+        match self.ttl {
+            Ttl::Seconds(seconds) => Some(seconds),
+            Ttl::NotKept => None,
+        }
+    }
+
+    /// Its age in whole seconds, as long as it may be given.
+    #[must_use]
+    pub fn age(&self, now: Time) -> Option<u32> {
+        let age = now.seconds_since(self.stored);
+        is_fresh(self.ttl()?, age).then_some(age)
+    }
+
+    /// Bytes of memory that it takes, its own structure included.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.records) + self.body.len()
+    }
+}
+
+/// A response on its way through.
+struct Rebuilt<'a> {
+    response: &'a [u8],
+    at: usize,
+    key: &'a KeyParts<'a>,
+    writer: Writer,
+    records: Vec<Record>,
+    counts: [u16; 3],
+    lowest_ttl: u32,
+    /// The answer holds a record of the type asked for.
+    has_data: bool,
+    /// TTL and minimum of the authority's SOA record, the smaller of them (RFC 2308 §5).
+    soa: Option<u32>,
+    has_opt: bool,
+    extended_rcode: u8,
+}
+
+const ANSWER: usize = 0;
+const AUTHORITY: usize = 1;
+const ADDITIONAL: usize = 2;
+
+impl<'a> Rebuilt<'a> {
+    fn new(response: &'a [u8], at: usize, key: &'a KeyParts<'a>) -> Self {
+        Self {
+            response,
+            at,
+            key,
+            writer: Writer::new(key.name, response.len()),
+            records: Vec::with_capacity(16),
+            counts: [0; 3],
+            lowest_ttl: u32::MAX,
+            has_data: false,
+            soa: None,
+            has_opt: false,
+            extended_rcode: 0,
+        }
+    }
+
+    /// Takes over the next record.
+    fn record(&mut self, section: usize) -> Result<(), BadResponse> {
+        let (owner, at) = Expanded::read(self.response, self.at).ok_or(Malformed)?;
+        let fixed: &[u8; 10] = self
+            .response
+            .get(at..)
+            .and_then(<[u8]>::first_chunk)
+            .ok_or(Malformed)?;
+        let number = |i: usize| u16::from_be_bytes([fixed[i], fixed[i + 1]]);
+        let (rtype, rdata_at) = (number(0), at + 10);
+        let rdata_end = rdata_at + usize::from(number(8));
+        if rdata_end > self.response.len() {
+            return Err(Malformed);
+        }
+        self.at = rdata_end;
+        match (rtype, section) {
+            (rtype::OPT, ADDITIONAL) if !self.has_opt && owner.as_bytes() == [0] => {
+                (self.has_opt, self.extended_rcode) = (true, fixed[4]);
+                return Ok(());
+            }
+            (rtype::OPT, _) => return Err(Malformed),
+            // A signature over the message as it was; it is no longer that.
+            (rtype::TSIG, ADDITIONAL) => return Ok(()),
+            _ => {}
+        }
+        // RFC 2181 §8: a TTL with the highest bit set is 0.
+        let ttl = u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]);
+        let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
+        match section {
+            ANSWER => self.has_data |= rtype == self.key.rtype || self.key.rtype == rtype::ANY,
+            AUTHORITY if rtype == rtype::SOA => {
+                let minimum = rdata_end
+                    .checked_sub(4)
+                    .and_then(|at| u32_at(self.response, at));
+                self.soa = Some(ttl.min(minimum.ok_or(Malformed)?));
+            }
+            _ => {}
+        }
+        self.lowest_ttl = self.lowest_ttl.min(ttl);
+        self.counts[section] += 1;
+
+        self.writer.name(owner.as_bytes());
+        self.writer.bytes(&fixed[..4]);
+        let ttl_at = self.writer.len();
+        self.writer.bytes(&ttl.to_be_bytes());
+        self.writer.bytes(&[0, 0]);
+        let start = self.writer.len();
+        self.rdata(rtype, rdata_at, rdata_end)?;
+        let end = self.writer.len();
+        if end + header::LEN + self.key.name.len() + 4 > MAX_BODY {
+            return Err(TooLarge);
+        }
+        let length = u16::try_from(end - start).map_err(|_| TooLarge)?;
+        self.writer.patch(start - 2, &length.to_be_bytes());
+        let offset = |at| u16::try_from(at).map_err(|_| TooLarge);
+        self.records.push(Record {
+            ttl_at: offset(ttl_at)?,
+            end: offset(end)?,
+        });
+        Ok(())
+    }
+
+    /// Takes over RDATA; its parts must fill it exactly.
+    fn rdata(&mut self, rtype: u16, mut at: usize, end: usize) -> Result<(), BadResponse> {
+        for field in layout(rtype) {
+            let length = match field {
+                Field::Bytes(length) => *length,
+                Field::CharacterString => 1 + usize::from(*self.response.get(at).ok_or(Malformed)?),
+                Field::Rest => end.checked_sub(at).ok_or(Malformed)?,
+                Field::Compressible | Field::Name => {
+                    let (name, after) = Expanded::read(self.response, at).ok_or(Malformed)?;
+                    if *field == Field::Compressible {
+                        self.writer.name(name.as_bytes());
+                    } else {
+                        self.writer.bytes(name.as_bytes());
+                    }
+                    at = after;
+                    continue;
+                }
+            };
+            self.writer
+                .bytes(self.response.get(at..at + length).ok_or(Malformed)?);
+            at += length;
+        }
+        if at == end { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// Decides how long the answer lives, and makes its TTLs say so.
+    fn entry(self, flags: Flags, caps: TtlCaps, now: Time) -> Entry {
+        let (cap, kept) = self.cap(flags.rcode(), caps);
+        let lowest = self.lowest_ttl.min(cap);
+        let kept = kept && lowest > 0 && !flags.has(Flags::TC) && self.key.is_cacheable();
+        let mut body = self.writer.finish();
+        for record in &self.records {
+            let at = usize::from(record.ttl_at);
+            if let Some(ttl) = body.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+                *ttl = u32::from_be_bytes(*ttl).min(cap).to_be_bytes();
+            }
+        }
+        Entry {
+            flags,
+            counts: self.counts,
+            records: self.records.into(),
+            body,
+            ttl: if kept {
+                Ttl::Seconds(lowest)
+            } else {
+                Ttl::NotKept
+            },
+            stored: now,
+        }
+    }
+
+    /// The cap on all TTLs, and whether this kind of answer may be kept.
+    fn cap(&self, rcode: u16, caps: TtlCaps) -> (u32, bool) {
+        match (rcode, self.soa) {
+            (rcode::NOERROR, _) if self.has_data => (caps.positive, true),
+            (rcode::NOERROR | rcode::NXDOMAIN, Some(soa)) => (soa.min(caps.negative), true),
+            // A chain of CNAMEs that ends nowhere, as CoreDNS gives for an ExternalName of another family.
+            // The CNAMEs are data; that nothing follows them is not to be believed for long.
+            (rcode::NOERROR, None) if self.counts[ANSWER] > 0 => {
+                (caps.positive.min(caps.negative), true)
+            }
+            // RFC 2308 §5: without an SOA record a negative answer is not kept. Nor are errors.
+            _ => (caps.positive, false),
+        }
+    }
+}

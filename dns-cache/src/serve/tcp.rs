@@ -1,0 +1,242 @@
+//! TCP (RFC 7766): many queries on a connection, each answered as soon as its answer is there.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use dns_cache_common::header::u16_at;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{Limits, Running};
+use crate::resolver::{Answer, Transport};
+
+/// Bytes of the length before each message (RFC 1035 §4.2.2).
+const PREFIX: usize = 2;
+const READ_CHUNK: usize = 4096;
+/// Chunks of replies that may wait for the client to take them; beyond them it is not read.
+const WAITING: usize = 16;
+/// Replies that are written together.
+const WRITE_CHUNK: usize = 64 * 1024;
+
+/// Places for connections, in all and for each client.
+#[derive(Debug)]
+pub(super) struct Places {
+    taken: Mutex<HashMap<IpAddr, usize>>,
+    all: usize,
+    each: usize,
+}
+
+/// A connection's place, free again when dropped.
+struct Place {
+    places: Arc<Places>,
+    client: IpAddr,
+}
+
+impl Places {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            taken: Mutex::default(),
+            all: limits.connections,
+            each: limits.connections_per_client,
+        }
+    }
+
+    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = taken.values().sum::<usize>();
+        let of_client = taken.get(&client).copied().unwrap_or_default();
+        if all >= self.all || of_client >= self.each {
+            return None;
+        }
+        taken.insert(client, of_client + 1);
+        Some(Place {
+            places: Arc::clone(self),
+            client,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self
+            .places
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// Takes connections until the server stops.
+pub(super) async fn listen(listener: TcpListener, mut running: Running, places: Arc<Places>) {
+    loop {
+        let accepted = tokio::select! {
+            () = running.stopped() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, client)) => match places.take(client.ip()) {
+                Some(place) => {
+                    running.resolver.counters().tcp_connections.add(1);
+                    tokio::spawn(serve(stream, client, running.clone(), place));
+                }
+                None => running.resolver.counters().tcp_refused.add(1),
+            },
+            Err(error) => {
+                // Out of file descriptors, most likely; that passes, and must not become a busy loop.
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Serves a connection. Replies still get out after the client has closed its sending side: the writer ends
+/// when neither the reader nor any waiting query holds the channel.
+async fn serve(stream: TcpStream, client: SocketAddr, running: Running, _place: Place) {
+    // Replies go out in few writes already; Nagle's algorithm would only hold them back.
+    let _ = stream.set_nodelay(true);
+    let idle = running.limits.idle;
+    let (reading, writing) = stream.into_split();
+    let (replies, outgoing) = mpsc::channel(WAITING);
+    let reader = async {
+        let result = Reader {
+            running,
+            replies,
+            buffer: BytesMut::new(),
+        }
+        .run(reading)
+        .await;
+        if let Err(error) = result {
+            tracing::trace!(%client, %error, "connection ended");
+        }
+    };
+    let writer = write(writing, outgoing, idle);
+    tokio::pin!(reader, writer);
+    // A client that takes no replies is not read any further.
+    tokio::select! {
+        () = &mut reader => { let _ = writer.await; }
+        _ = &mut writer => {}
+    }
+}
+
+/// Writes replies, as many at once as wait.
+async fn write(
+    mut stream: OwnedWriteHalf,
+    mut replies: mpsc::Receiver<Vec<u8>>,
+    idle: Duration,
+) -> io::Result<()> {
+    while let Some(mut chunk) = replies.recv().await {
+        while chunk.len() < WRITE_CHUNK
+            && let Ok(more) = replies.try_recv()
+        {
+            chunk.extend_from_slice(&more);
+        }
+        timeout(idle, stream.write_all(&chunk)).await??;
+    }
+    stream.shutdown().await
+}
+
+struct Reader {
+    running: Running,
+    replies: mpsc::Sender<Vec<u8>>,
+    buffer: BytesMut,
+}
+
+impl Reader {
+    /// Reads queries until the client sends no more, is idle for too long, or sends what is no query.
+    async fn run(mut self, mut stream: OwnedReadHalf) -> io::Result<()> {
+        let idle = self.running.limits.idle;
+        let misses = Arc::new(Semaphore::new(self.running.limits.misses_per_connection));
+        let mut deadline = Instant::now() + idle;
+        loop {
+            if self.answer(&misses).await? {
+                deadline = Instant::now() + idle;
+            }
+            self.buffer.reserve(READ_CHUNK);
+            let read = tokio::select! {
+                () = self.running.stopped() => return Ok(()),
+                read = timeout_at(deadline, stream.read_buf(&mut self.buffer)) => read??,
+            };
+            if read == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers the whole queries that have come; says whether there were any.
+    async fn answer(&mut self, misses: &Arc<Semaphore>) -> io::Result<bool> {
+        let now = self.running.resolver.clock().now();
+        let mut hits = Vec::new();
+        let mut any = false;
+        while let Some(length) = u16_at(&self.buffer, 0).map(usize::from) {
+            let Some(message) = self.buffer.get(PREFIX..PREFIX + length) else {
+                break;
+            };
+            any = true;
+            let start = hits.len();
+            hits.extend_from_slice(&[0; PREFIX]);
+            let answer =
+                self.running
+                    .resolver
+                    .answer_cached(message, Transport::Tcp, now, &mut hits);
+            self.buffer.advance(PREFIX + length);
+            match answer {
+                Answer::Reply(length) => {
+                    // A stream's limit is what its prefix can say.
+                    hits[start..start + PREFIX].copy_from_slice(&(length as u16).to_be_bytes());
+                    if hits.len() >= WRITE_CHUNK {
+                        self.send(std::mem::take(&mut hits)).await?;
+                    }
+                }
+                Answer::Miss(miss) => {
+                    hits.truncate(start);
+                    if misses.available_permits() == 0 {
+                        self.send(std::mem::take(&mut hits)).await?;
+                    }
+                    let Ok(permit) = Arc::clone(misses).acquire_owned().await else {
+                        break;
+                    };
+                    let (running, replies) = (self.running.clone(), self.replies.clone());
+                    tokio::spawn(async move {
+                        let reply = running.resolver.resolve(miss).await;
+                        let length = (reply.len() as u16).to_be_bytes();
+                        // The connection may be gone by now.
+                        let _ = replies.send([&length[..], &reply].concat()).await;
+                        drop(permit);
+                    });
+                }
+                Answer::Drop => {
+                    // Nothing sensible follows a message without a header, or a response.
+                    hits.truncate(start);
+                    self.send(hits).await?;
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "not a query"));
+                }
+            }
+        }
+        self.send(hits).await?;
+        Ok(any)
+    }
+
+    async fn send(&self, replies: Vec<u8>) -> io::Result<()> {
+        if replies.is_empty() {
+            return Ok(());
+        }
+        self.replies
+            .send(replies)
+            .await
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}

@@ -1,0 +1,476 @@
+//! Real sockets on loopback, from the client's query to its reply.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::*;
+use crate::resolver::tests::{config, query};
+use crate::resolver::{Clock, Resolver};
+use crate::upstream::Timings;
+use crate::upstream::fake::{self, Fake};
+
+/// Far more than any of these tests needs, on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Bench {
+    resolver: Arc<Resolver>,
+    server: Server,
+    address: SocketAddr,
+}
+
+impl Bench {
+    fn start(upstream: SocketAddr, limits: Limits) -> Self {
+        Self::start_at("127.0.0.1:0", upstream, limits)
+    }
+
+    fn start_at(address: &str, upstream: SocketAddr, limits: Limits) -> Self {
+        let timings = Timings {
+            attempt: PATIENCE,
+            connect: PATIENCE,
+            ..Timings::default()
+        };
+        let resolver =
+            Resolver::with(&config(&[upstream]), Clock::Boot, timings, PATIENCE).unwrap();
+        // Another test may hold the TCP port with the UDP port's number.
+        let (udp, tcp) = (0..100)
+            .find_map(|_| {
+                let udp = std::net::UdpSocket::bind(address).unwrap();
+                let tcp = std::net::TcpListener::bind(udp.local_addr().unwrap()).ok()?;
+                Some((udp, tcp))
+            })
+            .unwrap();
+        udp.set_nonblocking(true).unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let address = udp.local_addr().unwrap();
+        let sockets = Sockets {
+            udp: vec![udp],
+            tcp: vec![tcp],
+        };
+        let server = Server::with(sockets, Arc::clone(&resolver), limits).unwrap();
+        Self {
+            resolver,
+            server,
+            address,
+        }
+    }
+
+    async fn udp(&self) -> UdpSocket {
+        let any = if self.address.is_ipv4() {
+            "127.0.0.1:0"
+        } else {
+            "[::1]:0"
+        };
+        let socket = UdpSocket::bind(any).await.unwrap();
+        socket.connect(self.address).await.unwrap();
+        socket
+    }
+
+    async fn tcp(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.resolver
+            .status()
+            .counters
+            .into_iter()
+            .find(|(n, _)| *n == name)
+            .unwrap()
+            .1
+    }
+}
+
+/// A server that answers a name that begins with `s` only for a permit.
+async fn slow_upstream() -> (Fake, Arc<Semaphore>) {
+    let told = Arc::new(Semaphore::new(0));
+    let waits = Arc::clone(&told);
+    let fake = Fake::start(move |stream, _| {
+        let waits = Arc::clone(&waits);
+        async move {
+            let (mut reading, writing) = stream.into_split();
+            let writing = Arc::new(tokio::sync::Mutex::new(writing));
+            while let Ok(length) = reading.read_u16().await {
+                let mut query = vec![0; length.into()];
+                reading.read_exact(&mut query).await.unwrap();
+                let (waits, writing) = (Arc::clone(&waits), Arc::clone(&writing));
+                tokio::spawn(async move {
+                    if query[13] == b's' {
+                        waits.acquire().await.unwrap().forget();
+                    }
+                    let _ = writing
+                        .lock()
+                        .await
+                        .write_all(&fake::frame(&fake::address(&query)))
+                        .await;
+                });
+            }
+        }
+    })
+    .await;
+    (fake, told)
+}
+
+async fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut buffer = [0; 4096];
+    let length = timeout(PATIENCE, socket.recv(&mut buffer))
+        .await
+        .unwrap()
+        .unwrap();
+    buffer[..length].to_vec()
+}
+
+async fn read(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    timeout(PATIENCE, fake::read(stream)).await.unwrap()
+}
+
+fn id(reply: &[u8]) -> u16 {
+    u16::from_be_bytes([reply[0], reply[1]])
+}
+
+#[tokio::test]
+async fn udp_hits_misses_and_garbage_in_one_batch() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let (fake, queries) = Fake::answering().await;
+        let bench = Bench::start_at(address, fake.address, Limits::default());
+        let socket = bench.udp().await;
+        for _ in 0..2 {
+            for id in 0..30 {
+                socket
+                    .send(&query(id, &format!("n{}", id % 10), 1, 0x0100))
+                    .await
+                    .unwrap();
+                socket.send(b"garbage").await.unwrap();
+                socket.send(&[]).await.unwrap();
+            }
+            socket.send(&query(30, "x", 1, 0x2000)).await.unwrap();
+            let mut ids = vec![];
+            for _ in 0..31 {
+                let reply = receive(&socket).await;
+                assert_eq!(reply[3] & 15, if id(&reply) == 30 { 4 } else { 0 });
+                ids.push(id(&reply));
+            }
+            ids.sort_unstable();
+            assert_eq!(ids, (0..31).collect::<Vec<_>>());
+        }
+        assert_eq!(queries.load(SeqCst), 10);
+        assert_eq!((bench.count("dropped"), bench.count("refused")), (120, 2));
+        assert!(bench.count("hits") >= 30);
+    }
+}
+
+#[tokio::test]
+async fn udp_hits_are_answered_while_misses_wait() {
+    let (fake, told) = slow_upstream().await;
+    let bench = Bench::start(
+        fake.address,
+        Limits {
+            udp_misses: 3,
+            ..Limits::default()
+        },
+    );
+    let socket = bench.udp().await;
+    socket.send(&query(1, "fast", 1, 0x0100)).await.unwrap();
+    assert_eq!(id(&receive(&socket).await), 1);
+    for slow in 2..5 {
+        socket
+            .send(&query(slow, &format!("s{slow}"), 1, 0x0100))
+            .await
+            .unwrap();
+    }
+    socket.send(&query(5, "fast", 1, 0x0100)).await.unwrap();
+    assert_eq!(id(&receive(&socket).await), 5);
+    // There is no room for a fourth.
+    socket.send(&query(6, "s6", 1, 0x0100)).await.unwrap();
+    let reply = receive(&socket).await;
+    assert_eq!(
+        (id(&reply), reply[3] & 15, bench.count("overload")),
+        (6, 5, 1)
+    );
+    let mut ids = vec![];
+    for _ in 0..3 {
+        told.add_permits(1);
+        ids.push(id(&receive(&socket).await));
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn tcp_answers_as_they_are_ready() {
+    let (fake, told) = slow_upstream().await;
+    let bench = Bench::start(fake.address, Limits::default());
+    let mut stream = bench.tcp().await;
+    let frames = [
+        query(1, "slow", 1, 0x0100),
+        query(2, "a", 1, 0x0100),
+        query(3, "b", 1, 0x0100),
+    ];
+    stream
+        .write_all(&frames.map(|query| fake::frame(&query)).concat())
+        .await
+        .unwrap();
+    let mut ids = vec![];
+    for _ in 0..2 {
+        ids.push(id(&read(&mut stream).await.unwrap()));
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, [2, 3]);
+    told.add_permits(1);
+    assert_eq!(id(&read(&mut stream).await.unwrap()), 1);
+}
+
+#[tokio::test]
+async fn tcp_queries_come_in_any_pieces() {
+    let (fake, _) = Fake::answering().await;
+    let bench = Bench::start(fake.address, Limits::default());
+    let mut stream = bench.tcp().await;
+    stream.set_nodelay(true).unwrap();
+    for id in 0..3 {
+        for byte in fake::frame(&query(id, "web", 1, 0x0100)) {
+            stream.write_all(&[byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    }
+    for expected in 0..3 {
+        assert_eq!(id(&read(&mut stream).await.unwrap()), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closed_its_side_gets_its_answers() {
+    let (fake, told) = slow_upstream().await;
+    let bench = Bench::start(fake.address, Limits::default());
+    let mut stream = bench.tcp().await;
+    for name in ["slow", "fast"] {
+        stream
+            .write_all(&fake::frame(&query(1, name, 1, 0x0100)))
+            .await
+            .unwrap();
+    }
+    stream.shutdown().await.unwrap();
+    assert!(read(&mut stream).await.is_some());
+    told.add_permits(1);
+    assert!(read(&mut stream).await.is_some());
+    assert!(read(&mut stream).await.is_none());
+}
+
+#[tokio::test]
+async fn many_queries_on_one_connection() {
+    let (fake, _) = Fake::answering().await;
+    let bench = Bench::start(
+        fake.address,
+        Limits {
+            misses_per_connection: 3,
+            ..Limits::default()
+        },
+    );
+    let (mut reading, mut writing) = bench.tcp().await.into_split();
+    let sender = tokio::spawn(async move {
+        for id in 0..2000 {
+            writing
+                .write_all(&fake::frame(&query(
+                    id,
+                    &format!("n{}", id % 50),
+                    1,
+                    0x0100,
+                )))
+                .await
+                .unwrap();
+        }
+        writing
+    });
+    let mut seen = vec![false; 2000];
+    for _ in 0..2000 {
+        let length = timeout(PATIENCE, reading.read_u16())
+            .await
+            .unwrap()
+            .unwrap();
+        let mut reply = vec![0; length.into()];
+        reading.read_exact(&mut reply).await.unwrap();
+        assert!(!std::mem::replace(&mut seen[usize::from(id(&reply))], true));
+    }
+    sender.await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_lengths_on_a_stream() {
+    let (fake, _) = Fake::answering().await;
+    let bench = Bench::start(fake.address, Limits::default());
+    // A message without a header, or a response: the connection ends, after what came before.
+    for bad in [
+        &[0, 0][..],
+        &[0, 5, 1, 2, 3, 4, 5],
+        &fake::frame(&query(1, "x", 1, 0x8000)),
+    ] {
+        let mut stream = bench.tcp().await;
+        stream
+            .write_all(&[&fake::frame(&query(1, "web", 1, 0x0100)), bad].concat())
+            .await
+            .unwrap();
+        assert_eq!(id(&read(&mut stream).await.unwrap()), 1);
+        assert!(read(&mut stream).await.is_none());
+    }
+    // The longest garbage is answered like any other, and the connection goes on.
+    let mut stream = bench.tcp().await;
+    let mut garbage = query(7, "web", 1, 0x0100);
+    garbage.resize(65_535, 0xaa);
+    stream.write_all(&fake::frame(&garbage)).await.unwrap();
+    let reply = read(&mut stream).await.unwrap();
+    assert_eq!((id(&reply), reply[3] & 15, reply.len()), (7, 1, 12));
+    stream
+        .write_all(&fake::frame(&query(8, "web", 1, 0x0100)))
+        .await
+        .unwrap();
+    assert_eq!(id(&read(&mut stream).await.unwrap()), 8);
+}
+
+#[tokio::test]
+async fn an_idle_or_dripping_connection_is_closed() {
+    let (fake, _) = Fake::answering().await;
+    let limits = Limits {
+        idle: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let bench = Bench::start(fake.address, limits);
+    let mut idle = bench.tcp().await;
+    assert!(read(&mut idle).await.is_none());
+    let (mut reading, mut writing) = bench.tcp().await.into_split();
+    let drip = tokio::spawn(async move {
+        while writing.write_all(&[0xff]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut buffer = [0; 1];
+    assert!(matches!(
+        timeout(PATIENCE, reading.read(&mut buffer)).await.unwrap(),
+        Ok(0) | Err(_)
+    ));
+    timeout(PATIENCE, drip).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let (fake, _) = Fake::answering().await;
+    for limits in [
+        Limits {
+            connections: 2,
+            ..Limits::default()
+        },
+        Limits {
+            connections_per_client: 2,
+            ..Limits::default()
+        },
+    ] {
+        let bench = Bench::start(fake.address, limits);
+        let mut streams = [bench.tcp().await, bench.tcp().await];
+        for stream in &mut streams {
+            stream
+                .write_all(&fake::frame(&query(1, "web", 1, 0x0100)))
+                .await
+                .unwrap();
+            assert!(read(stream).await.is_some());
+        }
+        let mut third = bench.tcp().await;
+        assert!(read(&mut third).await.is_none());
+        assert_eq!(
+            (bench.count("tcp_connections"), bench.count("tcp_refused")),
+            (2, 1)
+        );
+        // A place that is given up is free again.
+        let [first, _second] = streams;
+        drop(first);
+        let again = async {
+            loop {
+                let mut stream = bench.tcp().await;
+                let _ = stream
+                    .write_all(&fake::frame(&query(1, "web", 1, 0x0100)))
+                    .await;
+                if fake::read(&mut stream).await.is_some() {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, again).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn shutdown_waits_for_what_was_asked() {
+    let (fake, told) = slow_upstream().await;
+    let bench = Bench::start(
+        fake.address,
+        Limits {
+            drain: PATIENCE,
+            ..Limits::default()
+        },
+    );
+    let socket = bench.udp().await;
+    let mut stream = bench.tcp().await;
+    socket.send(&query(1, "s1", 1, 0x0100)).await.unwrap();
+    stream
+        .write_all(&fake::frame(&query(2, "s2", 1, 0x0100)))
+        .await
+        .unwrap();
+    while bench.resolver.status().upstreams[0].in_flight < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let shutdown = tokio::spawn(bench.server.shutdown());
+    told.add_permits(2);
+    let (udp, tcp) = tokio::join!(receive(&socket), read(&mut stream));
+    assert_eq!((id(&udp), tcp.map(|reply| id(&reply))), (1, Some(2)));
+    timeout(PATIENCE, shutdown).await.unwrap().unwrap();
+    assert!(TcpStream::connect(bench.address).await.is_err());
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_ever() {
+    let (fake, _told) = slow_upstream().await;
+    let bench = Bench::start(
+        fake.address,
+        Limits {
+            drain: Duration::from_millis(50),
+            ..Limits::default()
+        },
+    );
+    let socket = bench.udp().await;
+    socket.send(&query(1, "s1", 1, 0x0100)).await.unwrap();
+    while bench.resolver.status().upstreams[0].in_flight < 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    timeout(PATIENCE, bench.server.shutdown()).await.unwrap();
+}
+
+/// Several sockets on one address, as the agent has one a core.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_that_share_a_port() {
+    let (fake, _) = Fake::answering().await;
+    let resolver = Resolver::new(&config(&[fake.address])).unwrap();
+    let mut address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let mut udp = vec![];
+    for _ in 0..2 {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        address = socket.local_addr().unwrap().as_socket().unwrap();
+        udp.push(socket.into());
+    }
+    let server = Server::start(Sockets { udp, tcp: vec![] }, resolver).unwrap();
+    let answered = Arc::new(AtomicUsize::new(0));
+    for i in 0..20 {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(address).await.unwrap();
+        socket.send(&query(i, "web", 1, 0x0100)).await.unwrap();
+        assert_eq!(id(&receive(&socket).await), i);
+        answered.fetch_add(1, SeqCst);
+    }
+    server.shutdown().await;
+}

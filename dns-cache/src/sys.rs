@@ -1,0 +1,226 @@
+//! The system calls that the standard library does not have: the boot clock, and datagrams in batches.
+#![expect(
+    unsafe_code,
+    reason = "recvmmsg, sendmmsg and CLOCK_BOOTTIME have no safe interface in std"
+)]
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use socket2::{SockAddr, SockAddrStorage};
+
+/// Nanoseconds since boot, suspended time included: an answer must not come out of a suspended machine as
+/// young as it went in.
+pub(crate) fn boottime() -> u64 {
+    let mut now = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the pointer is valid for one timespec, which the call fills. It fails for an unknown clock
+    // only (this one is there since Linux 2.6.39).
+    let now = unsafe {
+        if libc::clock_gettime(libc::CLOCK_BOOTTIME, now.as_mut_ptr()) != 0 {
+            return 0;
+        }
+        now.assume_init()
+    };
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// Datagrams that were received in one system call; their memory is used again by the next one.
+pub(crate) struct Received {
+    headers: Box<[libc::mmsghdr]>,
+    iovecs: Box<[libc::iovec]>,
+    senders: Box<[libc::sockaddr_storage]>,
+    buffers: Box<[u8]>,
+    size: usize,
+    filled: usize,
+}
+
+// SAFETY: the pointers in `headers` and `iovecs` lead into the other boxes of the same value, which nothing
+// else can reach, and whose heap addresses do not change when the value moves to another thread.
+unsafe impl Send for Received {}
+
+impl Received {
+    /// Room for `count` datagrams of up to `size` bytes; longer ones are cut, which makes them malformed.
+    pub(crate) fn new(count: usize, size: usize) -> Self {
+        // SAFETY: all-zero bytes are a valid value of these plain C structures.
+        let (header, sender) = unsafe { (mem::zeroed::<libc::mmsghdr>(), mem::zeroed()) };
+        let mut this = Self {
+            headers: vec![header; count].into(),
+            iovecs: vec![
+                libc::iovec {
+                    iov_base: std::ptr::null_mut(),
+                    iov_len: size
+                };
+                count
+            ]
+            .into(),
+            senders: vec![sender; count].into(),
+            buffers: vec![0; count * size].into(),
+            size,
+            filled: 0,
+        };
+        let buffers = this.buffers.as_mut_ptr();
+        let iovecs = this.iovecs.as_mut_ptr();
+        let senders = this.senders.as_mut_ptr();
+        for i in 0..count {
+            // SAFETY: `i < count`, the length of all the boxes; `buffers` holds `count * size` bytes.
+            unsafe {
+                (*iovecs.add(i)).iov_base = buffers.add(i * size).cast();
+                let header = &mut this.headers[i].msg_hdr;
+                header.msg_iov = iovecs.add(i);
+                header.msg_iovlen = 1;
+                header.msg_name = senders.add(i).cast();
+            }
+        }
+        this
+    }
+
+    /// Takes what waits on the socket, without waiting for more.
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        for header in &mut self.headers {
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        }
+        self.filled = 0;
+        // SAFETY: every header leads to an iovec, a buffer and an address of the lengths that it says, all of
+        // them alive and not borrowed elsewhere while `self` is borrowed mutably.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                self.headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        self.filled = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.filled)
+    }
+
+    /// The bytes of datagram `index` of the last call.
+    pub(crate) fn datagram(&self, index: usize) -> &[u8] {
+        let len = (self.headers[index].msg_len as usize).min(self.size);
+        &self.buffers[index * self.size..][..len]
+    }
+
+    /// Who sent datagram `index`.
+    pub(crate) fn sender(&self, index: usize) -> Option<SocketAddr> {
+        let len = self.headers[index].msg_hdr.msg_namelen;
+        let mut storage = SockAddrStorage::zeroed();
+        // SAFETY: both types are sockaddr_storage; the kernel filled the first `len` bytes of this one.
+        unsafe {
+            *storage.view_as::<libc::sockaddr_storage>() = self.senders[index];
+            SockAddr::new(storage, len).as_socket()
+        }
+    }
+}
+
+/// Replies on their way out in one system call, each to the sender of a received datagram.
+pub(crate) struct Replies {
+    headers: Box<[libc::mmsghdr]>,
+    iovecs: Box<[libc::iovec]>,
+}
+
+// SAFETY: the pointers are set and used within one call of `send`; between calls nothing follows them.
+unsafe impl Send for Replies {}
+
+impl Replies {
+    /// Room for `count` replies.
+    pub(crate) fn new(count: usize) -> Self {
+        // SAFETY: all-zero bytes are a valid value of these plain C structures.
+        let (header, iovec) = unsafe { (mem::zeroed::<libc::mmsghdr>(), mem::zeroed()) };
+        Self {
+            headers: vec![header; count].into(),
+            iovecs: vec![iovec; count].into(),
+        }
+    }
+
+    /// Sends `replies`, each with the index of the datagram that it answers; returns how many of them the
+    /// socket took, from the first on. An error is about the first one.
+    pub(crate) fn send<'a>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        received: &Received,
+        replies: impl Iterator<Item = (usize, &'a [u8])>,
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        for ((header, iovec), (index, bytes)) in
+            self.headers.iter_mut().zip(&mut self.iovecs).zip(replies)
+        {
+            iovec.iov_base = bytes.as_ptr().cast_mut().cast();
+            iovec.iov_len = bytes.len();
+            header.msg_hdr.msg_iov = iovec;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = (&raw const received.senders[index]).cast_mut().cast();
+            header.msg_hdr.msg_namelen = received.headers[index].msg_hdr.msg_namelen;
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        // SAFETY: the first `count` headers lead to bytes and addresses that are borrowed until the call is
+        // over; sendmmsg only reads them, whatever the pointers' mutability.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                count,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn the_boot_clock_runs() {
+        let before = boottime();
+        assert!(before > 0);
+        assert!(boottime() >= before);
+    }
+
+    #[test]
+    fn a_batch_goes_back_to_its_senders() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let server = UdpSocket::bind(address).unwrap();
+            let clients: Vec<_> = (0..5u8)
+                .map(|_| UdpSocket::bind(address).unwrap())
+                .collect();
+            for (i, client) in clients.iter().enumerate() {
+                client
+                    .send_to(&vec![i as u8; i], server.local_addr().unwrap())
+                    .unwrap();
+            }
+            let mut received = Received::new(8, 3);
+            assert_eq!(received.receive(server.as_fd()).unwrap(), 5);
+            let mut out = Vec::new();
+            for (i, client) in clients.iter().enumerate() {
+                // A datagram is cut at three bytes.
+                assert_eq!(received.datagram(i), &vec![i as u8; i.min(3)][..]);
+                assert_eq!(received.sender(i), Some(client.local_addr().unwrap()));
+                out.push((i, vec![i as u8; 100 + i]));
+            }
+            let mut replies = Replies::new(8);
+            let sent = replies
+                .send(
+                    server.as_fd(),
+                    &received,
+                    out.iter().map(|(i, v)| (*i, &v[..])),
+                )
+                .unwrap();
+            assert_eq!(sent, 5);
+            for (i, client) in clients.iter().enumerate() {
+                let mut buffer = [0; 512];
+                assert_eq!(client.recv(&mut buffer).unwrap(), 100 + i);
+            }
+            let error = received.receive(server.as_fd()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Servers that fail in all the ways that servers do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dns_cache_common::question::KeyParts;
+use futures_util::future::join_all;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::fake::{Fake, address, answer_all, frame, read, respond, write};
+use super::*;
+
+/// Far more than any of these tests needs, on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn timings() -> Timings {
+    Timings {
+        // A stall of the machine must not pass for a silent server.
+        attempt: Duration::from_secs(1),
+        connect: Duration::from_secs(3),
+        abandon: PATIENCE,
+        suspicion: PATIENCE,
+        pause: Duration::from_millis(10),
+    }
+}
+
+/// With attempts that never time out: failures must be found by themselves.
+fn patient() -> Timings {
+    Timings {
+        attempt: PATIENCE,
+        connect: PATIENCE,
+        ..timings()
+    }
+}
+
+fn query(name: &str) -> Arc<Query> {
+    let name = [&[name.len() as u8], name.as_bytes(), &[0]].concat();
+    let key = KeyParts {
+        name: &name,
+        rtype: 1,
+        class: 1,
+        dnssec_ok: false,
+        checking_disabled: false,
+    };
+    Arc::new(Query::new(&key))
+}
+
+async fn ask(group: &Group, name: &str) -> Result<Bytes, Failure> {
+    let query = query(name);
+    let result = timeout(PATIENCE, group.ask(&query))
+        .await
+        .expect("an answer or a failure");
+    if let Ok(response) = &result {
+        assert!(query.is_answered_by(response));
+    }
+    result
+}
+
+async fn hang(stream: TcpStream) {
+    sleep(PATIENCE * 2).await;
+    drop(stream);
+}
+
+#[tokio::test]
+async fn queries_share_a_connection() {
+    let (fake, queries) = Fake::answering().await;
+    let group = Group::new(&[fake.address], patient());
+    for name in ["a", "b", "c"] {
+        ask(&group, name).await.unwrap();
+    }
+    let names: Vec<_> = (0..50).map(|i| format!("n{i}")).collect();
+    for result in join_all(names.iter().map(|name| ask(&group, name))).await {
+        result.unwrap();
+    }
+    assert_eq!(
+        (fake.connections.load(SeqCst), queries.load(SeqCst)),
+        (1, 53)
+    );
+    let status = &group.status()[0];
+    assert_eq!(
+        (
+            status.connections,
+            status.in_flight,
+            status.queries,
+            status.failures
+        ),
+        (1, 0, 53, 0)
+    );
+    assert!(status.rtt.is_some() && !status.suspect);
+}
+
+#[tokio::test]
+async fn answers_may_come_in_any_order() {
+    let fake = Fake::start(|mut stream, _| async move {
+        let mut queries = vec![];
+        for _ in 0..20 {
+            queries.push(read(&mut stream).await.unwrap());
+        }
+        for query in queries.iter().rev() {
+            write(&mut stream, &address(query)).await;
+        }
+        hang(stream).await;
+    })
+    .await;
+    let group = Group::new(&[fake.address], patient());
+    let names: Vec<_> = (0..20).map(|i| format!("n{i}")).collect();
+    for result in join_all(names.iter().map(|name| ask(&group, name))).await {
+        result.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_closed_while_idle_is_replaced() {
+    let fake = Fake::start(|mut stream, _| async move {
+        let query = read(&mut stream).await.unwrap();
+        write(&mut stream, &address(&query)).await;
+    })
+    .await;
+    let group = Group::new(&[fake.address], patient());
+    for i in 0..10 {
+        ask(&group, "x").await.unwrap();
+        assert!(fake.connections.load(SeqCst) > i);
+    }
+    assert!(!group.status()[0].suspect);
+}
+
+/// The first connection ends on the query, in the middle of the answer, or by a reset.
+#[tokio::test]
+async fn a_query_lost_with_its_connection_is_asked_again() {
+    for how in 0..4 {
+        let fake = Fake::start(move |mut stream, number| async move {
+            let query = read(&mut stream).await.unwrap();
+            if number > 0 {
+                write(&mut stream, &address(&query)).await;
+                return hang(stream).await;
+            }
+            match how {
+                0 => {}
+                1 => stream
+                    .write_all(&frame(&address(&query))[..9])
+                    .await
+                    .unwrap(),
+                2 => stream.write_all(&[0]).await.unwrap(),
+                _ => socket2::SockRef::from(&stream)
+                    .set_linger(Some(Duration::ZERO))
+                    .unwrap(),
+            }
+        })
+        .await;
+        let group = Group::new(&[fake.address], patient());
+        ask(&group, "x").await.unwrap();
+        assert_eq!(fake.connections.load(SeqCst), 2, "case {how}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_always_closes_fails_over() {
+    let closing = Fake::start(|stream, _| async move { drop(stream) }).await;
+    let (good, _) = Fake::answering().await;
+    let group = Group::new(&[closing.address, good.address], patient());
+    for _ in 0..6 {
+        ask(&group, "x").await.unwrap();
+    }
+    assert!(group.status()[0].suspect && !group.status()[1].suspect);
+    let alone = Group::new(&[closing.address], patient());
+    assert_eq!(ask(&alone, "x").await, Err(Failure::Unreachable));
+    assert_eq!(
+        ask(&Group::new(&[], patient()), "x").await,
+        Err(Failure::NoServers)
+    );
+}
+
+#[tokio::test]
+async fn messages_come_in_any_pieces() {
+    let fake = Fake::start(|mut stream, _| async move {
+        stream.set_nodelay(true).unwrap();
+        while let Some(query) = read(&mut stream).await {
+            for byte in frame(&address(&query)) {
+                stream.write_all(&[byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+    let group = Group::new(&[fake.address], patient());
+    for name in ["a", "b"] {
+        ask(&group, name).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_largest_message_is_taken() {
+    let fake = Fake::start(|mut stream, _| async move {
+        while let Some(query) = read(&mut stream).await {
+            let mut response = respond(&query, 0x8180, [0; 3], &[]);
+            response.resize(65_535, 0);
+            write(&mut stream, &response).await;
+        }
+    })
+    .await;
+    let group = Group::new(&[fake.address], patient());
+    assert_eq!(ask(&group, "a").await.unwrap().len(), 65_535);
+    assert_eq!(ask(&group, "b").await.unwrap().len(), 65_535);
+}
+
+#[tokio::test]
+async fn a_length_below_a_header_ends_the_connection() {
+    let fake = Fake::start(|mut stream, number| async move {
+        let query = read(&mut stream).await.unwrap();
+        if number == 0 {
+            stream.write_all(&[0, 3, 1, 2, 3]).await.unwrap();
+            return hang(stream).await;
+        }
+        write(&mut stream, &address(&query)).await;
+        hang(stream).await;
+    })
+    .await;
+    let group = Group::new(&[fake.address], patient());
+    ask(&group, "x").await.unwrap();
+    assert_eq!(fake.connections.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_matches_no_query_is_dropped_and_counted() {
+    let fake = Fake::start(|mut stream, _| async move {
+        while let Some(query) = read(&mut stream).await {
+            let mut wrong_id = address(&query);
+            wrong_id[0] ^= 0xff;
+            let mut wrong_name = address(&query);
+            wrong_name[13] ^= 0x01;
+            let mut wrong_type = address(&query);
+            wrong_type[16] ^= 0x10;
+            let mut no_response = address(&query);
+            no_response[2] &= 0x7f;
+            for bad in [&wrong_id, &wrong_name, &wrong_type, &no_response] {
+                write(&mut stream, bad).await;
+            }
+            // The second one finds nobody waiting.
+            write(&mut stream, &address(&query)).await;
+            write(&mut stream, &address(&query)).await;
+        }
+    })
+    .await;
+    let group = Group::new(&[fake.address], patient());
+    ask(&group, "x").await.unwrap();
+    ask(&group, "y").await.unwrap();
+    // By the second answer at least everything that belongs to the first query has been read.
+    assert!(group.status()[0].unmatched >= 9);
+}
+
+#[tokio::test]
+async fn a_silent_server_costs_one_attempt_and_is_asked_last() {
+    let silent = Fake::start(|stream, _| hang(stream)).await;
+    let (good, queries) = Fake::answering().await;
+    let group = Group::new(&[silent.address, good.address], timings());
+    for _ in 0..20 {
+        ask(&group, "x").await.unwrap();
+    }
+    assert_eq!(queries.load(SeqCst), 20);
+    let status = group.status();
+    assert!(status[0].suspect && !status[1].suspect);
+    // The first query went there; all others knew better.
+    assert_eq!(status[0].queries, 1);
+}
+
+/// Nobody accepts and the backlog is full: SYNs get no answer, as behind a firewall that drops.
+#[tokio::test]
+async fn a_black_hole_is_survived() {
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener
+        .bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
+        .unwrap();
+    listener.listen(0).unwrap();
+    let hole = listener.local_addr().unwrap().as_socket().unwrap();
+    let _filler = std::net::TcpStream::connect(hole).unwrap();
+    let (good, _) = Fake::answering().await;
+    let group = Group::new(&[hole, good.address], timings());
+    let results = join_all((0..20).map(|_| ask(&group, "x"))).await;
+    assert!(results.iter().all(Result::is_ok));
+    assert!(group.status()[0].suspect);
+}
+
+#[tokio::test]
+async fn a_suspect_is_tried_on_the_side_and_comes_back() {
+    let fake = Fake::start(|stream, number| async move {
+        // The first connection stays silent; the next ones work.
+        if number == 0 {
+            hang(stream).await
+        } else {
+            answer_all(stream, Arc::default()).await
+        }
+    })
+    .await;
+    let (good, _) = Fake::answering().await;
+    let timings = Timings {
+        suspicion: Duration::from_millis(50),
+        ..timings()
+    };
+    let group = Group::new(&[fake.address, good.address], timings);
+    ask(&group, "x").await.unwrap();
+    assert!(group.status()[0].suspect);
+    let started = Instant::now();
+    while group.status()[0].suspect {
+        assert!(started.elapsed() < PATIENCE);
+        ask(&group, "x").await.unwrap();
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_late_answer_is_still_an_answer() {
+    let fake = Fake::start(|mut stream, number| async move {
+        let query = read(&mut stream).await.unwrap();
+        if number > 0 {
+            return hang(stream).await;
+        }
+        sleep(timings().attempt * 2).await;
+        write(&mut stream, &address(&query)).await;
+        hang(stream).await;
+    })
+    .await;
+    let group = Group::new(&[fake.address], timings());
+    ask(&group, "x").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_half_open_connection_is_closed_at_last() {
+    let fake = Fake::start(|stream, _| hang(stream)).await;
+    let timings = Timings {
+        abandon: Duration::from_millis(200),
+        ..patient()
+    };
+    let group = Group::new(&[fake.address], timings);
+    assert_eq!(ask(&group, "x").await, Err(Failure::Unreachable));
+    assert_eq!(group.status()[0].in_flight, 0);
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_found_again() {
+    let (fake, _) = Fake::answering().await;
+    let address = fake.address;
+    let group = Group::new(
+        &[address],
+        Timings {
+            pause: Duration::from_millis(300),
+            ..patient()
+        },
+    );
+    ask(&group, "x").await.unwrap();
+    drop(fake);
+    let (result, _fake) = tokio::join!(ask(&group, "y"), async {
+        sleep(Duration::from_millis(50)).await;
+        Fake::start_at(address, |stream, _| answer_all(stream, Arc::default())).await
+    });
+    result.unwrap();
+}
+
+#[tokio::test]
+async fn an_error_is_checked_with_another_server() {
+    let counted = Arc::new(AtomicUsize::new(0));
+    let errors = Arc::clone(&counted);
+    let failing = Fake::start(move |mut stream, _| {
+        let errors = Arc::clone(&errors);
+        async move {
+            while let Some(query) = read(&mut stream).await {
+                errors.fetch_add(1, SeqCst);
+                write(&mut stream, &respond(&query, 0x8182, [0; 3], &[])).await;
+            }
+        }
+    })
+    .await;
+    let (good, _) = Fake::answering().await;
+    let both = Group::new(&[failing.address, good.address], patient());
+    for _ in 0..4 {
+        assert_eq!(ask(&both, "x").await.unwrap()[3] & 15, 0);
+    }
+    let before = counted.load(SeqCst);
+    assert!(before > 0);
+    let alone = Group::new(&[failing.address], patient());
+    assert_eq!(ask(&alone, "x").await.unwrap()[3] & 15, 2);
+    assert_eq!(counted.load(SeqCst), before + 1);
+}
+
+#[tokio::test]
+async fn load_is_spread() {
+    let (one, first) = Fake::answering().await;
+    let (two, second) = Fake::answering().await;
+    let group = Group::new(&[one.address, two.address], patient());
+    for _ in 0..20 {
+        ask(&group, "x").await.unwrap();
+    }
+    assert_eq!((first.load(SeqCst), second.load(SeqCst)), (10, 10));
+}
