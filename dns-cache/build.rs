@@ -20,7 +20,6 @@ fn main() -> Result<()> {
     for part in ["dns-cache-ebpf", "dns-cache-common", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(part).display());
     }
-    println!("cargo:rerun-if-env-changed=DNS_CACHE_TOOLS");
 
     let target = match env::var("CARGO_CFG_TARGET_ENDIAN")?.as_str() {
         "big" => "bpfeb-unknown-none",

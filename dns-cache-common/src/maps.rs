@@ -19,6 +19,8 @@ pub mod names {
     pub const BRIDGE_PORTS: &str = "BRIDGE_PORTS";
     /// [`super::Address`] → [`super::Client`]: where replies to a client go.
     pub const CLIENTS: &str = "CLIENTS";
+    /// [`super::Flow`] → [`super::Client`]: the same for one flow, where the address proves nothing.
+    pub const FLOWS: &str = "FLOWS";
     /// index 0 → [`super::Resolver`]: where queries go.
     pub const RESOLVER: &str = "RESOLVER";
     /// [`super::Counter`] → `u64` a CPU.
@@ -136,6 +138,18 @@ impl Client {
     }
 }
 
+/// A client's address and port: one UDP exchange, or one TCP connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow {
+    /// The client's address.
+    pub address: Address,
+    /// Its port, in host order.
+    pub port: u16,
+    /// The IP protocol: 6 (TCP) or 17 (UDP).
+    pub protocol: u16,
+}
+
 /// Where the resolver is. All zero while there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -208,8 +222,10 @@ counters! {
     OrdinaryNoSocketUdp = "ordinary_no_socket_udp",
     /// TCP segments left to the ordinary path: the resolver has no socket for them.
     OrdinaryNoSocketTcp = "ordinary_no_socket_tcp",
-    /// Packets left to the ordinary path: nothing says that their source is behind their interface.
-    OrdinaryUnverified = "ordinary_unverified",
+    /// Packets handed over although nothing proves or refutes their source; replies go where they came from.
+    Unverified = "unverified",
+    /// Packets left to the ordinary path: a link-local source, or an interface that is not registered.
+    OrdinarySource = "ordinary_source",
     /// Packets to an intercepted address and port 53 that are fragments or carry options; ordinary path.
     OrdinaryUnparsed = "ordinary_unparsed",
     /// Packets dropped: their source is the address of another pod.

@@ -38,6 +38,7 @@ pub struct Packet {
     pub destination: Address,
     pub source_port: u16,
     pub destination_port: u16,
+    pub protocol: u8,
     pub transport: Transport,
 }
 
@@ -153,6 +154,7 @@ fn parse_transport(ctx: &TcContext, protocol: u8, at: usize, len: usize, ends: E
                 destination,
                 source_port: u16::from_be(udp.source),
                 destination_port: u16::from_be(udp.destination),
+                protocol,
                 transport: Transport::Udp,
             })
         }
@@ -173,6 +175,7 @@ fn parse_transport(ctx: &TcContext, protocol: u8, at: usize, len: usize, ends: E
                 destination,
                 source_port: u16::from_be(tcp.source),
                 destination_port: u16::from_be(tcp.destination),
+                protocol,
                 transport: Transport::Tcp {
                     syn: tcp.flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN,
                 },

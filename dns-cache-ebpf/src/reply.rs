@@ -12,7 +12,7 @@ use dns_cache_common::maps::{Counter, Interface};
 
 use crate::{
     counters::count,
-    maps::{CLIENTS, INTERCEPT},
+    maps::{CLIENTS, FLOWS, INTERCEPT},
     packet::{self, DNS_PORT, Parsed},
     source,
 };
@@ -28,7 +28,14 @@ pub fn resolver_ingress(ctx: &TcContext) -> i32 {
     }
     // SAFETY: an LRU element may be reused while it is read. The copy is of one client or, in a race
     // of nanoseconds, of two; the interface is checked below, and a wrong MAC address is not answered to.
-    let Some(client) = unsafe { CLIENTS.get(&packet.destination) }.copied() else {
+    let client = unsafe { CLIENTS.get(&packet.destination) }
+        .copied()
+        .or_else(|| {
+            let flow = source::flow(packet.destination, packet.destination_port, &packet);
+            // SAFETY: as above.
+            unsafe { FLOWS.get(&flow) }.copied()
+        });
+    let Some(client) = client else {
         return unknown(ctx);
     };
     let Some(interface) = source::interface(client.ifindex) else {

@@ -15,11 +15,11 @@ use aya_ebpf::{
     helpers::generated::bpf_fib_lookup,
     programs::TcContext,
 };
-use dns_cache_common::maps::{Address, BridgePort, Client, Counter, Interface};
+use dns_cache_common::maps::{Address, BridgePort, Client, Counter, Flow, Interface};
 
 use crate::{
     counters::count,
-    maps::{BRIDGE_PORTS, CLIENTS, INTERFACES},
+    maps::{BRIDGE_PORTS, CLIENTS, FLOWS, INTERFACES},
     packet::Packet,
 };
 
@@ -27,15 +27,29 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 pub enum Source {
-    /// It is; replies to it find their way.
+    /// It is; replies to the address find their way.
     Verified,
     /// It belongs to another pod.
     Forged,
-    /// Nothing says so, nothing says otherwise.
+    /// Nothing says so, nothing says otherwise; replies to this flow find their way.
+    Unproven,
+    /// Not to be served.
+    Unserved,
+}
+
+/// What the routing table says of a source.
+enum Path {
+    Here,
+    AnotherPod,
     Unknown,
 }
 
-/// Checks the packet's source and, where it holds, learns where replies to it go.
+/// Checks the packet's source and learns where replies to it go.
+///
+/// A verified address is learnt for all of its flows. What is neither proven nor refuted is learnt for
+/// this flow alone, and counts for nothing once the address is verified elsewhere: so a pod that is
+/// unknown to the node's tables is served, and one that forges an address gets answers to its own
+/// questions, never to another's.
 #[inline(always)]
 pub fn check(
     ctx: &TcContext,
@@ -52,38 +66,66 @@ pub fn check(
     // SAFETY: LRU elements may be reused while they are read; a mixture of two clients' values would
     // have to equal `now` in every byte to matter.
     let known = unsafe { CLIENTS.get(&packet.source) };
-    let mut other_interface = 0;
+    let mut elsewhere = 0;
     if let Some(known) = known {
         if *known == now {
             return Source::Verified;
         }
-        other_interface = known.ifindex;
+        if known.ifindex != ifindex {
+            elsewhere = known.ifindex;
+        }
     }
-    match reverse_path(ctx, packet, ifindex, pod) {
-        Source::Verified => {
+    let Some(Interface { bridge, .. }) = interface(ifindex) else {
+        return Source::Unserved;
+    };
+    if is_link_local(packet) {
+        // Not unique among pods, and not reachable by the resolver's default route.
+        return Source::Unserved;
+    }
+    match reverse_path(ctx, packet, ifindex, bridge, pod) {
+        Path::Here => {
             if CLIENTS.insert(&packet.source, &now, 0).is_err() {
-                return Source::Unknown;
+                return unproven(packet, &now);
             }
             count(Counter::Learnt);
             Source::Verified
         }
+        Path::AnotherPod => Source::Forged,
         // The address is known at another interface that is still there: that one keeps it.
-        Source::Unknown
-            if other_interface != 0
-                && other_interface != ifindex
-                && interface(other_interface).is_some() =>
-        {
-            Source::Forged
-        }
-        verdict => verdict,
+        Path::Unknown if elsewhere != 0 && interface(elsewhere).is_some() => Source::Forged,
+        Path::Unknown => unproven(packet, &now),
     }
 }
 
 #[inline(always)]
-fn reverse_path(ctx: &TcContext, packet: &Packet, ifindex: u32, pod: [u8; 6]) -> Source {
-    let Some(Interface { bridge, .. }) = interface(ifindex) else {
-        return Source::Unknown;
-    };
+fn unproven(packet: &Packet, client: &Client) -> Source {
+    if FLOWS
+        .insert(&flow(packet.source, packet.source_port, packet), client, 0)
+        .is_err()
+    {
+        return Source::Unserved;
+    }
+    Source::Unproven
+}
+
+/// The flow of `packet`'s protocol with that client.
+#[inline(always)]
+pub fn flow(address: Address, port: u16, packet: &Packet) -> Flow {
+    Flow {
+        address,
+        port,
+        protocol: packet.protocol as u16,
+    }
+}
+
+/// fe80::/10
+#[inline(always)]
+fn is_link_local(packet: &Packet) -> bool {
+    !packet.ipv4 && packet.source.0[0] == 0xfe && packet.source.0[1] & 0xc0 == 0x80
+}
+
+#[inline(always)]
+fn reverse_path(ctx: &TcContext, packet: &Packet, ifindex: u32, bridge: u32, pod: [u8; 6]) -> Path {
     // SAFETY: all zero is a valid value of this plain C struct.
     let mut fib: FibLookup = unsafe { mem::zeroed() };
     // A port's packets are routed as coming from its bridge.
@@ -109,37 +151,37 @@ fn reverse_path(ctx: &TcContext, packet: &Packet, ifindex: u32, pod: [u8; 6]) ->
     let neighbour_known = match found {
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_FRAG_NEEDED => true,
         BPF_FIB_LKUP_RET_NO_NEIGH => false,
-        _ => return Source::Unknown,
+        _ => return Path::Unknown,
     };
     let towards = fib.ifindex;
     if bridge == 0 || towards != bridge {
         return if towards == ifindex {
-            Source::Verified
+            Path::Here
         } else if interface(towards).is_some() {
-            Source::Forged
+            Path::AnotherPod
         } else {
-            Source::Unknown
+            Path::Unknown
         };
     }
     if !neighbour_known {
-        return Source::Unknown;
+        return Path::Unknown;
     }
     if fib.dmac != pod {
-        return Source::Forged;
+        return Path::AnotherPod;
     }
     let key = BridgePort::new(bridge, pod);
     // SAFETY: an element that is replaced while it is read gives the old port or the new one.
     match unsafe { BRIDGE_PORTS.get(&key) } {
-        Some(port) if *port == ifindex => Source::Verified,
-        Some(_) => Source::Forged,
+        Some(port) if *port == ifindex => Path::Here,
+        Some(_) => Path::AnotherPod,
         // The bridge learns from the first frame as well; the agent's mirror of its table lags behind.
         None if BRIDGE_PORTS
             .insert(&key, &ifindex, u64::from(BPF_NOEXIST))
             .is_ok() =>
         {
-            Source::Verified
+            Path::Here
         }
-        None => Source::Unknown,
+        None => Path::Unknown,
     }
 }
 

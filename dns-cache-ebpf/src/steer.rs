@@ -74,17 +74,14 @@ fn to_resolver(ctx: &TcContext, packet: &Packet) -> i32 {
     };
     match source::check(ctx, packet, ifindex, pod, gateway) {
         Source::Verified => {}
+        Source::Unproven => count(Counter::Unverified),
         Source::Forged => {
             count(Counter::ForgedSource);
             debug!(ctx, "forged source on interface {}: dropped", ifindex);
             return TC_ACT_SHOT;
         }
-        Source::Unknown => {
-            count(Counter::OrdinaryUnverified);
-            debug!(
-                ctx,
-                "source on interface {} cannot be verified: ordinary path", ifindex
-            );
+        Source::Unserved => {
+            count(Counter::OrdinarySource);
             return TC_ACT_OK;
         }
     }

@@ -1,5 +1,6 @@
 //! The agent: starts every part, waits for the signal to end, and ends every part.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,10 +8,13 @@ use std::time::Instant;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::control::{DatapathStatus, ResolverStatus, Server, ServerError, Status, StatusSource};
+use crate::datapath::{self, Datapath};
+use crate::resolver::{self, Resolver};
+use crate::serve;
 
 /// Why the agent ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +22,15 @@ pub enum Error {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ServerError),
+    /// The packet's way.
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    /// The resolver.
+    #[error(transparent)]
+    Resolver(#[from] resolver::Error),
+    /// The listeners.
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
     /// Signals, or a task of the agent.
     #[error("the agent's runtime: {0}")]
     Runtime(#[from] io::Error),
@@ -34,22 +47,29 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     // The lock of the state directory next: everything below may touch what is in it.
     let control = Server::bind(&config.state_dir)?;
     let (shutdown, told) = watch::channel(false);
+    let resolver = Resolver::new(&config)?;
+    let (datapath, sockets) = Datapath::start(&config).await?;
+    let server = serve::Server::start(sockets, Arc::clone(&resolver))?;
     let agent = Arc::new(Agent {
         config,
         config_path,
         started: Instant::now(),
+        datapath,
+        resolver,
     });
 
-    // INTEGRATOR: the datapath, the resolver and its listeners start here, with `told`.
-
     info!(listen = ?agent.config.listen, state_dir = ?agent.config.state_dir, "started");
-    let mut control = tokio::spawn(control.run(agent, told));
+    let mut control = tokio::spawn(control.run(Arc::clone(&agent) as Arc<dyn StatusSource>, told));
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         ended = &mut control => Some(ended),
     };
     info!("stopping");
+    // Queries that were read are answered; from the moment the sockets close, the programs leave the
+    // packets to the ordinary path.
+    server.shutdown().await;
+    agent.datapath.stop();
     // Nobody listens if the one task is what ended.
     let _ = shutdown.send(true);
     let ended = match ended {
@@ -65,6 +85,8 @@ struct Agent {
     config: Config,
     config_path: Option<PathBuf>,
     started: Instant,
+    datapath: Datapath,
+    resolver: Arc<Resolver>,
 }
 
 impl StatusSource for Agent {
@@ -76,14 +98,46 @@ impl StatusSource for Agent {
             config_path: self.config_path.clone(),
             state_dir: self.config.state_dir.clone(),
             listen: self.config.listen.clone(),
-            // INTEGRATOR: from the parts.
-            datapath: DatapathStatus {
-                kernel: kernel_release(),
-                ..DatapathStatus::default()
-            },
-            resolver: ResolverStatus::default(),
+            datapath: self.datapath_status(),
+            resolver: self.resolver_status(),
         }
     }
+}
+
+impl Agent {
+    fn datapath_status(&self) -> DatapathStatus {
+        let mut status = DatapathStatus {
+            kernel: kernel_release(),
+            resolver_netns: Some(self.datapath.namespace_path().to_owned()),
+            ..DatapathStatus::default()
+        };
+        match self.datapath.status() {
+            Ok(datapath) => {
+                status.mechanism = Some(datapath.mechanism);
+                status.interfaces = datapath.interfaces;
+                status.counters = named(datapath.counters);
+            }
+            Err(error) => warn!(%error, "no status of the datapath"),
+        }
+        status
+    }
+
+    fn resolver_status(&self) -> ResolverStatus {
+        let status = self.resolver.status();
+        ResolverStatus {
+            cache_entries: status.cache_entries,
+            cache_bytes: status.cache_bytes,
+            counters: named(status.counters),
+            upstreams: status.upstreams,
+        }
+    }
+}
+
+fn named(counters: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {
+    counters
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
 }
 
 fn kernel_release() -> String {

@@ -21,19 +21,57 @@ fn dns_cache() -> Command {
     command
 }
 
+/// The command in a network namespace of its own: the agent makes interfaces in the one it runs in.
+/// (`unshare` becomes the command; the process is the same.)
+fn isolated(arguments: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .stdin(Stdio::null());
+    command
+        .args(["--net", "--", env!("CARGO_BIN_EXE_dns-cache")])
+        .args(arguments);
+    command
+}
+
+/// A directory for one test; what agents left in it is taken away by `dns-cache detach`.
+struct Dir(TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let config = self.path().join("config.yaml");
+        let output = isolated(&["detach", "--config"]).arg(config).output();
+        if !std::thread::panicking() {
+            stdout(output.unwrap());
+            assert!(
+                !self.path().join("state").exists(),
+                "detach leaves no state directory"
+            );
+            assert!(!self.path().join("bpf").exists(), "detach leaves no pins");
+        }
+    }
+}
+
 fn run_in(dir: &Path) -> Command {
     let file = dir.join("config.yaml");
     let text = format!(
-        "listen: [10.96.0.10]\ncluster: {{upstreams: [10.244.0.2]}}\nstateDir: {}/state\n",
-        dir.display()
+        "listen: [10.96.0.10]\ncluster: {{upstreams: [10.244.0.2]}}\nstateDir: {dir}/state\nbpffs: {dir}/bpf\n",
+        dir = dir.display()
     );
     fs::write(&file, text).unwrap();
-    let mut command = dns_cache();
-    command
-        .arg("run")
-        .arg("--config")
-        .arg(file)
-        .stderr(Stdio::piped());
+    let mut command = isolated(&["run", "--config"]);
+    command.arg(file).stderr(Stdio::piped());
     command
 }
 
@@ -41,7 +79,7 @@ fn run_in(dir: &Path) -> Command {
 struct Agent(Child);
 
 impl Agent {
-    fn start(mut command: Command, dir: &TempDir) -> Self {
+    fn start(mut command: Command, dir: &Dir) -> Self {
         let agent = Self(command.spawn().unwrap());
         let deadline = Instant::now() + PATIENCE;
         while status(dir).is_none_or(|status| status.pid != agent.0.id()) {
@@ -72,7 +110,7 @@ impl Drop for Agent {
     }
 }
 
-fn status(dir: &TempDir) -> Option<Status> {
+fn status(dir: &Dir) -> Option<Status> {
     control::status(&dir.path().join("state"), PATIENCE).ok()
 }
 
@@ -89,7 +127,7 @@ fn stdout(
 
 #[test]
 fn status_shows_the_agent_as_text_and_as_json() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Dir::new();
     let state_dir = dir.path().join("state");
     let agent = Agent::start(run_in(dir.path()), &dir);
     let text = stdout(
@@ -120,7 +158,7 @@ fn status_shows_the_agent_as_text_and_as_json() {
 #[test]
 fn a_signal_ends_it_in_good_order() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Dir::new();
         let agent = Agent::start(run_in(dir.path()), &dir);
         let (code, log) = agent.end(signal);
         assert_eq!(code, Some(0), "{signal}: {log}");
@@ -131,7 +169,7 @@ fn a_signal_ends_it_in_good_order() {
 
 #[test]
 fn a_second_one_is_refused_until_the_first_is_dead() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Dir::new();
     let first = Agent::start(run_in(dir.path()), &dir);
     let second = run_in(dir.path()).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
@@ -146,7 +184,7 @@ fn a_second_one_is_refused_until_the_first_is_dead() {
 
 #[test]
 fn the_log_is_json_where_that_is_asked_for() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Dir::new();
     let mut command = run_in(dir.path());
     command.env("DNS_CACHE_LOG_FORMAT", "json");
     let (_, log) = Agent::start(command, &dir).end(Signal::SIGTERM);
@@ -161,7 +199,7 @@ fn the_log_is_json_where_that_is_asked_for() {
 
 #[test]
 fn the_log_is_as_quiet_as_is_asked_for() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Dir::new();
     let mut command = run_in(dir.path());
     command.args(["--log-level", "error"]);
     let (_, log) = Agent::start(command, &dir).end(Signal::SIGTERM);

@@ -8,7 +8,6 @@ mod run;
 mod setup;
 mod step;
 mod test;
-#[expect(dead_code, reason = "filled in with the eBPF programs")]
 mod verifier;
 mod versions;
 
@@ -31,6 +30,7 @@ enum Command {
     Run(run::Args),
     Exec(exec::Args),
     Test(test::Args),
+    Verifier(verifier::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Exec(args) => exec::main(&args),
         Command::Test(args) => test::main(&args),
+        Command::Verifier(args) => verifier::main(&args),
     };
     report(result)
 }

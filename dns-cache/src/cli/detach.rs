@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{ConfigArgs, print};
-use crate::datapath;
+use crate::{control, datapath};
 
 /// Remove every program, pin, namespace and interface that an agent may have left on this node
 ///
@@ -33,8 +33,19 @@ impl Detach {
                 .get_or_insert_with(|| NOBODY.to_owned());
         }
         let config = self.config.load()?;
-        datapath::detach(&config)?;
-        print("nothing of dns-cache is left on this node\n")?;
+        // With the lock held no agent runs, and none starts meanwhile.
+        let state = control::Server::bind(&config.state_dir)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let removed = runtime.block_on(datapath::detach(&config));
+        state.remove(&config.state_dir)?;
+        let mut text = String::new();
+        for what in removed? {
+            text.push_str(&format!("removed {what}\n"));
+        }
+        text.push_str("nothing of dns-cache is left on this node\n");
+        print(&text)?;
         Ok(())
     }
 }

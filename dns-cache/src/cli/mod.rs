@@ -5,6 +5,7 @@ mod detach;
 mod run;
 mod status;
 mod table;
+mod verifier;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ enum Command {
     CheckConfig(check_config::CheckConfig),
     Status(status::StatusCommand),
     Detach(detach::Detach),
+    #[command(hide = true)]
+    Verifier(verifier::Verifier),
 }
 
 impl Cli {
@@ -55,6 +58,7 @@ impl Cli {
             Command::CheckConfig(command) => command.execute(),
             Command::Status(command) => command.execute(),
             Command::Detach(command) => command.execute(),
+            Command::Verifier(command) => command.execute(),
         }
     }
 }

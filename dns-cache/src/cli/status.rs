@@ -235,6 +235,8 @@ mod tests {
                     in_flight: 0,
                     queries: 12,
                     failures: 0,
+                    unmatched: 0,
+                    suspect: false,
                     rtt_micros: Some(1_234),
                 }],
             },

@@ -104,6 +104,19 @@ impl Server {
         })
     }
 
+    /// Gives the state directory back for good: socket, lock and, if nothing else is in it, the directory.
+    ///
+    /// # Errors
+    /// If the system refuses to remove the lock.
+    pub fn remove(self, state_dir: &Path) -> Result<(), ServerError> {
+        let lock = state_dir.join(LOCK_NAME);
+        std::fs::remove_file(&lock).map_err(failed("removing", &lock))?;
+        drop(self);
+        // Others' files keep it.
+        let _ = std::fs::remove_dir(state_dir);
+        Ok(())
+    }
+
     /// Answers requests until `shutdown` says true or its sender is gone; then no client is left.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
 //! What `dns-cache status` shows.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use crate::datapath::{Attached as AttachedInterface, Mechanism};
+pub use crate::resolver::UpstreamStatus;
 
 /// An agent at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,27 +45,6 @@ pub struct DatapathStatus {
     pub resolver_netns: Option<PathBuf>,
 }
 
-/// How a program hangs on an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mechanism {
-    /// A TCX link (kernel 6.6).
-    Tcx,
-    /// A filter of a clsact qdisc.
-    Clsact,
-}
-
-/// An interface that leads to a pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttachedInterface {
-    /// Its name.
-    pub name: String,
-    /// Its index in the node's namespace.
-    pub ifindex: u32,
-    /// How the program hangs on it.
-    pub mechanism: Mechanism,
-}
-
 /// Userspace's side.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolverStatus {
@@ -75,32 +56,4 @@ pub struct ResolverStatus {
     pub counters: BTreeMap<String, u64>,
     /// Every server of every zone.
     pub upstreams: Vec<UpstreamStatus>,
-}
-
-/// A server as one zone sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpstreamStatus {
-    /// The zone; `.` for what the servers of resolv.conf answer.
-    pub zone: String,
-    /// The server.
-    pub address: SocketAddr,
-    /// Open connections.
-    pub connections: u64,
-    /// Queries without an answer yet.
-    pub in_flight: u64,
-    /// Queries sent.
-    pub queries: u64,
-    /// Queries that failed.
-    pub failures: u64,
-    /// Smoothed round-trip time in microseconds; none before the first answer.
-    pub rtt_micros: Option<u64>,
-}
-
-impl fmt::Display for Mechanism {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Tcx => "tcx",
-            Self::Clsact => "clsact",
-        })
-    }
 }

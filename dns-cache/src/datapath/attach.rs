@@ -1,5 +1,6 @@
 //! Attaching a program to an interface's ingress: TCX where the kernel has it, else a clsact filter.
 
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use aya::programs::tc::{
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use futures_util::TryStreamExt as _;
 use rtnetlink::Handle;
+use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use super::error::{Error, Step as _};
@@ -21,7 +23,8 @@ use crate::config::AttachMode;
 const PRIORITY: u16 = 1;
 
 /// How a program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mechanism {
     /// A pinned TCX link (Linux 6.6, commit e420bed02507).
     Tcx,
@@ -29,13 +32,12 @@ pub enum Mechanism {
     Clsact,
 }
 
-impl Mechanism {
-    /// Its name for people and machines.
-    pub const fn name(self) -> &'static str {
-        match self {
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
-        }
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, Neig
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::AsyncSocket as _;
 use rtnetlink::{Handle, MulticastGroup};
+use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
 use super::Status;
@@ -26,12 +27,12 @@ use crate::config::InterfacePattern;
 const EVENT_BUFFER: usize = 8 << 20;
 const RETRY: Duration = Duration::from_millis(200);
 
-/// An interface that carries the program.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An interface that leads to a pod and carries the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
     /// Its name now.
     pub name: String,
-    /// Its index.
+    /// Its index in the node's namespace.
     pub ifindex: u32,
     /// How the program is attached.
     pub mechanism: Mechanism,
@@ -115,7 +116,7 @@ impl State {
                 info!(
                     interface = name,
                     ifindex,
-                    mechanism = mechanism.name(),
+                    %mechanism,
                     "attached"
                 );
                 self.attached.insert(

@@ -69,9 +69,8 @@ impl Datapath {
         let namespace = Namespace::create(&config.state_dir, &config.listen).await?;
         let sockets = sockets::open(namespace.fd(), &config.listen)?;
 
-        let mut programs = Programs::load()?;
+        let mut programs = Programs::load(&config.listen)?;
         let logger = programs.forward_logs();
-        programs.set_intercepted(&config.listen)?;
         let mut attacher = Attacher::new(config.attach, links);
         attacher.attach(
             programs.resolver_ingress()?,
@@ -112,9 +111,9 @@ impl Datapath {
     }
 
     /// Stops watching for interfaces. Programs stay: without the resolver's sockets they step aside.
-    pub fn stop(self) {
+    pub fn stop(&self) {
         self.watcher.abort();
-        if let Some(logger) = self.logger {
+        if let Some(logger) = &self.logger {
             logger.abort();
         }
     }

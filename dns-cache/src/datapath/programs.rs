@@ -34,8 +34,8 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Loads the object into the kernel; nothing is attached yet.
-    pub(super) fn load() -> Result<Self, Error> {
+    /// Loads the object into the kernel, with `intercepted` as destinations; nothing is attached yet.
+    pub(super) fn load(intercepted: &[IpAddr]) -> Result<Self, Error> {
         // The verifier removes log statements of levels that are off: they cost nothing then.
         let log_level = if tracing::enabled!(target: "dns_cache_ebpf", Level::DEBUG) {
             4u8
@@ -44,6 +44,10 @@ impl Programs {
         };
         let mut ebpf = EbpfLoader::new()
             .override_global(aya_log::LEVEL, &log_level, true)
+            .map_max_entries(
+                names::INTERCEPT,
+                u32::try_from(intercepted.len()).unwrap_or(u32::MAX).max(1),
+            )
             .load(OBJECT)
             .step_hint(
                 || "load the eBPF programs".to_owned(),
@@ -54,7 +58,7 @@ impl Programs {
                 .load()
                 .step(|| format!("load the eBPF program {name}"))?;
         }
-        Ok(Self {
+        let mut programs = Self {
             intercept: hash_map(&mut ebpf, names::INTERCEPT)?,
             interfaces: hash_map(&mut ebpf, names::INTERFACES)?,
             bridge_ports: hash_map(&mut ebpf, names::BRIDGE_PORTS)?,
@@ -62,7 +66,9 @@ impl Programs {
             resolver: take(&mut ebpf, names::RESOLVER)?,
             counters: take(&mut ebpf, names::COUNTERS)?,
             ebpf,
-        })
+        };
+        programs.set_intercepted(intercepted)?;
+        Ok(programs)
     }
 
     /// Brings the programs' log records into the agent's log, at debug level.
@@ -94,7 +100,7 @@ impl Programs {
     }
 
     /// Sets the destinations that are intercepted.
-    pub(super) fn set_intercepted(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+    fn set_intercepted(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
         for address in addresses {
             self.intercept
                 .insert(Address::from(*address).0, 0, 0)

@@ -19,6 +19,7 @@ use std::time::Duration;
 use dns_cache_common::question::{self, Client, KeyParts, Parsed, Query, Refusal};
 use dns_cache_common::reply::{MAX_REFUSAL, Reply, Source, Stored};
 use dns_cache_common::types::rcode;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 pub use clock::{Clock, Time};
@@ -99,7 +100,7 @@ pub struct Status {
 }
 
 /// A server's state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamStatus {
     /// The zone for which it is asked.
     pub zone: String,

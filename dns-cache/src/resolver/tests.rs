@@ -19,6 +19,10 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
             },
         },
         zones: vec![],
+        default_ttl: TtlCaps {
+            positive: 30,
+            negative: 30,
+        },
         resolv_conf: "/nonexistent/resolv.conf".into(),
         cache: CacheLimits {
             max_entries: 1000,

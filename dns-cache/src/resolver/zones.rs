@@ -11,11 +11,6 @@ use super::Error;
 use crate::config::{Config, TtlCaps};
 use crate::upstream::{Group, Timings};
 
-/// Caps for names that belong to no configured zone, as NodeLocalDNS has them.
-const DEFAULT_CAPS: TtlCaps = TtlCaps {
-    positive: 30,
-    negative: 30,
-};
 const DNS_PORT: u16 = 53;
 
 /// Servers that share a purpose: the cluster's, a stub zone's, or everybody else's.
@@ -55,7 +50,7 @@ impl Zones {
                     tracing::warn!("{error}; names outside the configured zones will get SERVFAIL");
                     Vec::new()
                 });
-            this.add(".", &servers, DEFAULT_CAPS, timings)?;
+            this.add(".", &servers, config.default_ttl, timings)?;
         }
         Ok(this)
     }
@@ -148,7 +143,7 @@ mod tests {
         let zone = |zone: &str| crate::config::Zone {
             zone: zone.to_owned(),
             upstreams: vec!["192.0.2.1:53".parse().unwrap()],
-            ttl: DEFAULT_CAPS,
+            ttl: TtlCaps { positive: 30, negative: 30 },
         };
         let mut config = crate::resolver::tests::config(&["192.0.2.2:53".parse().unwrap()]);
         config.zones = vec![zone("example"), zone("sub.cluster.local")];

@@ -15,7 +15,7 @@ use super::packet::Packet;
 
 /// `TC_ACT_*` of linux/pkt_cls.h, as far as the programs return them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     Ok,
     Shot,
     Redirect,
@@ -23,28 +23,28 @@ pub enum Verdict {
 
 /// What a run gave: the verdict, the packet, and which counters moved, by how much.
 #[derive(Debug)]
-pub struct Outcome {
-    pub verdict: Verdict,
-    pub packet: Vec<u8>,
-    pub counted: BTreeMap<&'static str, u64>,
+pub(super) struct Outcome {
+    pub(super) verdict: Verdict,
+    pub(super) packet: Vec<u8>,
+    pub(super) counted: BTreeMap<&'static str, u64>,
 }
 
-pub const V4: &str = "10.96.0.10";
-pub const V6: &str = "fd00:10:96::a";
-pub const RESOLVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
+pub(super) const V4: &str = "10.96.0.10";
+pub(super) const V6: &str = "fd00:10:96::a";
+pub(super) const RESOLVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 const NETNS_ID: u32 = 77;
 
 /// A pod's place: its interface on the node, its addresses, its MAC and its gateway's.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
-    pub ifindex: u32,
-    pub v4: &'static str,
-    pub v6: &'static str,
-    pub mac: [u8; 6],
-    pub gateway: [u8; 6],
+pub(super) struct Place {
+    pub(super) ifindex: u32,
+    pub(super) v4: &'static str,
+    pub(super) v6: &'static str,
+    pub(super) mac: [u8; 6],
+    pub(super) gateway: [u8; 6],
 }
 
-pub struct Harness {
+pub(super) struct Harness {
     node: Netns,
     resolver: Netns,
     _pods: Netns,
@@ -58,12 +58,12 @@ pub struct Harness {
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
     connections: Vec<TcpStream>,
-    pub bridge: u32,
+    pub(super) bridge: u32,
 }
 
 impl Harness {
     /// Everything in place: the resolver listens on both addresses, all four pods are registered.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let scope = Scope::new();
         let node = Netns::new(&scope, "node");
         let resolver = Netns::new(&scope, "resolver");
@@ -72,16 +72,17 @@ impl Harness {
         node.sysctl("net/ipv6/conf/all/forwarding", "1");
         let inside = pods.name();
         node.ip(&format!(
-            "link add r0 type veth peer name eth0 netns {resolver}
+            "netns set {resolver} {NETNS_ID}
+             link add r0 type veth peer name eth0 netns {resolver}
              link set r0 up
              link add br0 type bridge
              link set br0 up
              addr add 10.245.0.1/24 dev br0
              addr add fd00:10:245::1/64 dev br0 nodad
-             link add va type veth peer name a netns {inside}
-             link add vb type veth peer name b netns {inside}
-             link add vc type veth peer name c netns {inside}
-             link add vd type veth peer name d netns {inside}
+             link add va type veth peer name pa netns {inside}
+             link add vb type veth peer name pb netns {inside}
+             link add vc type veth peer name pc netns {inside}
+             link add vd type veth peer name pd netns {inside}
              link set vc master br0
              link set vd master br0
              link set va up
@@ -90,24 +91,35 @@ impl Harness {
              link set vd up
              route add 10.244.0.2/32 dev va
              route add 10.244.0.3/32 dev vb
-             -6 route add fd00:10:244::2/128 dev va
-             -6 route add fd00:10:244::3/128 dev vb
-             netns set {resolver} {NETNS_ID}",
+             route add fd00:10:244::2/128 dev va
+             route add fd00:10:244::3/128 dev vb",
             resolver = resolver.name(),
         ));
-        pods.ip("link set a up\nlink set b up\nlink set c up\nlink set d up");
+        pods.ip("link set pa up\nlink set pb up\nlink set pc up\nlink set pd up");
         resolver.ip(&format!(
             "link set eth0 up\naddr add {V4}/32 dev lo\naddr add {V6}/128 dev lo nodad\naddr add 10.244.0.2/32 dev lo\naddr add fd00:10:244::2/128 dev lo nodad"
         ));
 
-        let mut ebpf = EbpfLoader::new().override_global("AYA_LOG_LEVEL", &0u8, true).load(OBJECT).unwrap();
+        let mut ebpf = EbpfLoader::new()
+            .override_global("AYA_LOG_LEVEL", &0u8, true)
+            .map_max_entries(names::INTERCEPT, 2)
+            .load(OBJECT)
+            .unwrap();
         for name in ["pod_ingress", "resolver_ingress"] {
             program(&mut ebpf, name).load().unwrap();
         }
         let mut harness = Self {
             intercept: ebpf.take_map(names::INTERCEPT).unwrap().try_into().unwrap(),
-            interfaces: ebpf.take_map(names::INTERFACES).unwrap().try_into().unwrap(),
-            bridge_ports: ebpf.take_map(names::BRIDGE_PORTS).unwrap().try_into().unwrap(),
+            interfaces: ebpf
+                .take_map(names::INTERFACES)
+                .unwrap()
+                .try_into()
+                .unwrap(),
+            bridge_ports: ebpf
+                .take_map(names::BRIDGE_PORTS)
+                .unwrap()
+                .try_into()
+                .unwrap(),
             clients: ebpf.take_map(names::CLIENTS).unwrap().try_into().unwrap(),
             resolver_map: ebpf.take_map(names::RESOLVER).unwrap().try_into().unwrap(),
             counters: ebpf.take_map(names::COUNTERS).unwrap().try_into().unwrap(),
@@ -121,7 +133,10 @@ impl Harness {
             _pods: pods,
         };
         for address in [V4, V6] {
-            harness.intercept.insert(Address::from(ip(address)).0, 0, 0).unwrap();
+            harness
+                .intercept
+                .insert(Address::from(ip(address)).0, 0, 0)
+                .unwrap();
         }
         let resolver = Resolver {
             ifindex: ifindex(&harness.node, "r0"),
@@ -131,18 +146,30 @@ impl Harness {
         harness.resolver_map.set(0, resolver.to_bytes(), 0).unwrap();
         let bridge = harness.bridge;
         for (name, bridge) in [("va", 0), ("vb", 0), ("vc", bridge), ("vd", bridge)] {
-            let interface = Interface { bridge, flags: Interface::PEER };
+            let interface = Interface {
+                bridge,
+                flags: Interface::PEER,
+            };
             let ifindex = ifindex(&harness.node, name);
-            harness.interfaces.insert(ifindex, interface.to_bytes(), 0).unwrap();
+            harness
+                .interfaces
+                .insert(ifindex, interface.to_bytes(), 0)
+                .unwrap();
         }
-        let bridge_itself = Interface { bridge: 0, flags: Interface::BRIDGE };
-        harness.interfaces.insert(bridge, bridge_itself.to_bytes(), 0).unwrap();
+        let bridge_itself = Interface {
+            bridge: 0,
+            flags: Interface::BRIDGE,
+        };
+        harness
+            .interfaces
+            .insert(bridge, bridge_itself.to_bytes(), 0)
+            .unwrap();
         harness.listen();
         harness
     }
 
     /// Pod `a` or `b`, each behind a route of its own; `c` or `d`, behind the bridge.
-    pub fn pod(&self, name: char) -> Place {
+    pub(super) fn pod(&self, name: char) -> Place {
         let (v4, v6, last) = match name {
             'a' => ("10.244.0.2", "fd00:10:244::2", 0xa),
             'b' => ("10.244.0.3", "fd00:10:244::3", 0xb),
@@ -160,7 +187,7 @@ impl Harness {
     }
 
     /// Opens the resolver's sockets.
-    pub fn listen(&mut self) {
+    pub(super) fn listen(&mut self) {
         let (udp, tcp) = self.resolver.run(|| {
             let at = |address| SocketAddr::new(ip(address), 53);
             let udp = [V4, V6].map(|address| UdpSocket::bind(at(address)).unwrap());
@@ -172,16 +199,20 @@ impl Harness {
     }
 
     /// Closes the resolver's sockets, as a kill does.
-    pub fn close_sockets(&mut self) {
+    pub(super) fn close_sockets(&mut self) {
         self.udp.clear();
         self.tcp.clear();
         self.connections.clear();
     }
 
     /// A connection between pod a's address and the resolver; pod a's port.
-    pub fn connect(&mut self, to: &str) -> u16 {
+    pub(super) fn connect(&mut self, to: &str) -> u16 {
         let stream = self.resolver.run(|| {
-            let from = if ip(to).is_ipv4() { "10.244.0.2" } else { "fd00:10:244::2" };
+            let from = if ip(to).is_ipv4() {
+                "10.244.0.2"
+            } else {
+                "fd00:10:244::2"
+            };
             let socket = socket2::Socket::new(
                 socket2::Domain::for_address(SocketAddr::new(ip(to), 53)),
                 socket2::Type::STREAM,
@@ -204,18 +235,18 @@ impl Harness {
     }
 
     /// Runs `pod_ingress` on the packet as coming from `place`.
-    pub fn from_pod(&mut self, place: Place, packet: &Packet) -> Outcome {
+    pub(super) fn from_pod(&mut self, place: Place, packet: &Packet) -> Outcome {
         self.run("pod_ingress", place.ifindex, &packet.bytes())
     }
 
     /// Runs `resolver_ingress` on the packet.
-    pub fn from_resolver(&mut self, packet: &Packet) -> Outcome {
+    pub(super) fn from_resolver(&mut self, packet: &Packet) -> Outcome {
         let ifindex = ifindex(&self.node, "r0");
         self.run("resolver_ingress", ifindex, &packet.bytes())
     }
 
     /// Runs a program on raw bytes.
-    pub fn run(&mut self, name: &str, ifindex: u32, bytes: &[u8]) -> Outcome {
+    pub(super) fn run(&mut self, name: &str, ifindex: u32, bytes: &[u8]) -> Outcome {
         let before = self.counters();
         // struct __sk_buff of linux/bpf.h: ifindex is its eleventh word.
         let mut context = [0u8; 44];
@@ -239,9 +270,15 @@ impl Harness {
         let counted = self
             .counters()
             .into_iter()
-            .filter_map(|(name, now)| Some((name, now - before[name])).filter(|(_, more)| *more > 0))
+            .filter_map(|(name, now)| {
+                Some((name, now - before[name])).filter(|(_, more)| *more > 0)
+            })
             .collect();
-        Outcome { verdict, packet: out, counted }
+        Outcome {
+            verdict,
+            packet: out,
+            counted,
+        }
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {
@@ -255,27 +292,42 @@ impl Harness {
     }
 
     /// What the programs have learnt of a client.
-    pub fn client(&self, address: &str) -> Option<Client> {
-        self.clients.get(&Address::from(ip(address)).0, 0).ok().map(Client::from_bytes)
+    pub(super) fn client(&self, address: &str) -> Option<Client> {
+        self.clients
+            .get(&Address::from(ip(address)).0, 0)
+            .ok()
+            .map(Client::from_bytes)
     }
 
     /// Which port of the bridge a MAC address is noted at.
-    pub fn bridge_port(&self, mac: [u8; 6]) -> Option<u32> {
-        self.bridge_ports.get(&BridgePort::new(self.bridge, mac).to_bytes(), 0).ok()
+    pub(super) fn bridge_port(&self, mac: [u8; 6]) -> Option<u32> {
+        self.bridge_ports
+            .get(&BridgePort::new(self.bridge, mac).to_bytes(), 0)
+            .ok()
     }
 
     /// Takes an interface out, as the agent does when it is gone.
-    pub fn forget_interface(&mut self, ifindex: u32) {
+    pub(super) fn forget_interface(&mut self, ifindex: u32) {
         self.interfaces.remove(&ifindex).unwrap();
     }
 
     /// Runs `ip` commands in the node's namespace.
-    pub fn ip(&self, batch: &str) {
+    pub(super) fn ip(&self, batch: &str) {
         self.node.ip(batch);
     }
 
+    /// The node learns the pod's MAC address, as from its ARP request or neighbour solicitation.
+    pub(super) fn set_neighbour(&self, pod: Place) {
+        let mac = pod.mac.map(|byte| format!("{byte:02x}")).join(":");
+        for address in [pod.v4, pod.v6] {
+            self.ip(&format!(
+                "neigh replace {address} lladdr {mac} dev br0 nud reachable"
+            ));
+        }
+    }
+
     /// No resolver at all.
-    pub fn clear_resolver(&mut self) {
+    pub(super) fn clear_resolver(&mut self) {
         self.resolver_map.set(0, [0; 16], 0).unwrap();
     }
 }
@@ -284,7 +336,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
     ebpf.program_mut(name).unwrap().try_into().unwrap()
 }
 
-pub fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -294,21 +346,34 @@ fn ifindex(node: &Netns, name: &str) -> u32 {
 }
 
 /// One row of a table: what it is, the packet, what must come of it.
-pub type Row = (&'static str, Packet, Verdict, &'static [&'static str]);
+pub(super) type Row = (&'static str, Packet, Verdict, &'static [&'static str]);
 
 /// Runs pod a's rows; a packet that is not redirected must come out as it went in.
-pub fn check(rows: Vec<Row>) {
+pub(super) fn check(rows: Vec<Row>) {
     let mut harness = Harness::new();
     let pod = harness.pod('a');
     for (name, packet, verdict, counted) in rows {
         let outcome = harness.from_pod(pod, &packet);
         assert_eq!(outcome.verdict, verdict, "{name}: {outcome:?}");
-        let moved: Vec<_> = outcome.counted.keys().copied().filter(|name| *name != "learnt").collect();
+        let moved: Vec<_> = outcome
+            .counted
+            .keys()
+            .copied()
+            .filter(|name| *name != "learnt")
+            .collect();
         assert_eq!(moved, counted, "{name}");
         if verdict == Verdict::Redirect {
             let sent = packet.bytes();
-            assert_eq!(outcome.packet[..6], RESOLVER_MAC, "{name}: addressed to the resolver");
-            assert_eq!(outcome.packet[12..], sent[12..], "{name}: all behind the MAC addresses is as it was");
+            assert_eq!(
+                outcome.packet[..6],
+                RESOLVER_MAC,
+                "{name}: addressed to the resolver"
+            );
+            assert_eq!(
+                outcome.packet[12..],
+                sent[12..],
+                "{name}: all behind the MAC addresses is as it was"
+            );
         } else {
             assert_eq!(outcome.packet, packet.bytes(), "{name}: untouched");
         }

@@ -1,19 +1,61 @@
 //! Only port 53 of the intercepted addresses is taken, and only while the resolver is there.
 
-use super::harness::{Harness, Verdict::{Ok, Redirect}, check, ip};
+use super::harness::{
+    Harness,
+    Verdict::{Ok, Redirect},
+    check, ip,
+};
 use super::packet::{tcp, udp};
 
 #[test]
 fn other_ports_and_addresses_are_left() {
     let pod = Harness::new().pod('a');
     check(vec![
-        ("port 5353", udp(pod, true).with(|p| p.ports[1] = 5353), Ok, &[]),
-        ("port 0x3500, 53 in the other byte order", udp(pod, true).with(|p| p.ports[1] = 0x3500), Ok, &[]),
-        ("source port 53 only", udp(pod, true).with(|p| p.ports = [53, 40000]), Ok, &[]),
-        ("port 853", tcp(pod, true).with(|p| p.ports[1] = 853), Ok, &[]),
-        ("another service", udp(pod, true).with(|p| p.destination = ip("10.96.0.11")), Ok, &[]),
-        ("another service, IPv6", udp(pod, false).with(|p| p.destination = ip("fd00:10:96::b")), Ok, &[]),
-        ("fragment to another service", udp(pod, true).with(|p| { p.destination = ip("10.96.0.11"); p.fragment = 0x2000 }), Ok, &[]),
+        (
+            "port 5353",
+            udp(pod, true).with(|p| p.ports[1] = 5353),
+            Ok,
+            &[],
+        ),
+        (
+            "port 0x3500, 53 in the other byte order",
+            udp(pod, true).with(|p| p.ports[1] = 0x3500),
+            Ok,
+            &[],
+        ),
+        (
+            "source port 53 only",
+            udp(pod, true).with(|p| p.ports = [53, 40000]),
+            Ok,
+            &[],
+        ),
+        (
+            "port 853",
+            tcp(pod, true).with(|p| p.ports[1] = 853),
+            Ok,
+            &[],
+        ),
+        (
+            "another service",
+            udp(pod, true).with(|p| p.destination = ip("10.96.0.11")),
+            Ok,
+            &[],
+        ),
+        (
+            "another service, IPv6",
+            udp(pod, false).with(|p| p.destination = ip("fd00:10:96::b")),
+            Ok,
+            &[],
+        ),
+        (
+            "fragment to another service",
+            udp(pod, true).with(|p| {
+                p.destination = ip("10.96.0.11");
+                p.fragment = 0x2000
+            }),
+            Ok,
+            &[],
+        ),
     ]);
 }
 
@@ -28,7 +70,11 @@ fn without_a_socket_the_ordinary_path_is_taken() {
         (tcp(pod, false), "ordinary_no_socket_tcp"),
     ];
     for (packet, _) in &rows {
-        assert_eq!(harness.from_pod(pod, packet).verdict, Redirect, "the resolver is there");
+        assert_eq!(
+            harness.from_pod(pod, packet).verdict,
+            Redirect,
+            "the resolver is there"
+        );
     }
     harness.close_sockets();
     for (packet, counter) in &rows {
@@ -39,7 +85,11 @@ fn without_a_socket_the_ordinary_path_is_taken() {
     }
     harness.listen();
     for (packet, _) in &rows {
-        assert_eq!(harness.from_pod(pod, packet).verdict, Redirect, "the resolver is back");
+        assert_eq!(
+            harness.from_pod(pod, packet).verdict,
+            Redirect,
+            "the resolver is back"
+        );
     }
 }
 

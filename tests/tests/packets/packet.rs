@@ -3,36 +3,36 @@
 use super::harness::{Place, V4, V6, ip};
 use std::net::IpAddr;
 
-pub const UDP: u8 = 17;
-pub const TCP: u8 = 6;
-pub const SYN: u8 = 0x02;
-pub const ACK: u8 = 0x10;
-pub const RST: u8 = 0x04;
-pub const FIN: u8 = 0x01;
+pub(super) const UDP: u8 = 17;
+pub(super) const TCP: u8 = 6;
+pub(super) const SYN: u8 = 0x02;
+pub(super) const ACK: u8 = 0x10;
+pub(super) const RST: u8 = 0x04;
+pub(super) const FIN: u8 = 0x01;
 
 /// An Ethernet frame with IP and UDP or TCP; fields left at `None` are as they should be.
 #[derive(Debug, Clone)]
-pub struct Packet {
-    pub macs: [[u8; 6]; 2],
-    pub source: IpAddr,
-    pub destination: IpAddr,
-    pub ports: [u16; 2],
-    pub protocol: u8,
-    pub flags: u8,
-    pub payload: Vec<u8>,
-    pub ethertype: Option<u16>,
-    pub vlan: bool,
-    pub version_ihl: Option<u8>,
+pub(super) struct Packet {
+    pub(super) macs: [[u8; 6]; 2],
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) ports: [u16; 2],
+    pub(super) protocol: u8,
+    pub(super) flags: u8,
+    pub(super) payload: Vec<u8>,
+    pub(super) ethertype: Option<u16>,
+    pub(super) vlan: bool,
+    pub(super) version_ihl: Option<u8>,
     /// The IPv4 header's total length, or the IPv6 header's payload length.
-    pub ip_len: Option<u16>,
-    pub fragment: u16,
+    pub(super) ip_len: Option<u16>,
+    pub(super) fragment: u16,
     /// Bytes of IPv4 options, or an IPv6 extension header of this kind before the transport header.
-    pub options: Vec<u8>,
-    pub extension: Option<u8>,
-    pub udp_len: Option<u16>,
-    pub data_offset: Option<u8>,
-    pub cut_at: Option<usize>,
-    pub padding: usize,
+    pub(super) options: Vec<u8>,
+    pub(super) extension: Option<u8>,
+    pub(super) udp_len: Option<u16>,
+    pub(super) data_offset: Option<u8>,
+    pub(super) cut_at: Option<usize>,
+    pub(super) padding: usize,
 }
 
 /// A DNS query's first bytes are enough: the programs here do not look into it.
@@ -43,12 +43,20 @@ impl Packet {
         let destination = ip(destination);
         Self {
             macs: [place.gateway, place.mac],
-            source: ip(if destination.is_ipv4() { place.v4 } else { place.v6 }),
+            source: ip(if destination.is_ipv4() {
+                place.v4
+            } else {
+                place.v6
+            }),
             destination,
             ports: [40000, 53],
             protocol,
             flags: SYN,
-            payload: if protocol == UDP { QUERY.to_vec() } else { Vec::new() },
+            payload: if protocol == UDP {
+                QUERY.to_vec()
+            } else {
+                Vec::new()
+            },
             ethertype: None,
             vlan: false,
             version_ihl: None,
@@ -64,18 +72,22 @@ impl Packet {
     }
 
     /// The same with a change.
-    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let transport = self.transport();
         let mut out: Vec<u8> = self.macs.concat();
         if self.vlan {
             out.extend([0x81, 0x00, 0x00, 0x05]);
         }
-        let ethertype = if self.source.is_ipv4() { 0x0800 } else { 0x86dd };
+        let ethertype = if self.source.is_ipv4() {
+            0x0800
+        } else {
+            0x86dd
+        };
         out.extend(self.ethertype.unwrap_or(ethertype).to_be_bytes());
         out.extend(self.ip_header(transport.len()));
         out.extend(transport);
@@ -93,7 +105,11 @@ impl Packet {
                 let header = 20 + self.options.len();
                 out.push(self.version_ihl.unwrap_or(0x40 | (header / 4) as u8));
                 out.push(0);
-                out.extend(self.ip_len.unwrap_or((header + transport) as u16).to_be_bytes());
+                out.extend(
+                    self.ip_len
+                        .unwrap_or((header + transport) as u16)
+                        .to_be_bytes(),
+                );
                 out.extend([0, 1]);
                 out.extend(self.fragment.to_be_bytes());
                 out.extend([64, self.protocol, 0, 0]);
@@ -105,7 +121,11 @@ impl Packet {
                 let extension = if self.extension.is_some() { 8 } else { 0 };
                 out.push(self.version_ihl.unwrap_or(0x60));
                 out.extend([0, 0, 0]);
-                out.extend(self.ip_len.unwrap_or((extension + transport) as u16).to_be_bytes());
+                out.extend(
+                    self.ip_len
+                        .unwrap_or((extension + transport) as u16)
+                        .to_be_bytes(),
+                );
                 out.push(self.extension.unwrap_or(self.protocol));
                 out.push(64);
                 out.extend(source.octets());
@@ -126,12 +146,25 @@ impl Packet {
         }
         match self.protocol {
             UDP => {
-                out.extend(self.udp_len.unwrap_or(8 + self.payload.len() as u16).to_be_bytes());
+                out.extend(
+                    self.udp_len
+                        .unwrap_or(8 + self.payload.len() as u16)
+                        .to_be_bytes(),
+                );
                 out.extend([0, 0]);
             }
             _ => {
                 out.extend([0, 0, 0, 1, 0, 0, 0, 1]);
-                out.extend([self.data_offset.unwrap_or(0x50), self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+                out.extend([
+                    self.data_offset.unwrap_or(0x50),
+                    self.flags,
+                    0xff,
+                    0xff,
+                    0,
+                    0,
+                    0,
+                    0,
+                ]);
             }
         }
         out.extend(&self.payload);
@@ -140,17 +173,17 @@ impl Packet {
 }
 
 /// A query over UDP to the service address of that family.
-pub fn udp(place: Place, v4: bool) -> Packet {
+pub(super) fn udp(place: Place, v4: bool) -> Packet {
     Packet::new(place, if v4 { V4 } else { V6 }, UDP)
 }
 
 /// A first SYN to the service address of that family.
-pub fn tcp(place: Place, v4: bool) -> Packet {
+pub(super) fn tcp(place: Place, v4: bool) -> Packet {
     Packet::new(place, if v4 { V4 } else { V6 }, TCP)
 }
 
 /// The resolver's answer to a pod: addresses and ports turned round.
-pub fn answer(query: &Packet) -> Packet {
+pub(super) fn answer(query: &Packet) -> Packet {
     query.clone().with(|packet| {
         std::mem::swap(&mut packet.source, &mut packet.destination);
         packet.ports.swap(0, 1);

@@ -1,6 +1,10 @@
 //! What the resolver's namespace sends reaches the client's pod or nobody; never the node's stack.
 
-use super::harness::{Harness, Verdict::{Redirect, Shot}, ip};
+use super::harness::{
+    Harness,
+    Verdict::{Redirect, Shot},
+    ip,
+};
 use super::packet::{ACK, SYN, answer, tcp, udp};
 
 #[test]
@@ -15,8 +19,16 @@ fn replies_go_to_the_pod_that_asked() {
                 let outcome = harness.from_resolver(&reply);
                 assert_eq!(outcome.verdict, Redirect, "{outcome:?}");
                 assert_eq!(outcome.packet[..6], pod.mac, "to the pod");
-                assert_eq!(outcome.packet[6..12], pod.gateway, "from the address that it sent to");
-                assert_eq!(outcome.packet[12..], reply.bytes()[12..], "untouched behind");
+                assert_eq!(
+                    outcome.packet[6..12],
+                    pod.gateway,
+                    "from the address that it sent to"
+                );
+                assert_eq!(
+                    outcome.packet[12..],
+                    reply.bytes()[12..],
+                    "untouched behind"
+                );
                 assert_eq!(outcome.counted.get("replies"), Some(&1));
             }
         }
@@ -48,12 +60,21 @@ fn nothing_else_leaves_the_resolvers_namespace() {
     assert_eq!(harness.from_pod(a, &udp(a, true)).verdict, Redirect);
     let reply = answer(&udp(a, true));
     for (name, packet) in [
-        ("another source port", reply.clone().with(|p| p.ports[0] = 54)),
-        ("another source", reply.clone().with(|p| p.source = ip("10.96.0.99"))),
+        (
+            "another source port",
+            reply.clone().with(|p| p.ports[0] = 54),
+        ),
+        (
+            "another source",
+            reply.clone().with(|p| p.source = ip("10.96.0.99")),
+        ),
         ("a fragment", reply.clone().with(|p| p.fragment = 0x2000)),
         ("ICMP", reply.clone().with(|p| p.protocol = 1)),
         ("ARP", reply.with(|p| p.ethertype = Some(0x0806))),
-        ("neighbour solicitation", answer(&udp(a, false)).with(|p| p.protocol = 58)),
+        (
+            "neighbour solicitation",
+            answer(&udp(a, false)).with(|p| p.protocol = 58),
+        ),
     ] {
         let outcome = harness.from_resolver(&packet);
         assert_eq!(outcome.verdict, Shot, "{name}");

@@ -1,7 +1,11 @@
 //! A source address is learnt only behind the interface that leads to it; replies cannot be stolen.
 
-use super::harness::{Harness, Verdict::{Ok, Redirect, Shot}, ip};
-use super::packet::{tcp, udp};
+use super::harness::{
+    Harness,
+    Verdict::{Ok, Redirect, Shot},
+    ip,
+};
+use super::packet::{answer, tcp, udp};
 
 #[test]
 fn a_routed_pod_is_learnt_and_another_ones_address_is_refused() {
@@ -16,11 +20,21 @@ fn a_routed_pod_is_learnt_and_another_ones_address_is_refused() {
             }
             let forged = udp(a, v4).with(|p| p.source = ip(address));
             let outcome = harness.from_pod(a, &forged);
-            assert_eq!(outcome.verdict, Shot, "b's address from a's interface, b known: {said}");
+            assert_eq!(
+                outcome.verdict, Shot,
+                "b's address from a's interface, b known: {said}"
+            );
             assert_eq!(outcome.counted.get("forged_source"), Some(&1));
             let with_mac = forged.with(|p| p.macs[1] = b.mac);
-            assert_eq!(harness.from_pod(a, &with_mac).verdict, Shot, "with b's MAC as well");
-            assert_eq!(harness.client(address).map(|client| client.ifindex), said.then_some(b.ifindex));
+            assert_eq!(
+                harness.from_pod(a, &with_mac).verdict,
+                Shot,
+                "with b's MAC as well"
+            );
+            assert_eq!(
+                harness.client(address).map(|client| client.ifindex),
+                said.then_some(b.ifindex)
+            );
         }
         let learnt = harness.client(address).unwrap();
         assert_eq!((learnt.pod, learnt.gateway), (b.mac, b.gateway));
@@ -35,16 +49,44 @@ fn a_forged_syn_is_refused() {
     assert_eq!(harness.from_pod(a, &forged).verdict, Shot);
 }
 
+/// Neither proven nor refuted: the answer goes where the question came from, and nothing is learnt of
+/// the address.
 #[test]
-fn an_address_that_leads_elsewhere_takes_the_ordinary_path() {
+fn an_address_that_leads_elsewhere_is_served_a_flow_at_a_time() {
     let mut harness = Harness::new();
     let a = harness.pod('a');
-    for source in ["192.0.2.1", "127.0.0.1", "0.0.0.0", "224.0.0.1"] {
-        let packet = udp(a, true).with(|p| p.source = ip(source));
-        let outcome = harness.from_pod(a, &packet);
-        assert_eq!(outcome.verdict, Ok, "{source}");
-        assert_eq!(outcome.counted.get("ordinary_unverified"), Some(&1), "{source}");
+    for source in ["192.0.2.1", "198.51.100.9"] {
+        let query = udp(a, true).with(|p| p.source = ip(source));
+        let outcome = harness.from_pod(a, &query);
+        assert_eq!(outcome.verdict, Redirect, "{source}");
+        assert_eq!(outcome.counted.get("unverified"), Some(&1), "{source}");
         assert_eq!(harness.client(source), None);
+        let reply = harness.from_resolver(&answer(&query));
+        assert_eq!((reply.verdict, &reply.packet[..6]), (Redirect, &a.mac[..]));
+        let other_port = answer(&query).with(|p| p.ports[1] += 1);
+        assert_eq!(
+            harness.from_resolver(&other_port).verdict,
+            Shot,
+            "another flow"
+        );
+        let other_protocol = answer(&tcp(a, true).with(|p| p.source = ip(source)));
+        assert_eq!(
+            harness.from_resolver(&other_protocol).verdict,
+            Shot,
+            "another protocol"
+        );
+    }
+}
+
+#[test]
+fn a_link_local_source_takes_the_ordinary_path() {
+    let mut harness = Harness::new();
+    let a = harness.pod('a');
+    for source in ["fe80::1", "febf::1"] {
+        let query = udp(a, false).with(|p| p.source = ip(source));
+        let outcome = harness.from_pod(a, &query);
+        assert_eq!(outcome.verdict, Ok, "{source}");
+        assert_eq!(outcome.counted.get("ordinary_source"), Some(&1));
     }
 }
 
@@ -57,22 +99,19 @@ fn an_address_that_moves_is_learnt_anew() {
     let moved = udp(b, true).with(|p| p.source = ip(a.v4));
     assert_eq!(harness.from_pod(b, &moved).verdict, Redirect);
     assert_eq!(harness.client(a.v4).unwrap().ifindex, b.ifindex);
-    assert_eq!(harness.from_pod(a, &udp(a, true)).verdict, Shot, "the old owner");
+    assert_eq!(
+        harness.from_pod(a, &udp(a, true)).verdict,
+        Shot,
+        "the old owner"
+    );
 }
 
 #[test]
 fn a_bridged_pod_is_learnt_and_another_ones_address_is_refused() {
     let mut harness = Harness::new();
     let (c, d) = (harness.pod('c'), harness.pod('d'));
-    let mac = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
-    for pod in [c, d] {
-        harness.ip(&format!(
-            "neigh replace {} lladdr {m} dev br0 nud reachable\nneigh replace {} lladdr {m} dev br0 nud reachable",
-            pod.v4,
-            pod.v6,
-            m = mac(pod.mac),
-        ));
-    }
+    harness.set_neighbour(c);
+    harness.set_neighbour(d);
     for v4 in [true, false] {
         let address = if v4 { d.v4 } else { d.v6 };
         assert_eq!(harness.from_pod(d, &udp(d, v4)).verdict, Redirect);
@@ -80,19 +119,42 @@ fn a_bridged_pod_is_learnt_and_another_ones_address_is_refused() {
         let forged = udp(c, v4).with(|p| p.source = ip(address));
         assert_eq!(harness.from_pod(c, &forged).verdict, Shot, "d's address");
         let with_mac = forged.with(|p| p.macs[1] = d.mac);
-        assert_eq!(harness.from_pod(c, &with_mac).verdict, Shot, "d's address and MAC");
+        assert_eq!(
+            harness.from_pod(c, &with_mac).verdict,
+            Shot,
+            "d's address and MAC"
+        );
         assert_eq!(harness.client(address).unwrap().ifindex, d.ifindex);
     }
 }
 
+/// A pod behind a bridge that the node has no neighbour entry of. If the address is forged, its owner
+/// gets nothing of it, before or after it speaks for the first time.
 #[test]
-fn a_bridged_address_without_a_neighbour_entry_takes_the_ordinary_path() {
+fn a_bridged_address_without_a_neighbour_entry_is_served_a_flow_at_a_time() {
     let mut harness = Harness::new();
-    let c = harness.pod('c');
-    let outcome = harness.from_pod(c, &udp(c, true));
-    assert_eq!(outcome.verdict, Ok);
-    assert_eq!(outcome.counted.get("ordinary_unverified"), Some(&1));
-    assert_eq!(harness.client(c.v4), None);
+    let (c, d) = (harness.pod('c'), harness.pod('d'));
+    let forged = udp(c, true).with(|p| p.source = ip(d.v4));
+    let outcome = harness.from_pod(c, &forged);
+    assert_eq!(outcome.verdict, Redirect);
+    assert_eq!(outcome.counted.get("unverified"), Some(&1));
+    let reply = harness.from_resolver(&answer(&forged));
+    assert_eq!(
+        (reply.verdict, &reply.packet[..6]),
+        (Redirect, &c.mac[..]),
+        "to the one that asked"
+    );
+
+    harness.set_neighbour(d);
+    assert_eq!(harness.from_pod(d, &udp(d, true)).verdict, Redirect);
+    assert_eq!(harness.client(d.v4).unwrap().ifindex, d.ifindex);
+    let reply = harness.from_resolver(&answer(&udp(d, true)));
+    assert_eq!(
+        (reply.verdict, &reply.packet[..6]),
+        (Redirect, &d.mac[..]),
+        "to the address's owner"
+    );
+    assert_eq!(harness.from_pod(c, &forged).verdict, Shot);
 }
 
 #[test]
