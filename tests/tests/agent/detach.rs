@@ -22,7 +22,7 @@ fn detach_leaves_nothing(flavour: Flavour, attach: &str, end: impl Fn(&Agent)) {
     }
     end(&agent);
     agent.detach();
-    before.assert_same(&lab.node().snapshot());
+    lab.node().assert_comes_back_to(&before);
     assert!(agent.status().is_err());
     for family in Family::BOTH {
         for transport in Transport::ALL {

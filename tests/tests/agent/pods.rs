@@ -91,7 +91,7 @@ fn removed_pod_leaves_nothing() {
             thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(agent.interfaces(), interfaces);
-        before.assert_same(&lab.node().snapshot());
+        lab.node().assert_comes_back_to(&before);
         lab.node().conntrack().assert_no_pod_dns();
     }
 }
