@@ -6,6 +6,7 @@ mod answers;
 mod death;
 mod detach;
 mod forged;
+mod liar;
 mod malformed;
 mod pods;
 mod sizes;
