@@ -68,7 +68,7 @@ pub struct Agent {
 impl Agent {
     /// Starts it and waits until it says that it serves on all of `veths`.
     #[must_use]
-    pub(crate) fn start(
+    pub fn start(
         node: &Node,
         config: &AgentConfig,
         replicas: &[SocketAddr],

@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 
@@ -109,6 +111,20 @@ impl Node {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(self)
+    }
+
+    /// Panics with the differences if the node does not come to look like this again. The kernel takes
+    /// namespaces, and the veths in them, apart in the background.
+    #[track_caller]
+    pub fn assert_comes_back_to(&self, earlier: &Snapshot) {
+        let end = Instant::now() + Duration::from_secs(3);
+        loop {
+            let now = self.snapshot();
+            if now == *earlier || Instant::now() > end {
+                return earlier.assert_same(&now);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The node's conntrack table.

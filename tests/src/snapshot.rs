@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::node::Node;
+use crate::or_panic::OrPanic;
 use crate::scope::{NETNS, mounts_below};
 
 /// Named texts, one a command. Counters and timers, which move by themselves, are taken out.
@@ -13,8 +14,14 @@ pub struct Snapshot(Vec<(&'static str, String)>);
 
 impl Snapshot {
     pub(crate) fn of(node: &Node) -> Self {
-        let run =
-            |program: &str, args: &[&str]| node.netns().succeed(Command::new(program).args(args));
+        let run = |program: &str, args: &[&str]| {
+            // `ip` looks up the names of all namespaces, and may stumble over one that just goes.
+            let attempt = || node.netns().output(Command::new(program).args(args));
+            let mut tries = std::iter::repeat_with(attempt).take(5);
+            let good = tries.find(|output| output.status.success());
+            let output = good.or_panic(format_args!("{program} {args:?} fails in the node"));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
         let mut parts = vec![
             (
                 "iptables-save",

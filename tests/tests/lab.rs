@@ -263,7 +263,7 @@ fn pods_come_move_and_go() {
                 .any(|entry| entry.original.src == pod.address(Family::V4))
         );
         pod.remove();
-        before.assert_same(&lab.node().snapshot());
+        lab.node().assert_comes_back_to(&before);
     }
 }
 

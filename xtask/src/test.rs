@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dns_cache_tests::procfs::ProcessId;
@@ -35,7 +37,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     })?;
     let agent = build::agent()?;
     let tests = build::tests()?;
-    let child = Arc::new(AtomicI32::new(0));
+    let child = Arc::new(Running::default());
     if root::is_root() {
         let child = Arc::clone(&child);
         signals::clean_up_on_signals(move || end(&child)).context("listening to signals")?;
@@ -94,7 +96,7 @@ impl Counts {
     }
 }
 
-fn run(test: &Executable, filter: Option<&str>, agent: &Path, child: &AtomicI32) -> Result<Counts> {
+fn run(test: &Executable, filter: Option<&str>, agent: &Path, child: &Running) -> Result<Counts> {
     let program = test
         .path
         .to_str()
@@ -110,7 +112,7 @@ fn run(test: &Executable, filter: Option<&str>, agent: &Path, child: &AtomicI32)
     counted(&mut command, child)
 }
 
-fn documentation(child: &AtomicI32) -> Result<Counts> {
+fn documentation(child: &Running) -> Result<Counts> {
     let mut command = Command::new(cargo());
     command.args([
         "test",
@@ -129,13 +131,15 @@ fn documentation(child: &AtomicI32) -> Result<Counts> {
 }
 
 /// Runs a command, shows what it prints, and sums up what libtest says.
-fn counted(command: &mut Command, child: &AtomicI32) -> Result<Counts> {
+fn counted(command: &mut Command, child: &Running) -> Result<Counts> {
     let mut running = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .context("running a test program")?;
-    child.store(i32::try_from(running.id())?, Ordering::Relaxed);
+    child
+        .pid
+        .store(i32::try_from(running.id())?, Ordering::SeqCst);
     let stdout = running.stdout.take().context("a pipe was asked for")?;
     let mut sum = Counts::default();
     for line in BufReader::new(stdout).split(b'\n') {
@@ -147,6 +151,10 @@ fn counted(command: &mut Command, child: &AtomicI32) -> Result<Counts> {
         std::io::stdout().write_all(&line)?;
     }
     let status = running.wait()?;
+    while child.ended_by_signal.load(Ordering::SeqCst) {
+        // The signal's handler ends this process when it has cleaned up.
+        thread::park();
+    }
     if !status.success() && sum.failed == 0 {
         println!("it ended with {status} without saying why: counted as one failure");
         sum.failed += 1;
@@ -163,10 +171,18 @@ fn assignment(name: &str, value: &OsStr) -> Result<String> {
     ))
 }
 
+/// The test program that runs just now.
+#[derive(Debug, Default)]
+struct Running {
+    pid: AtomicI32,
+    ended_by_signal: AtomicBool,
+}
+
 /// Ends the running test program and removes its labs.
-fn end(child: &AtomicI32) {
-    if let Some(child) = ProcessId::of(child.load(Ordering::Relaxed)) {
-        let _ = child.kill(std::time::Duration::from_secs(5));
+fn end(child: &Running) {
+    child.ended_by_signal.store(true, Ordering::SeqCst);
+    if let Some(child) = ProcessId::of(child.pid.load(Ordering::SeqCst)) {
+        let _ = child.kill(Duration::from_secs(5));
     }
     let _ = scope::sweep();
 }

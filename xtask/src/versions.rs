@@ -24,6 +24,8 @@ pub(crate) const PACKAGES: [Package; 8] = [
 
 /// The rustup channel that compiles the eBPF programs, where it can be had with the component `rust-src`.
 pub(crate) const NIGHTLY: &str = "nightly";
+/// The newest LLVM whose bitcode that bpf-linker reads: a later compiler is of no use.
+pub(crate) const LLVM: u32 = 22;
 /// Debian's compiler with the standard library's source (1.96 in Debian 12), where it cannot.
 pub(crate) const DEBIAN_RUST: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 

@@ -100,8 +100,9 @@ fn print(lookup: &Lookup, way: Way, time: &str, conntrack: &str, answer: &str, r
         None => lookup.name.to_owned(),
     };
     let over = lookup.way();
-    println!(
+    let line = format!(
         "  {name:<47} {:<5} {over:<7} {way:<10} {time:>9}  {conntrack:<10} {answer}   {remark}",
         type_name(lookup.rtype)
     );
+    println!("{}", line.trim_end());
 }

@@ -1,0 +1,140 @@
+//! The agent's end, however it comes, costs no lookup; what was there before it came is unharmed.
+
+use std::time::Duration;
+
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport};
+
+use crate::{WEB, assert_web, fresh, lab_with_agent};
+
+fn next_lookup_after_sigkill_works(flavour: Flavour) {
+    for family in Family::BOTH {
+        for transport in Transport::ALL {
+            let (lab, agent) = lab_with_agent(flavour);
+            let client = lab.pod(0).client(family).timeout(Duration::from_secs(1));
+            assert_web(&client, transport);
+            lab.node().conntrack().assert_no_pod_dns();
+            agent.kill9();
+            // The very next one, once.
+            assert_web(&client, transport);
+            assert!(
+                !lab.node().conntrack().pod_dns().is_empty(),
+                "it took the ordinary way"
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn next_lookup_after_sigkill_works_routed() {
+    next_lookup_after_sigkill_works(Flavour::Routed);
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn next_lookup_after_sigkill_works_bridged() {
+    next_lookup_after_sigkill_works(Flavour::Bridged);
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn fixed_port_client_survives_sigkill() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let socket = lab
+        .pod(0)
+        .client(Family::V4)
+        .source_port(52_001)
+        .udp(true)
+        .or_panic("opening a socket");
+    let query = Query::new(WEB, rtype::A);
+    assert!(socket.ask(&query).is_ok());
+    agent.kill9();
+    assert!(socket.ask(&query).is_ok());
+    let agent = lab.agent(&AgentConfig::default());
+    let before = agent.counters();
+    assert!(socket.ask(&query).is_ok());
+    assert!(
+        before.resolved(&agent.counters()) > 0,
+        "the new agent has not taken over"
+    );
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn stopped_agent_costs_no_lookup() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    std::thread::scope(|scope| {
+        let lookups = scope.spawn(|| {
+            let client = lab
+                .pod(0)
+                .client(Family::V4)
+                .timeout(Duration::from_secs(1));
+            for _ in 0..150 {
+                assert_web(&client, Transport::Connected);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        agent.stop();
+        lookups
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn restarted_agent_serves_again_and_attaches_once() {
+    let lab = Lab::builder().start();
+    let first = lab.agent(&AgentConfig::default());
+    assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
+    let mut interfaces = first.interfaces();
+    let snapshot = lab.node().snapshot();
+    for kill in [true, false] {
+        if kill {
+            first.kill9();
+        }
+        let agent = lab.agent(&AgentConfig::default());
+        let before = agent.counters();
+        for family in Family::BOTH {
+            for transport in Transport::ALL {
+                assert_web(&lab.pod(0).client(family), transport);
+            }
+        }
+        assert!(before.resolved(&agent.counters()) >= 6);
+        let mut again = agent.interfaces();
+        interfaces.sort();
+        again.sort();
+        assert_eq!(again, interfaces);
+        let links =
+            |snapshot: &dns_cache_tests::Snapshot| snapshot.part("tc qdisc").map(str::to_owned);
+        assert_eq!(links(&lab.node().snapshot()), links(&snapshot));
+        agent.stop();
+    }
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn tcp_connection_from_before_the_agent_is_unharmed() {
+    for flavour in Flavour::BOTH {
+        let lab = Lab::builder().flavour(flavour).start();
+        for family in Family::BOTH {
+            let client = lab.pod(0).client(family);
+            let mut old = client.tcp().or_panic("connecting");
+            old.ask(&Query::new(WEB, rtype::A))
+                .or_panic("before the agent came");
+            let agent = lab.agent(&AgentConfig::default());
+            for number in 0..5 {
+                old.ask(&Query::new(&fresh(number), rtype::A))
+                    .or_panic("on a connection from before the agent");
+                assert_web(&client, Transport::Tcp);
+            }
+            assert!(agent.counters().datapath("ordinary_no_socket_tcp") > 0);
+            agent.stop();
+            agent.detach();
+            old.ask(&Query::new(WEB, rtype::A))
+                .or_panic("after the agent went");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The whole path with the agent: what must be true of the packet's way and of the resolver.
+//!
+//! What the same lab does without the agent is shown in `lab.rs` and by the tests named `control_…`.
+
+mod answers;
+mod death;
+mod detach;
+mod forged;
+mod liar;
+mod malformed;
+mod pods;
+mod sizes;
+mod untouched;
+mod upstreams;
+mod way;
+
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::{
+    Agent, AgentConfig, Client, Flavour, Lab, Message, OrPanic, Query, Transport,
+};
+
+/// A name that every test may ask for.
+const WEB: &str = "web.default.svc.cluster.local";
+const WEB_A: &str = "A 10.96.10.10";
+
+/// A lab with the agent. (Bound in this order, the agent goes first.)
+fn lab_with_agent(flavour: Flavour) -> (Lab, Agent) {
+    let lab = Lab::builder().flavour(flavour).start();
+    let agent = lab.agent(&AgentConfig::default());
+    (lab, agent)
+}
+
+/// Asks for [`WEB`], which must be answered rightly.
+#[track_caller]
+fn assert_web(client: &Client, transport: Transport) -> Message {
+    let reply = client.ask(transport, &Query::new(WEB, rtype::A));
+    let message = reply
+        .or_panic(format_args!("{WEB} over {transport:?}"))
+        .message;
+    assert_eq!(message.data(), [WEB_A]);
+    message
+}
+
+/// A name of which no test has asked before: it is in no cache.
+fn fresh(number: u16) -> String {
+    assert!(number < dns_cache_tests::zones::BULK);
+    format!("svc-{number}.bulk.svc.cluster.local")
+}

@@ -1,0 +1,137 @@
+//! Pods that come, move and go while the agent runs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::{Family, Flavour, Query, Transport, addresses};
+
+use crate::{assert_web, fresh, lab_with_agent};
+
+const LIMIT: Duration = Duration::from_millis(100);
+
+/// From the veth's appearance on: when the agent said that it is attached, and when the last lookup
+/// still took the ordinary way.
+fn new_pod_is_served_in_time(flavour: Flavour) {
+    let (lab, agent) = lab_with_agent(flavour);
+    let known = agent.interfaces();
+    let done = AtomicBool::new(false);
+    let (pod, attached) = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                if agent.interfaces().len() > known.len() {
+                    return Some(Instant::now());
+                }
+            }
+            None
+        });
+        let pod = lab.add_pod();
+        let client = pod.client(Family::V4);
+        let conntrack = lab.node().conntrack();
+        let (mut entries, mut last_ordinary) = (0, None);
+        for number in 0..20 {
+            let sent = Instant::now();
+            let reply = client.ask(Transport::Connected, &Query::new(&fresh(number), rtype::A));
+            assert!(reply.is_ok(), "lookup {number} of a new pod: {reply:?}");
+            let now = conntrack.pod_dns().len();
+            if now > entries {
+                last_ordinary = Some(sent);
+            }
+            entries = now;
+        }
+        done.store(true, Ordering::Relaxed);
+        if let Some(last) = last_ordinary {
+            let after = last.saturating_duration_since(pod.appeared());
+            assert!(
+                after < LIMIT,
+                "a lookup took the ordinary way {after:?} after the veth's appearance"
+            );
+        }
+        (pod, watcher.join().unwrap_or(None))
+    });
+    let attached = attached.map(|at| at.saturating_duration_since(pod.appeared()));
+    assert!(
+        attached.is_some_and(|after| after <= LIMIT),
+        "attached after {attached:?}"
+    );
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn new_pod_is_served_in_time_routed() {
+    new_pod_is_served_in_time(Flavour::Routed);
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn new_pod_is_served_in_time_bridged() {
+    new_pod_is_served_in_time(Flavour::Bridged);
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn removed_pod_leaves_nothing() {
+    for flavour in Flavour::BOTH {
+        let (lab, agent) = lab_with_agent(flavour);
+        assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
+        let before = lab.node().snapshot();
+        let interfaces = agent.interfaces();
+        for _ in 0..5 {
+            let pod = lab.add_pod();
+            agent.wait_for(&[pod.veth()], Duration::from_secs(2));
+            for family in Family::BOTH {
+                assert_web(&pod.client(family), Transport::Connected);
+                assert_web(&pod.client(family), Transport::Tcp);
+            }
+            pod.remove();
+        }
+        let end = Instant::now() + Duration::from_secs(2);
+        while agent.interfaces() != interfaces && Instant::now() < end {
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(agent.interfaces(), interfaces);
+        lab.node().assert_comes_back_to(&before);
+        lab.node().conntrack().assert_no_pod_dns();
+    }
+}
+
+/// The next pod gets the address of the last one, on another veth.
+#[test]
+#[ignore = "needs the agent"]
+fn address_moves_to_another_pod() {
+    for flavour in Flavour::BOTH {
+        let (mut lab, agent) = lab_with_agent(flavour);
+        for family in Family::BOTH {
+            assert_web(&lab.pod(1).client(family), Transport::Connected);
+        }
+        let gone = lab.pods_mut().remove(1);
+        let addresses = gone.addresses();
+        gone.remove();
+        let mut heir = lab.add_pod();
+        agent.wait_for(&[heir.veth()], Duration::from_secs(2));
+        heir.readdress(addresses);
+        for family in Family::BOTH {
+            for transport in Transport::ALL {
+                assert_web(&heir.client(family), transport);
+                assert_web(&lab.pod(0).client(family), transport);
+            }
+        }
+        lab.node().conntrack().assert_no_pod_dns();
+    }
+}
+
+/// A pod that takes a second address is answered at both.
+#[test]
+#[ignore = "needs the agent"]
+fn address_of_a_living_pod_changes() {
+    let (mut lab, _agent) = lab_with_agent(Flavour::Routed);
+    let pod = &mut lab.pods_mut()[0];
+    assert_web(&pod.client(Family::V4), Transport::Connected);
+    pod.readdress(addresses::pod(240));
+    for family in Family::BOTH {
+        for transport in Transport::ALL {
+            assert_web(&lab.pod(0).client(family), transport);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Replicas that fall silent, close, and come back.
+
+use std::time::Duration;
+
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, Upstream};
+
+use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent};
+
+/// INCIDENTS.md, 1: no lookup fails, and none takes long, while one replica is silent.
+#[test]
+#[ignore = "needs the agent"]
+fn silent_replica_costs_no_lookup() {
+    for silent in 0..2 {
+        let (lab, _agent) = lab_with_agent(Flavour::Routed);
+        let client = lab.pod(0).client(Family::V4);
+        // Both connections are there and in use.
+        for number in 0..10 {
+            let _ = client.lookup(&fresh(number), rtype::A);
+        }
+        lab.dns().replicas()[silent].black_hole();
+        for number in 100..140 {
+            let reply = client.ask(Transport::Connected, &Query::new(&fresh(number), rtype::A));
+            let reply = reply.or_panic(format_args!("{} with a silent replica", fresh(number)));
+            assert_eq!(reply.message.answers.len(), 1);
+            assert!(
+                reply.time < Duration::from_secs(1),
+                "lookup {number} took {:?}",
+                reply.time
+            );
+        }
+        lab.node().conntrack().assert_no_pod_dns();
+    }
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn replica_that_is_silent_from_the_start_costs_no_lookup() {
+    let lab = Lab::builder().start();
+    lab.dns().replicas()[0].black_hole();
+    let _agent = lab.agent(&AgentConfig::default());
+    let client = lab.pod(0).client(Family::V6);
+    for number in 0..20 {
+        let reply = client.ask(Transport::Connected, &Query::new(&fresh(number), rtype::A));
+        let reply = reply.or_panic(format_args!("lookup {number}"));
+        assert!(
+            reply.time < Duration::from_secs(1),
+            "lookup {number} took {:?}",
+            reply.time
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs the agent"]
+fn stopped_replica_costs_no_lookup() {
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    let mut number = 0;
+    let mut lookups = |count: u16| {
+        for _ in 0..count {
+            number += 1;
+            assert_eq!(client.lookup(&fresh(number), rtype::A).answers.len(), 1);
+        }
+    };
+    lookups(10);
+    for replica in lab.dns().replicas() {
+        replica.stop();
+        lookups(10);
+        replica.start();
+        lookups(10);
+    }
+}
+
+/// The connections are dead and nobody said so: the next query goes over new ones.
+#[test]
+#[ignore = "needs the agent"]
+fn restarted_replicas_are_asked_again_at_once() {
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    assert_web(&client, Transport::Connected);
+    for replica in lab.dns().replicas() {
+        replica.stop();
+    }
+    for replica in lab.dns().replicas() {
+        replica.start();
+    }
+    assert_eq!(client.lookup(&fresh(1), rtype::A).answers.len(), 1);
+}
+
+/// INCIDENTS.md, 4: a fixed source port, kube-proxy's rules gone for a moment, CoreDNS restarted.
+#[test]
+#[ignore = "needs the agent"]
+fn fixed_port_client_loses_nothing_while_coredns_restarts() {
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    let mut socket = lab
+        .pod(0)
+        .client(Family::V4)
+        .source_port(52_001)
+        .udp(true)
+        .or_panic("opening a socket");
+    socket.set_timeout(Duration::from_millis(500));
+    let cached = |count: usize| {
+        for _ in 0..count {
+            let reply = socket
+                .ask(&Query::new(WEB, rtype::A))
+                .or_panic("a cached name");
+            assert_eq!(reply.message.data(), [WEB_A]);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    cached(10);
+    lab.node().remove_rules();
+    cached(10);
+    for replica in lab.dns().replicas() {
+        replica.stop();
+    }
+    cached(10);
+    for replica in lab.dns().replicas() {
+        replica.start();
+    }
+    lab.node().load_rules(&lab.dns().endpoints());
+    cached(10);
+    let reply = socket
+        .ask(&Query::new(&fresh(7), rtype::A))
+        .or_panic("an uncached name afterwards");
+    assert_eq!(reply.message.answers.len(), 1);
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// Names outside the cluster go to the servers of resolv.conf, whatever becomes of the replicas.
+#[test]
+#[ignore = "needs the agent"]
+fn other_names_go_to_the_servers_of_resolv_conf() {
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    for replica in lab.dns().replicas() {
+        replica.stop();
+    }
+    let client = lab.pod(0).client(Family::V6);
+    assert_eq!(
+        client.lookup("www.example.com", rtype::A).data(),
+        ["A 198.51.100.2"]
+    );
+    assert_eq!(
+        client.lookup("alias.example.com", rtype::AAAA).data(),
+        ["AAAA 2001:db8:80::2", "CNAME www.example.com"]
+    );
+}
+
+/// A stub domain goes to its own servers: here to the cluster's, while those of resolv.conf are others.
+#[test]
+#[ignore = "needs the agent"]
+fn stub_domain_goes_to_its_own_servers() {
+    let lab = Lab::builder().upstream(Upstream::Embedded).start();
+    let servers = vec![lab.dns().endpoints()[0].dns(Family::V6)];
+    let config = AgentConfig {
+        zones: vec![("example.com".to_owned(), servers)],
+        ..AgentConfig::default()
+    };
+    let _agent = lab.agent(&config);
+    lab.node().netns().ip("link set up0 down\n");
+    assert_eq!(
+        lab.pod(0)
+            .client(Family::V4)
+            .lookup("www.example.com", rtype::A)
+            .data(),
+        ["A 198.51.100.2"]
+    );
+}
