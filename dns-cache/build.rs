@@ -86,7 +86,7 @@ fn rustflags() -> Result<String> {
 
 /// A cargo whose standard library's source is there: rustup's nightly, else Debian's.
 fn toolchain() -> Result<Command> {
-    if has_source(Command::new("rustup").args(["run", "nightly", "rustc"])) {
+    if is_usable("rustup", &["run", "nightly", "rustc"]) {
         let mut cargo = Command::new("rustup");
         cargo
             .args(["run", "nightly", "cargo"])
@@ -94,7 +94,7 @@ fn toolchain() -> Result<Command> {
             .env_remove("CARGO");
         return Ok(cargo);
     }
-    if has_source(&mut Command::new("/usr/bin/rustc")) {
+    if is_usable("/usr/bin/rustc", &[]) {
         let mut cargo = Command::new("/usr/bin/cargo");
         cargo
             .env("RUSTC", "/usr/bin/rustc")
@@ -106,6 +106,27 @@ fn toolchain() -> Result<Command> {
         "no Rust tool chain with the standard library's source for the eBPF target: \
          run `cargo xtask setup` (it takes rustup's nightly with rust-src, or Debian's rustc-web and rust-web-src)"
     )
+}
+
+/// bpf-linker 0.10 reads what LLVM up to this version wrote.
+const NEWEST_LLVM: u32 = 22;
+
+fn is_usable(program: &str, args: &[&str]) -> bool {
+    let rustc = || {
+        let mut rustc = Command::new(program);
+        rustc.args(args).env_remove("RUSTC");
+        rustc
+    };
+    has_source(&mut rustc()) && llvm(&mut rustc()).is_some_and(|version| version <= NEWEST_LLVM)
+}
+
+fn llvm(rustc: &mut Command) -> Option<u32> {
+    let output = rustc.arg("-vV").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    version.split('.').next()?.trim().parse().ok()
 }
 
 fn has_source(rustc: &mut Command) -> bool {

@@ -143,7 +143,10 @@ mod tests {
         let zone = |zone: &str| crate::config::Zone {
             zone: zone.to_owned(),
             upstreams: vec!["192.0.2.1:53".parse().unwrap()],
-            ttl: TtlCaps { positive: 30, negative: 30 },
+            ttl: TtlCaps {
+                positive: 30,
+                negative: 30,
+            },
         };
         let mut config = crate::resolver::tests::config(&["192.0.2.2:53".parse().unwrap()]);
         config.zones = vec![zone("example"), zone("sub.cluster.local")];

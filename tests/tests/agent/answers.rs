@@ -65,7 +65,6 @@ fn sorted(records: &[Record]) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn every_type_is_answered_as_coredns_does() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let client = lab.pod(0).client(Family::V4);
@@ -100,7 +99,6 @@ fn every_type_is_answered_as_coredns_does() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn negative_answers_carry_the_soa() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let client = lab.pod(0).client(Family::V6);
@@ -131,7 +129,6 @@ fn negative_answers_carry_the_soa() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn ttl_counts_down_and_is_never_nought() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let client = lab.pod(0).client(Family::V4);
@@ -158,7 +155,6 @@ fn ttl_counts_down_and_is_never_nought() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn large_ttls_are_capped() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     for name in ["ttl-large", "ttl-max"] {
@@ -178,7 +174,6 @@ fn large_ttls_are_capped() {
 
 /// The client compares the question's bytes: a cached answer must not bring another's case along.
 #[test]
-#[ignore = "needs the agent"]
 fn question_keeps_its_case() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     for family in Family::BOTH {
@@ -199,7 +194,6 @@ fn question_keeps_its_case() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn header_bits_are_the_querys() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let client = lab.pod(0).client(Family::V4);
@@ -229,7 +223,6 @@ fn header_bits_are_the_querys() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn pipelined_queries_are_all_answered() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     for family in Family::BOTH {
@@ -264,7 +257,6 @@ fn pipelined_queries_are_all_answered() {
 
 /// RFC 7766, 6.2.1.1: what is ready does not wait for what is not.
 #[test]
-#[ignore = "needs the agent"]
 fn pipelined_answer_overtakes_a_slow_one() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let client = lab.pod(0).client(Family::V4);

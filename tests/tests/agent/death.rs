@@ -26,19 +26,16 @@ fn next_lookup_after_sigkill_works(flavour: Flavour) {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn next_lookup_after_sigkill_works_routed() {
     next_lookup_after_sigkill_works(Flavour::Routed);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn next_lookup_after_sigkill_works_bridged() {
     next_lookup_after_sigkill_works(Flavour::Bridged);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn fixed_port_client_survives_sigkill() {
     let (lab, agent) = lab_with_agent(Flavour::Routed);
     let socket = lab
@@ -61,7 +58,6 @@ fn fixed_port_client_survives_sigkill() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn stopped_agent_costs_no_lookup() {
     let (lab, agent) = lab_with_agent(Flavour::Routed);
     std::thread::scope(|scope| {
@@ -84,7 +80,6 @@ fn stopped_agent_costs_no_lookup() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn restarted_agent_serves_again_and_attaches_once() {
     let lab = Lab::builder().start();
     let first = lab.agent(&AgentConfig::default());
@@ -115,7 +110,6 @@ fn restarted_agent_serves_again_and_attaches_once() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn tcp_connection_from_before_the_agent_is_unharmed() {
     for flavour in Flavour::BOTH {
         let lab = Lab::builder().flavour(flavour).start();

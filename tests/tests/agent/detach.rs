@@ -38,25 +38,21 @@ fn detach_leaves_nothing(flavour: Flavour, attach: &str, end: impl Fn(&Agent)) {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn detach_after_stop_routed() {
     detach_leaves_nothing(Flavour::Routed, "auto", Agent::stop);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn detach_after_stop_bridged() {
     detach_leaves_nothing(Flavour::Bridged, "auto", Agent::stop);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn detach_after_sigkill_tcx() {
     detach_leaves_nothing(Flavour::Routed, "tcx", Agent::kill9);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn detach_after_sigkill_clsact() {
     detach_leaves_nothing(Flavour::Routed, "clsact", Agent::kill9);
 }

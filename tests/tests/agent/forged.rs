@@ -88,32 +88,27 @@ fn forged_source_gains_nothing(flavour: Flavour, victim_known: bool) {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn forged_source_of_a_known_pod_routed() {
     forged_source_gains_nothing(Flavour::Routed, true);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn forged_source_of_a_known_pod_bridged() {
     forged_source_gains_nothing(Flavour::Bridged, true);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn forged_source_of_a_pod_that_never_asked_routed() {
     forged_source_gains_nothing(Flavour::Routed, false);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn forged_source_of_a_pod_that_never_asked_bridged() {
     forged_source_gains_nothing(Flavour::Bridged, false);
 }
 
 /// While a stream of forged packets comes in, the victim's lookups are answered to the victim.
 #[test]
-#[ignore = "needs the agent"]
 fn victim_keeps_its_answers_under_a_stream_of_forgeries() {
     for flavour in Flavour::BOTH {
         let (lab, _agent) = lab_with_agent(flavour);

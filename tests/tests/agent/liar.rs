@@ -58,7 +58,6 @@ fn response(id: u16, question: &[u8], data: [u8; 4]) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn response_that_does_not_match_is_dropped_and_counted() {
     let lab = Lab::builder().upstream(Upstream::Embedded).start();
     let address: SocketAddr = lab.pod(1).addresses().dns(Family::V4);

@@ -85,7 +85,6 @@ fn hasty(client: &Client) -> Client {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn malformed_queries_harm_nobody() {
     let (lab, agent) = lab_with_agent(Flavour::Routed);
     for family in Family::BOTH {
@@ -105,7 +104,6 @@ fn malformed_queries_harm_nobody() {
 
 /// Answering an answer would let two servers talk to each other for ever.
 #[test]
-#[ignore = "needs the agent"]
 fn responses_are_not_answered() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let response = Query::new(WEB, rtype::A)
@@ -121,7 +119,6 @@ fn responses_are_not_answered() {
 
 /// Lengths on TCP: nought, torn, and a message that comes byte by byte.
 #[test]
-#[ignore = "needs the agent"]
 fn odd_tcp_streams_harm_nobody() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let client = lab.pod(0).client(Family::V6);

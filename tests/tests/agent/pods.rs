@@ -58,19 +58,16 @@ fn new_pod_is_served_in_time(flavour: Flavour) {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn new_pod_is_served_in_time_routed() {
     new_pod_is_served_in_time(Flavour::Routed);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn new_pod_is_served_in_time_bridged() {
     new_pod_is_served_in_time(Flavour::Bridged);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn removed_pod_leaves_nothing() {
     for flavour in Flavour::BOTH {
         let (lab, agent) = lab_with_agent(flavour);
@@ -98,7 +95,6 @@ fn removed_pod_leaves_nothing() {
 
 /// The next pod gets the address of the last one, on another veth.
 #[test]
-#[ignore = "needs the agent"]
 fn address_moves_to_another_pod() {
     for flavour in Flavour::BOTH {
         let (mut lab, agent) = lab_with_agent(flavour);
@@ -123,7 +119,6 @@ fn address_moves_to_another_pod() {
 
 /// A pod that takes a second address is answered at both.
 #[test]
-#[ignore = "needs the agent"]
 fn address_of_a_living_pod_changes() {
     let (mut lab, _agent) = lab_with_agent(Flavour::Routed);
     let pod = &mut lab.pods_mut()[0];

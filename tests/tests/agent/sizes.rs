@@ -16,7 +16,6 @@ fn ask(client: &Client, transport: Transport, query: &Query) -> Reply {
 
 /// As many whole records as fit: musl before 1.2.4 has no TCP and lives on them.
 #[test]
-#[ignore = "needs the agent"]
 fn too_large_answers_are_truncated_to_whole_records() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     for family in Family::BOTH {
@@ -65,7 +64,6 @@ fn too_large_answers_are_truncated_to_whole_records() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn edns_is_answered_with_edns_and_only_then() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let client = lab.pod(0).client(Family::V4);
@@ -88,7 +86,6 @@ fn edns_is_answered_with_edns_and_only_then() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn unknown_edns_version_is_badvers() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let edns = Edns {
@@ -117,7 +114,6 @@ fn unknown_edns_version_is_badvers() {
 
 /// What it does not know it must not mind (RFC 6891, 6.1.2).
 #[test]
-#[ignore = "needs the agent"]
 fn unknown_edns_options_are_ignored() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let options = vec![0xfd, 0xe9, 0, 3, 1, 2, 3];

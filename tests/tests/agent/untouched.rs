@@ -45,7 +45,6 @@ fn assert_untouched(agent: &Agent, work: impl FnOnce()) {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn other_addresses_and_ports_pass() {
     for flavour in Flavour::BOTH {
         let (lab, agent) = lab_with_agent(flavour);
@@ -100,7 +99,6 @@ fn ask_raw(lab: &Lab, family: Family, send: impl FnOnce(&Datagram)) -> Result<()
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn fragments_and_options_take_the_ordinary_way() {
     for flavour in Flavour::BOTH {
         let (lab, agent) = lab_with_agent(flavour);

@@ -9,7 +9,6 @@ use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent};
 
 /// INCIDENTS.md, 1: no lookup fails, and none takes long, while one replica is silent.
 #[test]
-#[ignore = "needs the agent"]
 fn silent_replica_costs_no_lookup() {
     for silent in 0..2 {
         let (lab, _agent) = lab_with_agent(Flavour::Routed);
@@ -34,7 +33,6 @@ fn silent_replica_costs_no_lookup() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn replica_that_is_silent_from_the_start_costs_no_lookup() {
     let lab = Lab::builder().start();
     lab.dns().replicas()[0].black_hole();
@@ -52,7 +50,6 @@ fn replica_that_is_silent_from_the_start_costs_no_lookup() {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn stopped_replica_costs_no_lookup() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let client = lab.pod(0).client(Family::V4);
@@ -74,7 +71,6 @@ fn stopped_replica_costs_no_lookup() {
 
 /// The connections are dead and nobody said so: the next query goes over new ones.
 #[test]
-#[ignore = "needs the agent"]
 fn restarted_replicas_are_asked_again_at_once() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let client = lab.pod(0).client(Family::V4);
@@ -90,7 +86,6 @@ fn restarted_replicas_are_asked_again_at_once() {
 
 /// INCIDENTS.md, 4: a fixed source port, kube-proxy's rules gone for a moment, CoreDNS restarted.
 #[test]
-#[ignore = "needs the agent"]
 fn fixed_port_client_loses_nothing_while_coredns_restarts() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let mut socket = lab
@@ -130,7 +125,6 @@ fn fixed_port_client_loses_nothing_while_coredns_restarts() {
 
 /// Names outside the cluster go to the servers of resolv.conf, whatever becomes of the replicas.
 #[test]
-#[ignore = "needs the agent"]
 fn other_names_go_to_the_servers_of_resolv_conf() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     for replica in lab.dns().replicas() {
@@ -149,7 +143,6 @@ fn other_names_go_to_the_servers_of_resolv_conf() {
 
 /// A stub domain goes to its own servers: here to the cluster's, while those of resolv.conf are others.
 #[test]
-#[ignore = "needs the agent"]
 fn stub_domain_goes_to_its_own_servers() {
     let lab = Lab::builder().upstream(Upstream::Embedded).start();
     let servers = vec![lab.dns().endpoints()[0].dns(Family::V6)];

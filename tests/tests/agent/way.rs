@@ -69,20 +69,17 @@ fn no_query_reaches_conntrack(flavour: Flavour) {
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn no_query_reaches_conntrack_routed() {
     no_query_reaches_conntrack(Flavour::Routed);
 }
 
 #[test]
-#[ignore = "needs the agent"]
 fn no_query_reaches_conntrack_bridged() {
     no_query_reaches_conntrack(Flavour::Bridged);
 }
 
 /// The same watcher sees the same lookups where no program is attached.
 #[test]
-#[ignore = "needs the agent"]
 fn control_interfaces_that_are_not_ours_reach_conntrack() {
     let lab = Lab::builder().start();
     let config = AgentConfig {
@@ -108,7 +105,6 @@ fn control_interfaces_that_are_not_ours_reach_conntrack() {
 
 /// INCIDENTS.md, 2: A and AAAA at once from one socket, with a table too small for the ordinary way.
 #[test]
-#[ignore = "needs the agent"]
 fn parallel_a_and_aaaa_leave_conntrack_alone() {
     let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let conntrack = lab.node().conntrack();
@@ -135,7 +131,6 @@ fn parallel_a_and_aaaa_leave_conntrack_alone() {
 
 /// Every attach mode brings the packets the same way.
 #[test]
-#[ignore = "needs the agent"]
 fn clsact_and_tcx_both_serve() {
     for attach in ["tcx", "clsact"] {
         let lab = Lab::builder().start();

@@ -235,12 +235,12 @@ impl Harness {
     }
 
     /// Runs `pod_ingress` on the packet as coming from `place`.
-    pub(super) fn from_pod(&mut self, place: Place, packet: &Packet) -> Outcome {
+    pub(super) fn sent_by_pod(&mut self, place: Place, packet: &Packet) -> Outcome {
         self.run("pod_ingress", place.ifindex, &packet.bytes())
     }
 
     /// Runs `resolver_ingress` on the packet.
-    pub(super) fn from_resolver(&mut self, packet: &Packet) -> Outcome {
+    pub(super) fn sent_by_resolver(&mut self, packet: &Packet) -> Outcome {
         let ifindex = ifindex(&self.node, "r0");
         self.run("resolver_ingress", ifindex, &packet.bytes())
     }
@@ -353,7 +353,7 @@ pub(super) fn check(rows: Vec<Row>) {
     let mut harness = Harness::new();
     let pod = harness.pod('a');
     for (name, packet, verdict, counted) in rows {
-        let outcome = harness.from_pod(pod, &packet);
+        let outcome = harness.sent_by_pod(pod, &packet);
         assert_eq!(outcome.verdict, verdict, "{name}: {outcome:?}");
         let moved: Vec<_> = outcome
             .counted

@@ -71,14 +71,14 @@ fn without_a_socket_the_ordinary_path_is_taken() {
     ];
     for (packet, _) in &rows {
         assert_eq!(
-            harness.from_pod(pod, packet).verdict,
+            harness.sent_by_pod(pod, packet).verdict,
             Redirect,
             "the resolver is there"
         );
     }
     harness.close_sockets();
     for (packet, counter) in &rows {
-        let outcome = harness.from_pod(pod, packet);
+        let outcome = harness.sent_by_pod(pod, packet);
         assert_eq!(outcome.verdict, Ok, "the very next packet");
         assert_eq!(outcome.packet, packet.bytes());
         assert_eq!(outcome.counted.get(counter), Some(&1), "{outcome:?}");
@@ -86,7 +86,7 @@ fn without_a_socket_the_ordinary_path_is_taken() {
     harness.listen();
     for (packet, _) in &rows {
         assert_eq!(
-            harness.from_pod(pod, packet).verdict,
+            harness.sent_by_pod(pod, packet).verdict,
             Redirect,
             "the resolver is back"
         );
@@ -98,6 +98,6 @@ fn without_a_resolver_the_ordinary_path_is_taken() {
     let mut harness = Harness::new();
     let pod = harness.pod('a');
     harness.clear_resolver();
-    assert_eq!(harness.from_pod(pod, &udp(pod, true)).verdict, Ok);
-    assert_eq!(harness.from_pod(pod, &tcp(pod, false)).verdict, Ok);
+    assert_eq!(harness.sent_by_pod(pod, &udp(pod, true)).verdict, Ok);
+    assert_eq!(harness.sent_by_pod(pod, &tcp(pod, false)).verdict, Ok);
 }

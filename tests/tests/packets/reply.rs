@@ -14,9 +14,9 @@ fn replies_go_to_the_pod_that_asked() {
     for pod in [a, b] {
         for v4 in [true, false] {
             for query in [udp(pod, v4), tcp(pod, v4)] {
-                assert_eq!(harness.from_pod(pod, &query).verdict, Redirect);
+                assert_eq!(harness.sent_by_pod(pod, &query).verdict, Redirect);
                 let reply = answer(&query).with(|p| p.flags = SYN | ACK);
-                let outcome = harness.from_resolver(&reply);
+                let outcome = harness.sent_by_resolver(&reply);
                 assert_eq!(outcome.verdict, Redirect, "{outcome:?}");
                 assert_eq!(outcome.packet[..6], pod.mac, "to the pod");
                 assert_eq!(
@@ -39,7 +39,7 @@ fn replies_go_to_the_pod_that_asked() {
 fn a_reply_to_nobody_is_dropped() {
     let mut harness = Harness::new();
     let a = harness.pod('a');
-    let outcome = harness.from_resolver(&answer(&udp(a, true)));
+    let outcome = harness.sent_by_resolver(&answer(&udp(a, true)));
     assert_eq!(outcome.verdict, Shot);
     assert_eq!(outcome.counted.get("replies_unknown_client"), Some(&1));
 }
@@ -48,16 +48,19 @@ fn a_reply_to_nobody_is_dropped() {
 fn a_reply_to_a_pod_that_is_gone_is_dropped() {
     let mut harness = Harness::new();
     let a = harness.pod('a');
-    assert_eq!(harness.from_pod(a, &udp(a, true)).verdict, Redirect);
+    assert_eq!(harness.sent_by_pod(a, &udp(a, true)).verdict, Redirect);
     harness.forget_interface(a.ifindex);
-    assert_eq!(harness.from_resolver(&answer(&udp(a, true))).verdict, Shot);
+    assert_eq!(
+        harness.sent_by_resolver(&answer(&udp(a, true))).verdict,
+        Shot
+    );
 }
 
 #[test]
 fn nothing_else_leaves_the_resolvers_namespace() {
     let mut harness = Harness::new();
     let a = harness.pod('a');
-    assert_eq!(harness.from_pod(a, &udp(a, true)).verdict, Redirect);
+    assert_eq!(harness.sent_by_pod(a, &udp(a, true)).verdict, Redirect);
     let reply = answer(&udp(a, true));
     for (name, packet) in [
         (
@@ -76,7 +79,7 @@ fn nothing_else_leaves_the_resolvers_namespace() {
             answer(&udp(a, false)).with(|p| p.protocol = 58),
         ),
     ] {
-        let outcome = harness.from_resolver(&packet);
+        let outcome = harness.sent_by_resolver(&packet);
         assert_eq!(outcome.verdict, Shot, "{name}");
         assert_eq!(outcome.counted.get("resolver_other"), Some(&1), "{name}");
     }

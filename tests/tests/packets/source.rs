@@ -16,10 +16,10 @@ fn a_routed_pod_is_learnt_and_another_ones_address_is_refused() {
         // Before b has said anything, and after.
         for said in [false, true] {
             if said {
-                assert_eq!(harness.from_pod(b, &udp(b, v4)).verdict, Redirect);
+                assert_eq!(harness.sent_by_pod(b, &udp(b, v4)).verdict, Redirect);
             }
             let forged = udp(a, v4).with(|p| p.source = ip(address));
-            let outcome = harness.from_pod(a, &forged);
+            let outcome = harness.sent_by_pod(a, &forged);
             assert_eq!(
                 outcome.verdict, Shot,
                 "b's address from a's interface, b known: {said}"
@@ -27,7 +27,7 @@ fn a_routed_pod_is_learnt_and_another_ones_address_is_refused() {
             assert_eq!(outcome.counted.get("forged_source"), Some(&1));
             let with_mac = forged.with(|p| p.macs[1] = b.mac);
             assert_eq!(
-                harness.from_pod(a, &with_mac).verdict,
+                harness.sent_by_pod(a, &with_mac).verdict,
                 Shot,
                 "with b's MAC as well"
             );
@@ -46,7 +46,7 @@ fn a_forged_syn_is_refused() {
     let mut harness = Harness::new();
     let (a, b) = (harness.pod('a'), harness.pod('b'));
     let forged = tcp(a, true).with(|p| p.source = ip(b.v4));
-    assert_eq!(harness.from_pod(a, &forged).verdict, Shot);
+    assert_eq!(harness.sent_by_pod(a, &forged).verdict, Shot);
 }
 
 /// Neither proven nor refuted: the answer goes where the question came from, and nothing is learnt of
@@ -57,21 +57,21 @@ fn an_address_that_leads_elsewhere_is_served_a_flow_at_a_time() {
     let a = harness.pod('a');
     for source in ["192.0.2.1", "198.51.100.9"] {
         let query = udp(a, true).with(|p| p.source = ip(source));
-        let outcome = harness.from_pod(a, &query);
+        let outcome = harness.sent_by_pod(a, &query);
         assert_eq!(outcome.verdict, Redirect, "{source}");
         assert_eq!(outcome.counted.get("unverified"), Some(&1), "{source}");
         assert_eq!(harness.client(source), None);
-        let reply = harness.from_resolver(&answer(&query));
+        let reply = harness.sent_by_resolver(&answer(&query));
         assert_eq!((reply.verdict, &reply.packet[..6]), (Redirect, &a.mac[..]));
         let other_port = answer(&query).with(|p| p.ports[1] += 1);
         assert_eq!(
-            harness.from_resolver(&other_port).verdict,
+            harness.sent_by_resolver(&other_port).verdict,
             Shot,
             "another flow"
         );
         let other_protocol = answer(&tcp(a, true).with(|p| p.source = ip(source)));
         assert_eq!(
-            harness.from_resolver(&other_protocol).verdict,
+            harness.sent_by_resolver(&other_protocol).verdict,
             Shot,
             "another protocol"
         );
@@ -84,7 +84,7 @@ fn a_link_local_source_takes_the_ordinary_path() {
     let a = harness.pod('a');
     for source in ["fe80::1", "febf::1"] {
         let query = udp(a, false).with(|p| p.source = ip(source));
-        let outcome = harness.from_pod(a, &query);
+        let outcome = harness.sent_by_pod(a, &query);
         assert_eq!(outcome.verdict, Ok, "{source}");
         assert_eq!(outcome.counted.get("ordinary_source"), Some(&1));
     }
@@ -94,13 +94,13 @@ fn a_link_local_source_takes_the_ordinary_path() {
 fn an_address_that_moves_is_learnt_anew() {
     let mut harness = Harness::new();
     let (a, b) = (harness.pod('a'), harness.pod('b'));
-    assert_eq!(harness.from_pod(a, &udp(a, true)).verdict, Redirect);
+    assert_eq!(harness.sent_by_pod(a, &udp(a, true)).verdict, Redirect);
     harness.ip(&format!("route replace {}/32 dev vb", a.v4));
     let moved = udp(b, true).with(|p| p.source = ip(a.v4));
-    assert_eq!(harness.from_pod(b, &moved).verdict, Redirect);
+    assert_eq!(harness.sent_by_pod(b, &moved).verdict, Redirect);
     assert_eq!(harness.client(a.v4).unwrap().ifindex, b.ifindex);
     assert_eq!(
-        harness.from_pod(a, &udp(a, true)).verdict,
+        harness.sent_by_pod(a, &udp(a, true)).verdict,
         Shot,
         "the old owner"
     );
@@ -114,13 +114,13 @@ fn a_bridged_pod_is_learnt_and_another_ones_address_is_refused() {
     harness.set_neighbour(d);
     for v4 in [true, false] {
         let address = if v4 { d.v4 } else { d.v6 };
-        assert_eq!(harness.from_pod(d, &udp(d, v4)).verdict, Redirect);
+        assert_eq!(harness.sent_by_pod(d, &udp(d, v4)).verdict, Redirect);
         assert_eq!(harness.bridge_port(d.mac), Some(d.ifindex));
         let forged = udp(c, v4).with(|p| p.source = ip(address));
-        assert_eq!(harness.from_pod(c, &forged).verdict, Shot, "d's address");
+        assert_eq!(harness.sent_by_pod(c, &forged).verdict, Shot, "d's address");
         let with_mac = forged.with(|p| p.macs[1] = d.mac);
         assert_eq!(
-            harness.from_pod(c, &with_mac).verdict,
+            harness.sent_by_pod(c, &with_mac).verdict,
             Shot,
             "d's address and MAC"
         );
@@ -135,10 +135,10 @@ fn a_bridged_address_without_a_neighbour_entry_is_served_a_flow_at_a_time() {
     let mut harness = Harness::new();
     let (c, d) = (harness.pod('c'), harness.pod('d'));
     let forged = udp(c, true).with(|p| p.source = ip(d.v4));
-    let outcome = harness.from_pod(c, &forged);
+    let outcome = harness.sent_by_pod(c, &forged);
     assert_eq!(outcome.verdict, Redirect);
     assert_eq!(outcome.counted.get("unverified"), Some(&1));
-    let reply = harness.from_resolver(&answer(&forged));
+    let reply = harness.sent_by_resolver(&answer(&forged));
     assert_eq!(
         (reply.verdict, &reply.packet[..6]),
         (Redirect, &c.mac[..]),
@@ -146,15 +146,15 @@ fn a_bridged_address_without_a_neighbour_entry_is_served_a_flow_at_a_time() {
     );
 
     harness.set_neighbour(d);
-    assert_eq!(harness.from_pod(d, &udp(d, true)).verdict, Redirect);
+    assert_eq!(harness.sent_by_pod(d, &udp(d, true)).verdict, Redirect);
     assert_eq!(harness.client(d.v4).unwrap().ifindex, d.ifindex);
-    let reply = harness.from_resolver(&answer(&udp(d, true)));
+    let reply = harness.sent_by_resolver(&answer(&udp(d, true)));
     assert_eq!(
         (reply.verdict, &reply.packet[..6]),
         (Redirect, &d.mac[..]),
         "to the address's owner"
     );
-    assert_eq!(harness.from_pod(c, &forged).verdict, Shot);
+    assert_eq!(harness.sent_by_pod(c, &forged).verdict, Shot);
 }
 
 #[test]
@@ -162,9 +162,9 @@ fn a_bridged_pod_cannot_take_a_routed_ones_address() {
     let mut harness = Harness::new();
     let (a, c) = (harness.pod('a'), harness.pod('c'));
     let forged = udp(c, true).with(|p| p.source = ip(a.v4));
-    assert_eq!(harness.from_pod(c, &forged).verdict, Shot);
+    assert_eq!(harness.sent_by_pod(c, &forged).verdict, Shot);
     let forged = udp(a, true).with(|p| p.source = ip(c.v4));
-    assert_eq!(harness.from_pod(a, &forged).verdict, Shot);
+    assert_eq!(harness.sent_by_pod(a, &forged).verdict, Shot);
 }
 
 #[test]
@@ -172,5 +172,5 @@ fn an_interface_that_the_agent_has_not_registered_is_not_trusted() {
     let mut harness = Harness::new();
     let a = harness.pod('a');
     harness.forget_interface(a.ifindex);
-    assert_eq!(harness.from_pod(a, &udp(a, true)).verdict, Ok);
+    assert_eq!(harness.sent_by_pod(a, &udp(a, true)).verdict, Ok);
 }

@@ -21,7 +21,7 @@ fn segments_of_unknown_connections_are_left() {
             ("SYN-RST", SYN | RST),
         ] {
             let packet = tcp(pod, v4).with(|p| p.flags = flags);
-            let outcome = harness.from_pod(pod, &packet);
+            let outcome = harness.sent_by_pod(pod, &packet);
             assert_eq!(outcome.verdict, Ok, "{name}");
             assert_eq!(
                 outcome.counted.get("ordinary_no_socket_tcp"),
@@ -48,14 +48,18 @@ fn segments_of_the_resolvers_connections_are_taken() {
                 p.flags = flags;
                 p.ports[0] = port;
             });
-            assert_eq!(harness.from_pod(pod, &packet).verdict, Redirect, "{name}");
+            assert_eq!(
+                harness.sent_by_pod(pod, &packet).verdict,
+                Redirect,
+                "{name}"
+            );
         }
         let other_port = tcp(pod, v4).with(|p| {
             p.flags = ACK;
             p.ports[0] = port ^ 1;
         });
         assert_eq!(
-            harness.from_pod(pod, &other_port).verdict,
+            harness.sent_by_pod(pod, &other_port).verdict,
             Ok,
             "another connection"
         );
