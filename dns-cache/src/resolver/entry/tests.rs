@@ -175,7 +175,14 @@ fn opt_is_taken_out() {
 }
 
 /// What it is; flags, counts and records of the response; the lifetime; the TTLs shown.
-type Case = (&'static str, u16, [u16; 3], Vec<Vec<u8>>, Option<u32>, Vec<u32>);
+type Case = (
+    &'static str,
+    u16,
+    [u16; 3],
+    Vec<Vec<u8>>,
+    Option<u32>,
+    Vec<u32>,
+);
 
 /// What is kept, for how long, and which TTLs it shows.
 #[test]
