@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
@@ -26,8 +27,8 @@ pub struct Sockets {
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The runtime could not take a socket over.
-    #[error("cannot watch a listening socket: {0}")]
+    /// A socket could not be watched, or a thread not be started.
+    #[error("cannot serve on a listening socket: {0}")]
     Socket(#[from] io::Error),
 }
 
@@ -73,6 +74,8 @@ pub struct Server {
 struct Running {
     resolver: Arc<Resolver>,
     limits: Limits,
+    /// The runtime that upstream connections and TCP clients live on.
+    runtime: Handle,
     stop: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
 }
@@ -93,14 +96,12 @@ impl Server {
         let running = Running {
             resolver,
             limits,
+            runtime: Handle::current(),
             stop: stopped,
             _alive: alive,
         };
         let misses = Arc::new(Semaphore::new(limits.udp_misses));
-        for socket in sockets.udp {
-            let worker = udp::Worker::new(socket, running.clone(), Arc::clone(&misses))?;
-            tokio::spawn(worker.run());
-        }
+        udp::start(sockets.udp, &running, &misses)?;
         let places = Arc::new(tcp::Places::new(&limits));
         for listener in sockets.tcp {
             let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -1,14 +1,20 @@
 //! UDP, in batches: what waits on a socket is read in one system call, and the replies that need no upstream
 //! leave in one.
+//!
+//! The sockets have threads of their own, each with a small runtime. On the shared one every batch that
+//! arrives would wake a second worker that looks for work to steal, which costs more than the answers.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
 use dns_cache_common::edns::UDP_SIZE;
+use futures_util::future::join_all;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -24,9 +30,45 @@ const MAX_QUERY: usize = 2048;
 /// Batches in a row before others get their turn on this core.
 const TURN: usize = 16;
 
+/// Serves sockets, spread over one thread a core, until the server stops.
+pub(super) fn start(
+    sockets: Vec<std::net::UdpSocket>,
+    running: &Running,
+    misses: &Arc<Semaphore>,
+) -> io::Result<()> {
+    let cores = available_parallelism().map_or(1, usize::from);
+    let mut threads: Vec<_> = (0..cores.min(sockets.len())).map(|_| Vec::new()).collect();
+    for (i, socket) in sockets.into_iter().enumerate() {
+        threads[i % cores].push(socket);
+    }
+    for sockets in threads {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let workers = {
+            let _entered = runtime.enter();
+            let worker = |socket| Worker::new(socket, running.clone(), Arc::clone(misses));
+            sockets
+                .into_iter()
+                .map(worker)
+                .collect::<io::Result<Vec<_>>>()?
+        };
+        thread::Builder::new()
+            .name("udp".to_owned())
+            .spawn(move || {
+                runtime.block_on(join_all(
+                    workers
+                        .into_iter()
+                        .map(|worker| runtime.spawn(worker.run())),
+                ));
+            })?;
+    }
+    Ok(())
+}
+
 /// Serves one socket.
-pub(super) struct Worker {
-    socket: Arc<UdpSocket>,
+struct Worker {
+    socket: UdpSocket,
+    /// The same socket for late replies, which must get out even after this thread's runtime has ended.
+    late: Arc<std::net::UdpSocket>,
     running: Running,
     misses: Arc<Semaphore>,
     received: Received,
@@ -36,13 +78,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(
+    fn new(
         socket: std::net::UdpSocket,
         running: Running,
         misses: Arc<Semaphore>,
     ) -> io::Result<Self> {
         Ok(Self {
-            socket: Arc::new(UdpSocket::from_std(socket)?),
+            late: Arc::new(socket.try_clone()?),
+            socket: UdpSocket::from_std(socket)?,
             running,
             misses,
             received: Received::new(BATCH, MAX_QUERY),
@@ -51,19 +94,21 @@ impl Worker {
         })
     }
 
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         loop {
             tokio::select! {
                 biased;
                 () = self.running.stopped() => return,
                 ready = self.socket.readable() => if ready.is_err() { return },
             }
-            for _ in 0..TURN {
-                let received = self.socket.try_io(Interest::READABLE, || {
-                    self.received.receive(self.socket.as_fd())
-                });
-                match received {
-                    Ok(count) => self.batch(count).await,
+            for batch in 1..=TURN {
+                match self.receive() {
+                    Ok(count) => {
+                        self.batch(count).await;
+                        if count < BATCH {
+                            break;
+                        }
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
                         // Out of memory, most likely; it must not become a busy loop.
@@ -72,9 +117,29 @@ impl Worker {
                         break;
                     }
                 }
+                if batch == TURN {
+                    yield_now().await;
+                }
             }
-            yield_now().await;
         }
+    }
+
+    /// Takes a batch off the socket.
+    ///
+    /// A batch that is not full emptied the socket. The runtime is told so by `WouldBlock`, which saves the
+    /// call that would find nothing; what comes from now on raises a new event.
+    fn receive(&mut self) -> io::Result<usize> {
+        let (socket, received) = (&self.socket, &mut self.received);
+        let mut partial = None;
+        let result = socket.try_io(Interest::READABLE, || {
+            let count = received.receive(socket.as_fd())?;
+            if count < BATCH {
+                partial = Some(count);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(count)
+        });
+        partial.map_or(result, Ok)
     }
 
     /// Answers the datagrams just received.
@@ -108,10 +173,11 @@ impl Worker {
         let Some(client) = self.received.sender(index) else {
             return;
         };
-        let (socket, running) = (Arc::clone(&self.socket), self.running.clone());
-        tokio::spawn(async move {
+        let (socket, running) = (Arc::clone(&self.late), self.running.clone());
+        self.running.runtime.spawn(async move {
             let reply = running.resolver.resolve(miss).await;
-            if socket.send_to(&reply, client).await.is_err() {
+            // It does not block; with the socket's buffer full the reply is lost, as on any full link.
+            if socket.send_to(&reply, client).is_err() {
                 running.resolver.counters().send_errors.add(1);
             }
             drop(permit);
