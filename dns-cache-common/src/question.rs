@@ -30,7 +30,7 @@ pub enum Parsed<'a> {
     /// A question to answer.
     Query(Query<'a>),
     /// An error to send back.
-    Refuse(Refusal),
+    Refuse(Refusal<'a>),
     /// Not to be answered at all: too short for a header, or a response (RFC 9267 §6; answering one
     /// starts an endless exchange between two servers).
     Drop,
@@ -60,15 +60,18 @@ pub struct Client {
     pub limit: usize,
 }
 
-/// An error reply: a header, and an OPT record where the error is about it.
+/// An error reply: a header, the question where it could be read, and an OPT record where the query's could.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Refusal<'a> {
     /// The query's ID.
     pub id: u16,
     /// The query's flags.
     pub flags: Flags,
     /// The error.
     pub rcode: u16,
+    /// The question as sent; empty where it could not be read. Clients that check a reply's question
+    /// (glibc does) pass over one without.
+    pub question: &'a [u8],
     /// The query's OPT record, where it could be read.
     pub edns: Option<Edns>,
 }
@@ -154,14 +157,16 @@ pub fn parse(message: &[u8], transport: Transport) -> Parsed<'_> {
     if header.flags.has(Flags::QR) {
         return Parsed::Drop;
     }
-    let refuse = |rcode, edns| {
+    let refuse_question = |rcode, question, edns| {
         Parsed::Refuse(Refusal {
             id: header.id,
             flags: header.flags,
             rcode,
+            question,
             edns,
         })
     };
+    let refuse = |rcode, edns| refuse_question(rcode, &[], edns);
     if header.flags.opcode() != 0 {
         return refuse(rcode::NOTIMP, None);
     }
@@ -172,6 +177,7 @@ pub fn parse(message: &[u8], transport: Transport) -> Parsed<'_> {
     let Some((question, rest)) = split_question(message) else {
         return refuse(rcode::FORMERR, None);
     };
+    let refuse = |rcode, edns| refuse_question(rcode, question, edns);
     match u16_at(question, question.len() - 4) {
         // A transfer is a stream of messages and no business of a cache. An IXFR has a record in its
         // authority section, so this comes before the counts.

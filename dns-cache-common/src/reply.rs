@@ -10,9 +10,6 @@ use crate::edns::{self, OPT_LEN};
 use crate::header::{self, Flags, Header};
 use crate::question::{Client, Refusal};
 
-/// An error reply's greatest length: a header and an OPT record.
-pub const MAX_REFUSAL: usize = header::LEN + OPT_LEN;
-
 /// Where a record of the body lies. Records follow each other without gaps, section by section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
@@ -217,9 +214,15 @@ impl Fit {
     }
 }
 
-impl Refusal {
-    /// Writes the error reply; returns its length. The question is not repeated: it may be what is wrong.
-    pub fn write(&self, out: &mut [u8; MAX_REFUSAL]) -> usize {
+impl Refusal<'_> {
+    /// Length of the reply in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        header::LEN + self.question.len() + self.edns.map_or(0, |_| OPT_LEN)
+    }
+
+    /// Writes the reply to the beginning of `out`; `None` if that is shorter than [`size`](Self::size).
+    pub fn write(&self, out: &mut [u8]) -> Option<()> {
         let flags = Flags::QR
             .with(Flags::RA)
             .with(
@@ -231,18 +234,17 @@ impl Refusal {
         let header = Header {
             id: self.id,
             flags,
-            questions: 0,
+            questions: u16::from(!self.question.is_empty()),
             records: [0, 0, u16::from(opt.is_some())],
         };
-        let (head, tail) = out.split_at_mut(header::LEN);
+        let (head, rest) = out.split_at_mut_checked(header::LEN)?;
+        let (question, rest) = rest.split_at_mut_checked(self.question.len())?;
         head.copy_from_slice(&header.bytes());
-        match opt {
-            Some(opt) => {
-                tail.copy_from_slice(&opt);
-                MAX_REFUSAL
-            }
-            None => header::LEN,
+        question.copy_from_slice(self.question);
+        if let Some(opt) = opt {
+            *rest.first_chunk_mut()? = opt;
         }
+        Some(())
     }
 }
 
@@ -442,14 +444,16 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let mut out = [0; MAX_REFUSAL];
+        let mut out = [0; 100];
         let refusal = Refusal {
             id: 9,
             flags: Flags(0x7d30),
             rcode: rcode::NOTIMP,
+            question: &[],
             edns: None,
         };
-        assert_eq!(refusal.write(&mut out), 12);
+        refusal.write(&mut out).unwrap();
+        assert_eq!(refusal.size(), 12);
         assert_eq!(out[..12], [0, 9, 0xf9, 0x94, 0, 0, 0, 0, 0, 0, 0, 0]);
         let edns = Some(Edns {
             udp_size: 512,
@@ -460,10 +464,18 @@ mod tests {
             id: 9,
             flags: Flags::RD,
             rcode: rcode::BADVERS,
+            question: QUESTION,
             edns,
         };
-        assert_eq!(badvers.write(&mut out), 23);
-        assert_eq!(out[..12], [0, 9, 0x81, 0x80, 0, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!(out[12..], [0, 0, 41, 4, 0xd0, 1, 0, 0x80, 0, 0, 0]);
+        let size = badvers.size();
+        assert_eq!(size, 23 + QUESTION.len());
+        badvers.write(&mut out).unwrap();
+        assert_eq!(out[..12], [0, 9, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(&out[12..size - 11], QUESTION);
+        assert_eq!(
+            out[size - 11..size],
+            [0, 0, 41, 4, 0xd0, 1, 0, 0x80, 0, 0, 0]
+        );
+        assert_eq!(badvers.write(&mut [0; 20]), None);
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dns_cache_common::question::{self, Client, KeyParts, Parsed, Query, Refusal};
-use dns_cache_common::reply::{MAX_REFUSAL, Reply, Source, Stored};
+use dns_cache_common::reply::{Reply, Source, Stored};
 use dns_cache_common::types::rcode;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -322,9 +322,10 @@ fn append(reply: &Reply<'_>, out: &mut Vec<u8>) -> usize {
     reply.size()
 }
 
-fn append_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> usize {
-    let mut bytes = [0; MAX_REFUSAL];
-    let length = refusal.write(&mut bytes);
-    out.extend_from_slice(&bytes[..length]);
-    length
+fn append_refusal(refusal: &Refusal<'_>, out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.resize(start + refusal.size(), 0);
+    // It was given the room that it asked for.
+    let _ = refusal.write(&mut out[start..]);
+    refusal.size()
 }

@@ -40,7 +40,7 @@ pub struct Timings {
 impl Default for Timings {
     fn default() -> Self {
         Self {
-            attempt: Duration::from_secs(1),
+            attempt: Duration::from_millis(400),
             connect: Duration::from_secs(3),
             abandon: Duration::from_secs(5),
             suspicion: Duration::from_secs(5),
