@@ -20,6 +20,8 @@ pub(crate) struct Executable {
     /// The package's folder: where cargo runs tests.
     pub(crate) dir: PathBuf,
     pub(crate) path: PathBuf,
+    /// Built with libtest's main; false for a program that integration tests run.
+    is_test: bool,
 }
 
 /// The release build of the agent.
@@ -37,13 +39,15 @@ pub(crate) fn agent() -> Result<PathBuf> {
 /// All test programs of the workspace. (The eBPF crate has none: it is no program of this machine.)
 pub(crate) fn tests() -> Result<Vec<Executable>> {
     println!("Building the tests …");
-    executables(&[
+    let mut built = executables(&[
         "test",
         "--workspace",
         "--exclude",
         "dns-cache-ebpf",
         "--no-run",
-    ])
+    ])?;
+    built.retain(|executable| executable.is_test);
+    Ok(built)
 }
 
 fn executables(args: &[&str]) -> Result<Vec<Executable>> {
@@ -76,6 +80,7 @@ fn executable(message: &Value) -> Option<Executable> {
     let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
     Some(Executable {
         path: text("/executable")?.into(),
+        is_test: message.pointer("/profile/test")?.as_bool()?,
         name: text("/target/name")?.to_owned(),
         kind: text("/target/kind/0")?.to_owned(),
         dir: Path::new(text("/manifest_path")?).parent()?.to_owned(),

@@ -4,11 +4,12 @@ use std::error::Error as StdError;
 
 /// A step of setting up or taking down the datapath that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {step}: {source}{}", hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
+#[error("cannot {step}: {cause}{}", hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
 pub struct Error {
     step: String,
     hint: Option<&'static str>,
-    source: Box<dyn StdError + Send + Sync>,
+    // All of its chain in one line; not a `source`, or whoever prints the chain would repeat it.
+    cause: Box<str>,
 }
 
 /// Puts the failed step before an error.
@@ -22,24 +23,24 @@ pub(super) trait Step<T> {
 
 impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Step<T> for Result<T, E> {
     fn step(self, step: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|source| Error {
+        self.map_err(|cause| Error {
             step: step(),
             hint: None,
-            source: chain(source.into()),
+            cause: chain(cause.into()).into(),
         })
     }
 
     fn step_hint(self, step: impl FnOnce() -> String, hint: &'static str) -> Result<T, Error> {
-        self.map_err(|source| Error {
+        self.map_err(|cause| Error {
             step: step(),
             hint: Some(hint),
-            source: chain(source.into()),
+            cause: chain(cause.into()).into(),
         })
     }
 }
 
 /// Folds an error's sources into one line: the kernel's own word is often the last of them.
-fn chain(error: Box<dyn StdError + Send + Sync>) -> Box<dyn StdError + Send + Sync> {
+fn chain(error: Box<dyn StdError + Send + Sync>) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -50,5 +51,5 @@ fn chain(error: Box<dyn StdError + Send + Sync>) -> Box<dyn StdError + Send + Sy
         }
         source = inner.source();
     }
-    text.into()
+    text
 }
