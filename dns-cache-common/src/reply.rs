@@ -7,8 +7,9 @@
 //! its compression pointers lead to the question's name at offset 12 or into the body itself.
 
 use crate::edns::{self, OPT_LEN};
-use crate::header::{self, Flags, Header};
+use crate::header::{self, Flags, Header, u16_at};
 use crate::question::{Client, Refusal};
+use crate::types::rtype;
 
 /// Where a record of the body lies. Records follow each other without gaps, section by section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,80 @@ pub struct Stored<'a> {
     pub records: &'a [Record],
     /// Their bytes.
     pub body: &'a [u8],
+    /// The addresses among them, if there are several.
+    pub rotation: Option<Rotation>,
+}
+
+/// Address records of one RRset that follow each other and have the same length, so that they can change
+/// places without a pointer changing its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// Offset of the first one in the body.
+    pub start: u16,
+    /// Bytes of each.
+    pub len: u16,
+    /// How many there are; at least two.
+    pub count: u16,
+}
+
+impl Rotation {
+    /// The first RRset of addresses among the `answers` first records of a body. What stands before it (the
+    /// CNAMEs that lead to it) and behind it (its signature) keeps its place.
+    #[must_use]
+    pub fn find(answers: u16, records: &[Record], body: &[u8]) -> Option<Self> {
+        /// A pointer to the owner's name, type, class, TTL, RDLENGTH.
+        const FIXED: usize = 12;
+        let mut found: Option<(Self, &[u8])> = None;
+        let mut start = 0;
+        for record in records.iter().take(usize::from(answers)) {
+            let bytes = body.get(usize::from(start)..usize::from(record.end))?;
+            // With the owner's pointer, type and class, all but TTL and address is compared.
+            let head = bytes.get(..6).filter(|head| {
+                let (rtype, len) = (u16_at(head, 2), bytes.len() - FIXED.min(bytes.len()));
+                head[0] >= 0xc0
+                    && matches!((rtype, len), (Some(rtype::A), 4) | (Some(rtype::AAAA), 16))
+            });
+            match (&mut found, head) {
+                (Some((set, first)), Some(head)) if *first == head => set.count += 1,
+                (Some((set, _)), _) if set.count > 1 => break,
+                (_, Some(head)) => {
+                    let len = record.end - start;
+                    found = Some((
+                        Self {
+                            start,
+                            len,
+                            count: 1,
+                        },
+                        head,
+                    ));
+                }
+                (_, None) => found = None,
+            }
+            start = record.end;
+        }
+        found.map(|(set, _)| set).filter(|set| set.count > 1)
+    }
+
+    /// Copies the part of `body` that `out` has room for, the set's records starting with number `turn`
+    /// (modulo their count).
+    fn copy(self, turn: u32, body: &[u8], out: &mut [u8]) -> Option<()> {
+        let (start, len, count) = (
+            usize::from(self.start),
+            usize::from(self.len),
+            usize::from(self.count),
+        );
+        let at = turn as usize % count * len;
+        let (before, rest) = body.split_at_checked(start)?;
+        let (set, behind) = rest.split_at_checked(len * count)?;
+        let (head, tail) = set.split_at_checked(at)?;
+        let mut free = out;
+        for part in [before, tail, head, behind] {
+            let (to, left) = free.split_at_mut(part.len().min(free.len()));
+            to.copy_from_slice(part.get(..to.len())?);
+            free = left;
+        }
+        Some(())
+    }
 }
 
 impl Stored<'_> {
@@ -41,6 +116,7 @@ impl Stored<'_> {
             counts: [0; 3],
             records: &[],
             body: &[],
+            rotation: None,
         }
     }
 }
@@ -93,16 +169,17 @@ pub struct Reply<'a> {
     header: Header,
     question: &'a [u8],
     records: &'a [Record],
+    /// All of the body; `len` bytes of it are sent.
     body: &'a [u8],
+    len: usize,
+    rotation: Option<Rotation>,
+    turn: u32,
     opt: Option<[u8; OPT_LEN]>,
     age: u32,
 }
 
 impl<'a> Reply<'a> {
     /// The reply to a client that asked `question` (name, type and class as it sent them).
-    ///
-    /// A place for rotation of address sets is here: the records of one RRset have the same length, so a
-    /// rotated order changes neither lengths nor pointers to names outside them.
     #[must_use]
     pub fn new(client: &Client, question: &'a [u8], stored: Stored<'a>, source: Source) -> Self {
         let opt = client.edns.map(|edns| edns::opt(edns.dnssec_ok, 0));
@@ -130,7 +207,10 @@ impl<'a> Reply<'a> {
             },
             question,
             records: stored.records.get(..fit.records).unwrap_or_default(),
-            body: stored.body.get(..fit.len).unwrap_or_default(),
+            body: stored.body,
+            len: fit.len.min(stored.body.len()),
+            rotation: stored.rotation,
+            turn: 0,
             opt,
             age: match source {
                 Source::Cache { age } => age,
@@ -139,20 +219,30 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// The same with another address first, as CoreDNS's `loadbalance` does it: a client that takes the first
+    /// one shall not always take the same. `turn` is any number.
+    #[must_use]
+    pub fn turned(self, turn: u32) -> Self {
+        Self { turn, ..self }
+    }
+
     /// Length of the reply in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        header::LEN + self.question.len() + self.body.len() + self.opt.map_or(0, |opt| opt.len())
+        header::LEN + self.question.len() + self.len + self.opt.map_or(0, |opt| opt.len())
     }
 
     /// Writes the reply to the beginning of `out`; `None` if it is shorter than [`size`](Self::size).
     pub fn write(&self, out: &mut [u8]) -> Option<()> {
         let (header, rest) = out.split_at_mut_checked(header::LEN)?;
         let (question, rest) = rest.split_at_mut_checked(self.question.len())?;
-        let (body, rest) = rest.split_at_mut_checked(self.body.len())?;
+        let (body, rest) = rest.split_at_mut_checked(self.len)?;
         header.copy_from_slice(&self.header.bytes());
         question.copy_from_slice(self.question);
-        body.copy_from_slice(self.body);
+        match self.rotation {
+            Some(rotation) => rotation.copy(self.turn, self.body, body)?,
+            None => body.copy_from_slice(self.body.get(..self.len)?),
+        }
         if self.age != 0 {
             for record in self.records {
                 let ttl: &mut [u8; 4] = body
@@ -295,6 +385,7 @@ mod tests {
             counts,
             records: &table,
             body: &body,
+            rotation: None,
         };
         let reply = Reply::new(client, QUESTION, stored, source);
         let mut out = vec![0; reply.size()];
@@ -477,5 +568,147 @@ mod tests {
             [0, 0, 41, 4, 0xd0, 1, 0, 0x80, 0, 0, 0]
         );
         assert_eq!(badvers.write(&mut [0; 20]), None);
+    }
+
+    /// A body of records, each an owner (a pointer or a name), a type and RDATA; TTL 30.
+    fn body_of(list: &[(&[u8], u16, &[u8])]) -> (Vec<Record>, Vec<u8>) {
+        let (mut table, mut body) = (Vec::new(), Vec::new());
+        for (owner, rtype, data) in list {
+            body.extend(*owner);
+            body.extend(rtype.to_be_bytes());
+            body.extend([0, 1]);
+            let ttl_at = body.len() as u16;
+            body.extend([0, 0, 0, 30]);
+            body.extend((data.len() as u16).to_be_bytes());
+            body.extend(*data);
+            table.push(Record {
+                ttl_at,
+                end: body.len() as u16,
+            });
+        }
+        (table, body)
+    }
+
+    const OWNER: &[u8] = b"\xc0\x0c";
+
+    #[test]
+    fn address_sets_are_found() {
+        let a = |last| (OWNER, rtype::A, std::vec![10, 0, 0, last]);
+        let other = |rtype, data: &[u8]| (OWNER, rtype, Vec::from(data));
+        let cname = || other(5, b"\x01x\xc0\x0c");
+        let elsewhere = (&b"\xc0\x20"[..], rtype::A, std::vec![10, 0, 0, 9]);
+        let named = (&b"\x03wwx\0"[..], rtype::A, std::vec![10, 0, 0, 9]);
+        let aaaa = || (OWNER, rtype::AAAA, std::vec![0; 16]);
+        let found = |start, len, count| Some(Rotation { start, len, count });
+        for (name, list, answers, expected) in [
+            ("one", std::vec![a(1)], 1, None),
+            ("two", std::vec![a(1), a(2)], 2, found(0, 16, 2)),
+            (
+                "IPv6",
+                std::vec![aaaa(), aaaa(), aaaa()],
+                3,
+                found(0, 28, 3),
+            ),
+            (
+                "behind a CNAME",
+                std::vec![cname(), a(1), a(2)],
+                3,
+                found(16, 16, 2),
+            ),
+            (
+                "before a signature",
+                std::vec![a(1), a(2), other(46, b"sig")],
+                3,
+                found(0, 16, 2),
+            ),
+            (
+                "in the answer only",
+                std::vec![a(1), a(2), a(3)],
+                2,
+                found(0, 16, 2),
+            ),
+            (
+                "not in the additional section",
+                std::vec![cname(), a(1), a(2)],
+                1,
+                None,
+            ),
+            (
+                "of two owners",
+                std::vec![a(1), elsewhere.clone(), elsewhere],
+                3,
+                found(16, 16, 2),
+            ),
+            ("owners in full", std::vec![named.clone(), named], 2, None),
+            (
+                "A of a wrong length",
+                std::vec![other(1, b"abc"), other(1, b"abc")],
+                2,
+                None,
+            ),
+            (
+                "other types",
+                std::vec![other(16, b"\x01a"), other(16, b"\x01b")],
+                2,
+                None,
+            ),
+        ] {
+            let list: Vec<_> = list
+                .iter()
+                .map(|(owner, rtype, data)| (*owner, *rtype, &data[..]))
+                .collect();
+            let (table, body) = body_of(&list);
+            assert_eq!(Rotation::find(answers, &table, &body), expected, "{name}");
+        }
+        assert_eq!(
+            Rotation::find(2, &[Record { ttl_at: 0, end: 99 }], &[]),
+            None
+        );
+    }
+
+    #[test]
+    fn every_address_comes_first_in_its_turn() {
+        let addresses: Vec<Vec<u8>> = (1..=3).map(|last| std::vec![10, 0, 0, last]).collect();
+        let mut list: Vec<(&[u8], u16, &[u8])> = std::vec![(OWNER, 5, b"\x01x\xc0\x0c")];
+        list.extend(
+            addresses
+                .iter()
+                .map(|address| (OWNER, rtype::A, &address[..])),
+        );
+        list.push((OWNER, 46, b"signature"));
+        let (table, body) = body_of(&list);
+        let stored = Stored {
+            flags: Flags(0x8180),
+            counts: [5, 0, 0],
+            records: &table,
+            body: &body,
+            rotation: Rotation::find(5, &table, &body),
+        };
+        let write = |limit, turn| {
+            let reply = Reply::new(
+                &client(limit, None, Flags::RD),
+                QUESTION,
+                stored,
+                Source::Cache { age: 10 },
+            )
+            .turned(turn);
+            let mut out = vec![0; reply.size()];
+            reply.write(&mut out).unwrap();
+            out
+        };
+        for turn in 0..9u32 {
+            let out = write(512, turn);
+            let body = &out[21..];
+            assert_eq!(body[..2], *OWNER, "the CNAME stays in front");
+            assert!(out.ends_with(b"signature"));
+            for (place, record) in body[16..64].chunks(16).enumerate() {
+                assert_eq!(record[6..10], [0, 0, 0, 20], "TTLs count down");
+                assert_eq!(u32::from(record[15]), (turn + place as u32) % 3 + 1);
+            }
+        }
+        // What is cut off is cut off after the turn.
+        let short = write(21 + 16 + 16, u32::MAX - 1);
+        assert_eq!(short.len(), 21 + 32);
+        assert_eq!(u32::from(short[21 + 31]), (u32::MAX - 1) % 3 + 1);
     }
 }

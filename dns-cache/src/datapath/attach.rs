@@ -131,7 +131,10 @@ impl Attacher {
         let options = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = program
             .attach_with_options(name, TcAttachType::Ingress, options)
-            .step_hint(step, "TCX needs Linux 6.6 or newer; `attach: auto` takes clsact below")?;
+            .step_hint(
+                step,
+                "TCX needs Linux 6.6 or newer; `attach: auto` takes clsact below",
+            )?;
         let link: FdLink = program.take_link(id).step(step)?.try_into().step(step)?;
         link.pin(&pin)
             .step(|| format!("pin the link of {name} at {}", pin.display()))?;

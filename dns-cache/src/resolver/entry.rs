@@ -9,7 +9,7 @@ mod tests;
 use dns_cache_common::header::{Flags, Header, u16_at, u32_at};
 use dns_cache_common::name::Expanded;
 use dns_cache_common::question::{KeyParts, split_question};
-use dns_cache_common::reply::{Record, Stored, is_fresh};
+use dns_cache_common::reply::{Record, Rotation, Stored, is_fresh};
 use dns_cache_common::types::{rcode, rtype};
 use dns_cache_common::{edns, header};
 
@@ -28,6 +28,7 @@ pub struct Entry {
     counts: [u16; 3],
     records: Box<[Record]>,
     body: Box<[u8]>,
+    rotation: Option<Rotation>,
     ttl: Ttl,
     stored: Time,
 }
@@ -101,6 +102,7 @@ impl Entry {
             counts: [0; 3],
             records: Box::default(),
             body: Box::default(),
+            rotation: None,
             ttl: Ttl::NotKept,
             stored: now,
         }
@@ -114,6 +116,7 @@ impl Entry {
             counts: self.counts,
             records: &self.records,
             body: &self.body,
+            rotation: self.rotation,
         }
     }
 
@@ -278,6 +281,7 @@ impl<'a> Rebuilt<'a> {
             }
         }
         Entry {
+            rotation: Rotation::find(self.counts[0], &self.records, &body),
             flags,
             counts: self.counts,
             records: self.records.into(),

@@ -11,6 +11,7 @@ mod rdata;
 pub(crate) mod tests;
 mod zones;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -164,7 +165,8 @@ impl Resolver {
                 if let Some((entry, age)) = self.cache.fresh(query.key.as_bytes(), now) {
                     self.counters.hits.add(1);
                     let source = Source::Cache { age };
-                    let reply = Reply::new(&query.client, query.question, entry.stored(), source);
+                    let reply = Reply::new(&query.client, query.question, entry.stored(), source)
+                        .turned(turn());
                     Answer::Reply(append(&reply, out))
                 } else {
                     Answer::Miss(Miss::new(&query))
@@ -289,7 +291,7 @@ impl Miss {
     }
 
     fn reply(&self, stored: Stored<'_>, source: Source) -> Vec<u8> {
-        let reply = Reply::new(&self.client, &self.question, stored, source);
+        let reply = Reply::new(&self.client, &self.question, stored, source).turned(turn());
         let mut out = Vec::with_capacity(reply.size());
         append(&reply, &mut out);
         out
@@ -312,6 +314,20 @@ impl UpstreamStatus {
             suspect: server.suspect,
         }
     }
+}
+
+/// A number for the next reply's order of addresses: Marsaglia's xorshift32. Not one after the other, or
+/// a client that asks for A and AAAA in turn would always get the same first A.
+fn turn() -> u32 {
+    thread_local!(static STATE: Cell<u32> = const { Cell::new(0x9e37_79b9) });
+    STATE.with(|state| {
+        let mut x = state.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        state.set(x);
+        x
+    })
 }
 
 fn append(reply: &Reply<'_>, out: &mut Vec<u8>) -> usize {

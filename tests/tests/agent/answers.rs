@@ -1,5 +1,6 @@
 //! The answers are CoreDNS's, from the cache too.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -279,4 +280,29 @@ fn pipelined_answer_overtakes_a_slow_one() {
     }
     let second = Message::read(&session.receive().or_panic("the other")).or_panic("no message");
     assert_eq!((second.id, second.rcode()), (1, 0));
+}
+
+/// A set of addresses that always came in one order would send every client to the first of them.
+#[test]
+fn every_address_comes_first_about_equally_often() {
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    let mut first = BTreeMap::new();
+    const LOOKUPS: u32 = 900;
+    for _ in 0..LOOKUPS {
+        // As a stub resolver does: each A with an AAAA.
+        let message = client.lookup("db.default.svc.cluster.local", rtype::A);
+        assert_eq!(message.answers.len(), 3);
+        *first.entry(message.answers[0].data.clone()).or_insert(0) += 1;
+        let _ = client.lookup("db.default.svc.cluster.local", rtype::AAAA);
+    }
+    assert_eq!(first.len(), 3);
+    // A third of them, give or take seven standard deviations.
+    let deviation = f64::from(LOOKUPS * 2 / 9).sqrt() * 7.0;
+    for count in first.into_values() {
+        assert!(
+            (f64::from(count) - f64::from(LOOKUPS / 3)).abs() < deviation,
+            "{count} of {LOOKUPS}"
+        );
+    }
 }
