@@ -6,7 +6,7 @@
 
 use core::net::IpAddr;
 
-/// Changes whenever a layout here changes; part of the path under which maps are pinned.
+/// Changes whenever a layout here changes; part of the path under which the programs' links are pinned.
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// Names of the maps, as the object file has them.
@@ -21,6 +21,8 @@ pub mod names {
     pub const CLIENTS: &str = "CLIENTS";
     /// [`super::Flow`] → [`super::Client`]: the same for one flow, where the address proves nothing.
     pub const FLOWS: &str = "FLOWS";
+    /// [`super::Connection`] → `u32` (unused, 0): TCP connections whose first segment was handed over.
+    pub const CONNECTIONS: &str = "CONNECTIONS";
     /// index 0 → [`super::Resolver`]: where queries go.
     pub const RESOLVER: &str = "RESOLVER";
     /// [`super::Counter`] → `u64` a CPU.
@@ -150,6 +152,18 @@ pub struct Flow {
     pub protocol: u16,
 }
 
+/// A TCP connection between a client and the resolver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Connection {
+    /// The client's address.
+    pub client: Address,
+    /// The service address.
+    pub server: Address,
+    /// The client's port, in host order.
+    pub port: u32,
+}
+
 /// Where the resolver is. All zero while there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -158,15 +172,21 @@ pub struct Resolver {
     pub ifindex: u32,
     /// The resolver namespace's id as seen from the node's (`RTM_NEWNSID`).
     pub netns_id: u32,
-    /// MAC address of the veth's end in the resolver's namespace, and two bytes of zero.
-    pub mac: [u8; 8],
+    /// MAC address of the veth's end in the resolver's namespace.
+    pub mac: [u8; 6],
+    /// [`Resolver::CLOSING`].
+    pub flags: u16,
 }
 
 impl Resolver {
+    /// The agent is about to end: nothing new is handed over, what is open goes on.
+    pub const CLOSING: u16 = 1;
+
     /// The value as the map holds it.
     pub fn to_bytes(self) -> [u8; 16] {
         let head: [u8; 8] = concat(self.ifindex.to_ne_bytes(), self.netns_id.to_ne_bytes());
-        concat(head, self.mac)
+        let tail: [u8; 8] = concat(self.mac, self.flags.to_ne_bytes());
+        concat(head, tail)
     }
 }
 
@@ -224,7 +244,8 @@ counters! {
     OrdinaryNoSocketTcp = "ordinary_no_socket_tcp",
     /// Packets handed over although nothing proves or refutes their source; replies go where they came from.
     Unverified = "unverified",
-    /// Packets left to the ordinary path: a link-local source, or an interface that is not registered.
+    /// Packets left to the ordinary path: a link-local source, a flow that another interface has claimed,
+    /// or an interface that is not registered.
     OrdinarySource = "ordinary_source",
     /// Packets to an intercepted address and port 53 that are fragments or carry options; ordinary path.
     OrdinaryUnparsed = "ordinary_unparsed",
@@ -299,7 +320,8 @@ mod tests {
         let resolver = Resolver {
             ifindex: 3,
             netns_id: 9,
-            mac: [1, 2, 3, 4, 5, 6, 0, 0],
+            mac: [1, 2, 3, 4, 5, 6],
+            flags: 0,
         };
         assert_eq!(resolver.to_bytes()[8..14], [1, 2, 3, 4, 5, 6]);
     }

@@ -5,7 +5,9 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
-use dns_cache_common::maps::{Address, BridgePort, Client, Counter, Flow, Interface, Resolver};
+use dns_cache_common::maps::{
+    Address, BridgePort, Client, Connection, Counter, Flow, Interface, Resolver,
+};
 
 #[map]
 pub static INTERCEPT: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);
@@ -22,6 +24,9 @@ pub static CLIENTS: LruHashMap<Address, Client> = LruHashMap::with_max_entries(8
 
 #[map]
 pub static FLOWS: LruHashMap<Flow, Client> = LruHashMap::with_max_entries(4096, 0);
+
+#[map]
+pub static CONNECTIONS: LruHashMap<Connection, u32> = LruHashMap::with_max_entries(16384, 0);
 
 #[map]
 pub static RESOLVER: Array<Resolver> = Array::with_max_entries(1, 0);

@@ -47,9 +47,9 @@ enum Path {
 /// Checks the packet's source and learns where replies to it go.
 ///
 /// A verified address is learnt for all of its flows. What is neither proven nor refuted is learnt for
-/// this flow alone, and counts for nothing once the address is verified elsewhere: so a pod that is
-/// unknown to the node's tables is served, and one that forges an address gets answers to its own
-/// questions, never to another's.
+/// this flow alone, if no other interface has it, and counts for nothing once the address is verified
+/// elsewhere: so a pod that is unknown to the node's tables is served, and one that forges an address
+/// gets answers to its own questions, not to another's.
 #[inline(always)]
 pub fn check(
     ctx: &TcContext,
@@ -66,14 +66,12 @@ pub fn check(
     // SAFETY: LRU elements may be reused while they are read; a mixture of two clients' values would
     // have to equal `now` in every byte to matter.
     let known = unsafe { CLIENTS.get(&packet.source) };
-    let mut elsewhere = 0;
+    let mut known_at = 0;
     if let Some(known) = known {
         if *known == now {
             return Source::Verified;
         }
-        if known.ifindex != ifindex {
-            elsewhere = known.ifindex;
-        }
+        known_at = known.ifindex;
     }
     let Some(Interface { bridge, .. }) = interface(ifindex) else {
         return Source::Unserved;
@@ -83,26 +81,40 @@ pub fn check(
         return Source::Unserved;
     }
     match reverse_path(ctx, packet, ifindex, bridge, pod) {
-        Path::Here => {
-            if CLIENTS.insert(&packet.source, &now, 0).is_err() {
-                return unproven(packet, &now);
-            }
-            count(Counter::Learnt);
-            Source::Verified
-        }
+        Path::Here => learn(packet, &now),
         Path::AnotherPod => Source::Forged,
-        // The address is known at another interface that is still there: that one keeps it.
-        Path::Unknown if elsewhere != 0 && interface(elsewhere).is_some() => Source::Forged,
+        // The address was verified at this interface: only the MAC address behind it is new.
+        Path::Unknown if known_at == ifindex => learn(packet, &now),
+        // It is known at another interface that is still there: that one keeps it.
+        Path::Unknown if known_at != 0 && interface(known_at).is_some() => Source::Forged,
         Path::Unknown => unproven(packet, &now),
     }
 }
 
 #[inline(always)]
+fn learn(packet: &Packet, client: &Client) -> Source {
+    if CLIENTS.insert(&packet.source, client, 0).is_err() {
+        return unproven(packet, client);
+    }
+    count(Counter::Learnt);
+    Source::Verified
+}
+
+/// First come, first served: whoever claims a flow later than another interface takes the ordinary path.
+#[inline(always)]
 fn unproven(packet: &Packet, client: &Client) -> Source {
-    if FLOWS
-        .insert(&flow(packet.source, packet.source_port, packet), client, 0)
-        .is_err()
-    {
+    let flow = flow(packet.source, packet.source_port, packet);
+    // SAFETY: an LRU element may be reused while it is read; the flow is left to the ordinary path then.
+    if let Some(holder) = unsafe { FLOWS.get(&flow) } {
+        if *holder == *client {
+            return Source::Unproven;
+        }
+        let holder = holder.ifindex;
+        if holder != client.ifindex && interface(holder).is_some() {
+            return Source::Unserved;
+        }
+    }
+    if FLOWS.insert(&flow, client, 0).is_err() {
         return Source::Unserved;
     }
     Source::Unproven

@@ -5,7 +5,7 @@ use core::mem;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        TC_ACT_OK, TC_ACT_SHOT, bpf_sock, bpf_sock_tuple,
+        TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_sock_tuple,
         bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
         bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
     },
@@ -15,17 +15,21 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
-use dns_cache_common::maps::{Counter, Resolver};
+use dns_cache_common::maps::{Connection, Counter, Resolver};
 
 use crate::{
     counters::count,
-    maps::{INTERCEPT, RESOLVER},
+    maps::{CONNECTIONS, INTERCEPT, RESOLVER},
     packet::{self, DNS_PORT, Packet, Parsed, Transport},
     source::{self, Source},
 };
 
 /// `PACKET_HOST` of linux/if_packet.h: addressed to this host.
 const PACKET_HOST: u32 = 0;
+/// The packet is not ours: the next program on the interface has its turn, then the ordinary path.
+/// `TC_ACT_OK` would end the chain, and with it a CNI's own programs (`TCX_PASS` and `TCX_NEXT` of
+/// kernel/bpf/tcx.c; `cls_bpf_exec_opcode` of net/sched/cls_bpf.c).
+const LEAVE: i32 = TC_ACT_UNSPEC;
 /// `TCP_LISTEN` of include/net/tcp_states.h.
 const TCP_LISTEN: u32 = 10;
 
@@ -38,16 +42,16 @@ pub fn pod_ingress(ctx: &TcContext) -> i32 {
             if unsafe { INTERCEPT.get(&destination) }.is_some() {
                 count(Counter::OrdinaryUnparsed);
             }
-            return TC_ACT_OK;
+            return LEAVE;
         }
-        Parsed::Other => return TC_ACT_OK,
+        Parsed::Other => return LEAVE,
     };
     if packet.destination_port != DNS_PORT {
-        return TC_ACT_OK;
+        return LEAVE;
     }
     // SAFETY: only presence counts.
     if unsafe { INTERCEPT.get(&packet.destination) }.is_none() {
-        return TC_ACT_OK;
+        return LEAVE;
     }
     to_resolver(ctx, &packet)
 }
@@ -56,21 +60,21 @@ pub fn pod_ingress(ctx: &TcContext) -> i32 {
 #[inline(always)]
 fn to_resolver(ctx: &TcContext, packet: &Packet) -> i32 {
     let udp = packet.transport == Transport::Udp;
-    let resolver = match RESOLVER.get(0) {
-        Some(resolver) if resolver.ifindex != 0 && has_socket(ctx, packet, resolver) => resolver,
-        _ => {
-            count(if udp {
-                Counter::OrdinaryNoSocketUdp
-            } else {
-                Counter::OrdinaryNoSocketTcp
-            });
-            return TC_ACT_OK;
-        }
+    let Some(resolver) = RESOLVER
+        .get(0)
+        .filter(|resolver| takes(ctx, packet, resolver))
+    else {
+        count(if udp {
+            Counter::OrdinaryNoSocketUdp
+        } else {
+            Counter::OrdinaryNoSocketTcp
+        });
+        return LEAVE;
     };
     // SAFETY: the context is the kernel's.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
     let Some((gateway, pod)) = packet::macs(ctx) else {
-        return TC_ACT_OK;
+        return LEAVE;
     };
     match source::check(ctx, packet, ifindex, pod, gateway) {
         Source::Verified => {}
@@ -82,15 +86,14 @@ fn to_resolver(ctx: &TcContext, packet: &Packet) -> i32 {
         }
         Source::Unserved => {
             count(Counter::OrdinarySource);
-            return TC_ACT_OK;
+            return LEAVE;
         }
     }
     // Behind a bridge the packet is addressed to the bridge's MAC, so the port took it for another host's.
-    let [a, b, c, d, e, f, ..] = resolver.mac;
-    if packet::set_macs(ctx, [a, b, c, d, e, f], gateway).is_none()
+    if packet::set_macs(ctx, resolver.mac, gateway).is_none()
         || ctx.change_type(PACKET_HOST).is_err()
     {
-        return TC_ACT_OK;
+        return LEAVE;
     }
     count(if udp {
         Counter::ToResolverUdp
@@ -101,12 +104,45 @@ fn to_resolver(ctx: &TcContext, packet: &Packet) -> i32 {
     unsafe { bpf_redirect_peer(resolver.ifindex, 0) as i32 }
 }
 
-/// Whether the resolver's namespace has a socket for the packet.
+/// Whether the resolver is there for the packet.
 ///
-/// A TCP segment other than a first SYN needs a connection's socket, not only a listener: a connection
-/// that was opened on the ordinary path stays there.
+/// A TCP segment other than a first SYN needs a connection: one that was opened on the ordinary path stays
+/// there. One whose socket is gone already (closed while idle, or over a limit) is still ours, and the
+/// resolver's namespace says so by a reset.
 #[inline(always)]
-fn has_socket(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> bool {
+fn takes(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> bool {
+    if resolver.ifindex == 0 {
+        return false;
+    }
+    let closing = resolver.flags & Resolver::CLOSING != 0;
+    match (socket(ctx, packet, resolver), packet.transport) {
+        (None, _) => false,
+        (Some(_), Transport::Udp) => !closing,
+        (Some(_), Transport::Tcp { syn: true }) => {
+            // A SYN that is not remembered costs no more than its connection's last reset.
+            let _ = CONNECTIONS.insert(&connection(packet), &0, 0);
+            !closing
+        }
+        (Some(TCP_LISTEN), Transport::Tcp { syn: false }) => {
+            // SAFETY: only presence counts.
+            unsafe { CONNECTIONS.get(&connection(packet)) }.is_some()
+        }
+        (Some(_), Transport::Tcp { syn: false }) => true,
+    }
+}
+
+#[inline(always)]
+fn connection(packet: &Packet) -> Connection {
+    Connection {
+        client: packet.source,
+        server: packet.destination,
+        port: packet.source_port as u32,
+    }
+}
+
+/// The state of the socket that the resolver's namespace has for the packet, if it has one.
+#[inline(always)]
+fn socket(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Option<u32> {
     let (sport, dport) = (packet.source_port.to_be(), packet.destination_port.to_be());
     // SAFETY: all zero is a valid value of this plain C union.
     let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
@@ -128,29 +164,25 @@ fn has_socket(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> bool {
         mem::size_of::<TupleV6>()
     } as u32;
     let netns = u64::from(resolver.netns_id);
-    match packet.transport {
-        Transport::Udp => {
-            // SAFETY: context and tuple are valid, the size is the tuple's; released below.
-            let socket = unsafe { bpf_sk_lookup_udp(ctx.as_ptr(), &mut tuple, size, netns, 0) };
-            release(socket).is_some()
-        }
-        Transport::Tcp { syn } => {
-            // SAFETY: as above.
-            let socket = unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), &mut tuple, size, netns, 0) };
-            release(socket).is_some_and(|state| syn || state != TCP_LISTEN)
-        }
-    }
-}
-
-/// Gives the socket back; its state, if there was one.
-#[inline(always)]
-fn release(socket: *mut bpf_sock) -> Option<u32> {
-    if socket.is_null() {
-        return None;
-    }
-    // SAFETY: a socket that was looked up and not yet released; not used afterwards.
+    // SAFETY: context and tuple are valid, the size is the tuple's. A socket that was found is released once,
+    // and not used afterwards. Only a TCP socket's state is read: the verifier refuses one load for two types.
     unsafe {
-        let state = (*socket).state;
+        let (socket, state) = match packet.transport {
+            Transport::Udp => (
+                bpf_sk_lookup_udp(ctx.as_ptr(), &mut tuple, size, netns, 0),
+                0,
+            ),
+            Transport::Tcp { .. } => {
+                let socket = bpf_skc_lookup_tcp(ctx.as_ptr(), &mut tuple, size, netns, 0);
+                if socket.is_null() {
+                    return None;
+                }
+                (socket, (*socket).state)
+            }
+        };
+        if socket.is_null() {
+            return None;
+        }
         bpf_sk_release(socket.cast());
         Some(state)
     }

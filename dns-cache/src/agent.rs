@@ -66,8 +66,10 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
         ended = &mut control => Some(ended),
     };
     info!("stopping");
-    // Queries that were read are answered; from the moment the sockets close, the programs leave the
-    // packets to the ordinary path.
+    // New queries take the ordinary path; those that are here already are answered.
+    if let Err(error) = agent.datapath.close() {
+        warn!(%error, "new queries keep coming in while the open ones are answered");
+    }
     server.shutdown().await;
     agent.datapath.stop();
     // Nobody listens if the one task is what ended.

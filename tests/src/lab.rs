@@ -149,13 +149,19 @@ impl Lab {
     /// Starts the agent and waits until it serves every pod.
     #[must_use]
     pub fn agent(&self, config: &AgentConfig) -> Agent {
+        let veths: Vec<_> = self.pods.iter().map(Pod::veth).collect();
+        self.agent_on(config, &veths)
+    }
+
+    /// Starts the agent and waits until it serves these interfaces.
+    #[must_use]
+    pub fn agent_on(&self, config: &AgentConfig, veths: &[&str]) -> Agent {
         let replicas: Vec<SocketAddr> = self
             .dns
             .endpoints()
             .iter()
             .map(|pair| pair.dns(Family::V4))
             .collect();
-        let veths: Vec<_> = self.pods.iter().map(Pod::veth).collect();
-        Agent::start(&self.node, config, &replicas, &veths)
+        Agent::start(&self.node, config, &replicas, veths)
     }
 }

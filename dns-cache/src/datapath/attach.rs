@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{
@@ -47,15 +47,17 @@ pub(super) struct Attacher {
     mode: AttachMode,
     tcx_works: Option<bool>,
     links: PathBuf,
+    qdiscs: Qdiscs,
 }
 
 impl Attacher {
     /// `links` is the directory, on a BPF file system, for pinned links.
-    pub(super) fn new(mode: AttachMode, links: PathBuf) -> Self {
+    pub(super) fn new(mode: AttachMode, links: PathBuf, state_dir: &Path) -> Self {
         Self {
             mode,
             tcx_works: None,
             links,
+            qdiscs: Qdiscs::of(state_dir),
         }
     }
 
@@ -81,6 +83,8 @@ impl Attacher {
             match self.attach_tcx(program, name, ifindex) {
                 Ok(()) => {
                     self.tcx_works = Some(true);
+                    // A filter of an agent that used clsact here would run behind the link's program.
+                    remove_filters(name);
                     return Ok(Mechanism::Tcx);
                 }
                 // Once it has worked, a failure is about this interface.
@@ -89,12 +93,12 @@ impl Attacher {
                 }
                 Err(error) => {
                     debug!(%error, "no TCX here, using clsact");
-                    attach_clsact(program, name)?;
+                    self.attach_clsact(program, name, ifindex)?;
                     self.tcx_works = Some(false);
                 }
             }
         } else {
-            attach_clsact(program, name)?;
+            self.attach_clsact(program, name, ifindex)?;
         }
         // A link of an agent that used TCX here would run beside the filter.
         self.unpin(ifindex);
@@ -142,6 +146,47 @@ impl Attacher {
         Ok(())
     }
 
+    fn attach_clsact(
+        &self,
+        program: &mut SchedClassifier,
+        name: &str,
+        ifindex: u32,
+    ) -> Result<(), Error> {
+        let step = || format!("attach the program to {name} by clsact");
+        // It exists already wherever anybody has attached a filter before; a real fault shows at once below.
+        if qdisc_add_clsact(name).is_ok() {
+            self.qdiscs.made(ifindex);
+        }
+        let handle = TcHandle::new(0, 1);
+        let options = NlOptions {
+            priority: PRIORITY,
+            handle,
+            classid: None,
+        };
+        let id = match program.attach_with_options(
+            name,
+            TcAttachType::Ingress,
+            TcAttachOptions::Netlink(options),
+        ) {
+            Ok(id) => id,
+            Err(_) => {
+                let old = SchedClassifierLink::attached(
+                    name,
+                    TcAttachType::Ingress,
+                    PRIORITY,
+                    handle,
+                    None,
+                )
+                .step(step)?;
+                program.attach_to_link(old).step(step)?
+            }
+        };
+        let link = program.take_link(id).step(step)?;
+        // Dropping it would detach; the filter is to outlive this process.
+        std::mem::forget(link);
+        Ok(())
+    }
+
     /// A program of others that came in front would take the packets before ours sees them.
     fn check_first(&self, program: &SchedClassifier, name: &str) {
         let Ok((_, order)) = SchedClassifier::query_tcx(name, TcAttachType::Ingress) else {
@@ -155,10 +200,11 @@ impl Attacher {
         }
     }
 
-    /// Removes what holds the program on an interface that is gone or no longer wanted.
-    pub(super) fn forget(&self, name: Option<&str>, ifindex: u32, mechanism: Mechanism) {
+    /// Removes what holds a program of ours, or of an earlier agent, on an interface that is gone (without a
+    /// name) or not wanted.
+    pub(super) fn forget(&self, name: Option<&str>, ifindex: u32) {
         self.unpin(ifindex);
-        if let (Mechanism::Clsact, Some(name)) = (mechanism, name) {
+        if let Some(name) = name {
             remove_filters(name);
         }
     }
@@ -187,35 +233,6 @@ impl Attacher {
     }
 }
 
-fn attach_clsact(program: &mut SchedClassifier, name: &str) -> Result<(), Error> {
-    let step = || format!("attach the program to {name} by clsact");
-    // It exists already wherever anybody has attached a filter before; a real fault shows at once below.
-    let _ = qdisc_add_clsact(name);
-    let handle = TcHandle::new(0, 1);
-    let options = NlOptions {
-        priority: PRIORITY,
-        handle,
-        classid: None,
-    };
-    let id = match program.attach_with_options(
-        name,
-        TcAttachType::Ingress,
-        TcAttachOptions::Netlink(options),
-    ) {
-        Ok(id) => id,
-        Err(_) => {
-            let old =
-                SchedClassifierLink::attached(name, TcAttachType::Ingress, PRIORITY, handle, None)
-                    .step(step)?;
-            program.attach_to_link(old).step(step)?
-        }
-    };
-    let link = program.take_link(id).step(step)?;
-    // Dropping it would detach; the filter is to outlive this process.
-    std::mem::forget(link);
-    Ok(())
-}
-
 fn remove_filters(name: &str) -> bool {
     // Each name once: a filter that is not there is no fault.
     programs::NAMES
@@ -225,18 +242,51 @@ fn remove_filters(name: &str) -> bool {
         > 0
 }
 
+/// The clsact qdiscs that we made: others' stay when our filters go.
+#[derive(Debug)]
+struct Qdiscs {
+    /// Holds an empty file for each, by the interface's index.
+    dir: PathBuf,
+}
+
+impl Qdiscs {
+    fn of(state_dir: &Path) -> Self {
+        Self {
+            dir: state_dir.join("clsact"),
+        }
+    }
+
+    fn made(&self, ifindex: u32) {
+        let written = fs::create_dir_all(&self.dir)
+            .and_then(|()| fs::write(self.dir.join(ifindex.to_string()), []));
+        if let Err(error) = written {
+            // It stays behind at a detach; an empty qdisc does nothing.
+            warn!(%error, dir = %self.dir.display(), "cannot note a qdisc that was made");
+        }
+    }
+
+    fn is_ours(&self, ifindex: u32) -> bool {
+        self.dir.join(ifindex.to_string()).exists()
+    }
+}
+
 /// Removes our clsact filters from every interface; TCX links go with their pins.
-pub(super) async fn detach_all() -> Result<Vec<String>, Error> {
+pub(super) async fn detach_all(state_dir: &Path) -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
+    let qdiscs = Qdiscs::of(state_dir);
     let handle = namespace::netlink().step(|| "open a netlink socket".to_owned())?;
     for (ifindex, name) in interfaces::names(&handle).await? {
         if remove_filters(&name) {
             removed.push(format!("clsact filter of {name}"));
+        }
+        if qdiscs.is_ours(ifindex) {
             remove_empty_clsact(&handle, ifindex)
                 .await
                 .step(|| format!("remove the clsact qdisc of {name}"))?;
         }
     }
+    bpffs::ignore_missing(fs::remove_dir_all(&qdiscs.dir))
+        .step(|| format!("remove {}", qdiscs.dir.display()))?;
     Ok(removed)
 }
 

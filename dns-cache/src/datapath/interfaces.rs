@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 use super::Status;
 use super::attach::{Attacher, Mechanism};
 use super::error::{Error, Step as _};
-use super::namespace::VETH;
+use super::namespace::{ResolverLink, VETH};
 use super::programs::Programs;
 use crate::config::InterfacePattern;
 
@@ -46,6 +46,8 @@ pub(super) struct State {
     attached: BTreeMap<u32, (Attached, Interface)>,
     /// Bridges that have pods behind them.
     bridges: BTreeSet<u32>,
+    /// The resolver's link; its program is not ours to look after.
+    link: ResolverLink,
 }
 
 /// A link as far as it matters here.
@@ -60,6 +62,7 @@ impl State {
         patterns: Vec<InterfacePattern>,
         programs: Programs,
         attacher: Attacher,
+        link: ResolverLink,
     ) -> Self {
         Self {
             patterns,
@@ -67,7 +70,13 @@ impl State {
             attacher,
             attached: BTreeMap::new(),
             bridges: BTreeSet::new(),
+            link,
         }
+    }
+
+    /// Nothing new is handed to the resolver from here on.
+    pub(super) fn close(&mut self) -> Result<(), Error> {
+        self.programs.set_closing(&self.link)
     }
 
     pub(super) fn status(&self) -> Result<Status, Error> {
@@ -168,7 +177,7 @@ impl State {
             self.programs.remove_interface(ifindex);
         }
         if let Some((attached, _)) = self.attached.remove(&ifindex) {
-            self.attacher.forget(name, ifindex, attached.mechanism);
+            self.attacher.forget(name, ifindex);
             self.programs.remove_interface(ifindex);
             info!(interface = attached.name, ifindex, "detached");
         }

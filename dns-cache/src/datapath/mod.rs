@@ -7,6 +7,7 @@ mod bpffs;
 mod error;
 mod inspect;
 mod interfaces;
+mod lock;
 mod namespace;
 mod programs;
 mod sockets;
@@ -25,6 +26,7 @@ pub use programs::OBJECT;
 use crate::config::Config;
 use crate::serve::Sockets;
 use attach::Attacher;
+use lock::NodeLock;
 use namespace::Namespace;
 use programs::Programs;
 
@@ -34,6 +36,7 @@ pub struct Datapath {
     watcher: JoinHandle<()>,
     logger: Option<JoinHandle<()>>,
     namespace: Namespace,
+    _lock: NodeLock,
 }
 
 /// What `dns-cache status` shows of the datapath.
@@ -56,7 +59,8 @@ impl Datapath {
     ///
     /// Says which step failed, on what, and why; what was made until then is taken away again.
     pub async fn start(config: &Config) -> Result<(Self, Sockets), Error> {
-        let started = Self::start_steps(config).await;
+        let lock = NodeLock::take()?;
+        let started = Self::start_steps(config, lock).await;
         if started.is_err() {
             // The first error is the one to report.
             let _ = detach(config).await;
@@ -64,14 +68,14 @@ impl Datapath {
         started
     }
 
-    async fn start_steps(config: &Config) -> Result<(Self, Sockets), Error> {
+    async fn start_steps(config: &Config, lock: NodeLock) -> Result<(Self, Sockets), Error> {
         let links = bpffs::prepare(&config.bpffs)?;
         let namespace = Namespace::create(&config.state_dir, &config.listen).await?;
         let sockets = sockets::open(namespace.fd(), &config.listen)?;
 
         let mut programs = Programs::load(&config.listen)?;
         let logger = programs.forward_logs();
-        let mut attacher = Attacher::new(config.attach, links);
+        let mut attacher = Attacher::new(config.attach, links, &config.state_dir);
         attacher.attach(
             programs.resolver_ingress()?,
             namespace::VETH,
@@ -79,7 +83,12 @@ impl Datapath {
         )?;
         programs.set_resolver(namespace.link())?;
 
-        let mut state = interfaces::State::new(config.interfaces.clone(), programs, attacher);
+        let mut state = interfaces::State::new(
+            config.interfaces.clone(),
+            programs,
+            attacher,
+            *namespace.link(),
+        );
         let events = interfaces::Events::connect(&mut state).await?;
         let state = Arc::new(Mutex::new(state));
         let watcher = tokio::spawn(interfaces::watch(events, Arc::clone(&state)));
@@ -89,6 +98,7 @@ impl Datapath {
                 watcher,
                 logger,
                 namespace,
+                _lock: lock,
             },
             sockets,
         ))
@@ -110,6 +120,19 @@ impl Datapath {
         self.namespace.path()
     }
 
+    /// From here on nothing new is handed to the resolver: queries and SYNs take the ordinary path, open
+    /// connections go on. What the sockets hold can then be answered without more coming in.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to write a map.
+    pub fn close(&self) -> Result<(), Error> {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .close()
+    }
+
     /// Stops watching for interfaces. Programs stay: without the resolver's sockets they step aside.
     pub fn stop(&self) {
         self.watcher.abort();
@@ -124,8 +147,10 @@ impl Datapath {
 ///
 /// # Errors
 ///
-/// The first thing that could not be removed; the rest is removed all the same.
+/// An agent runs in this network namespace, whatever its configuration; or the first thing that could not be
+/// removed, and then the rest is removed all the same.
 pub async fn detach(config: &Config) -> Result<Vec<String>, Error> {
+    let _lock = NodeLock::take()?;
     let mut removed = Vec::new();
     let mut first_error = None;
     let mut note = |result: Result<Vec<String>, Error>| match result {
@@ -134,7 +159,7 @@ pub async fn detach(config: &Config) -> Result<Vec<String>, Error> {
             first_error.get_or_insert(error);
         }
     };
-    note(attach::detach_all().await);
+    note(attach::detach_all(&config.state_dir).await);
     note(bpffs::remove(&config.bpffs));
     note(namespace::remove(&config.state_dir).await);
     first_error.map_or(Ok(removed), Err)

@@ -2,8 +2,10 @@
 //! veth to the node over which replies leave.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -28,13 +30,15 @@ pub(super) const VETH: &str = "dnscache0";
 const INNER: &str = "eth0";
 /// The gateway of the resolver's default routes. Nobody has these addresses: neighbour entries give
 /// them the MAC address of the node's end.
-const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+///
+/// The IPv4 one is the dummy address of RFC 7600, which no service has.
+const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-/// Ids that the kernel gives by itself start at 0: one from up here is not given to another
-/// namespace after this one is gone, so a left-over program finds nothing there.
-const FIRST_NETNS_ID: i32 = 0x0d5c_0000;
-/// How many ids to try: an earlier agent's namespace keeps its own until the kernel has taken it down.
-const NETNS_IDS: i32 = 1024;
+/// Namespace ids that the kernel gives by itself start at 0; ours are taken at random from up here, so that
+/// a program that an earlier agent left asks for a namespace that is gone, and not for another one.
+const NETNS_IDS: Range<i32> = 0x1000_0000..0x7fff_ffff;
+/// Two agents have the same id once in a billion starts.
+const TRIES: usize = 8;
 
 /// What the programs need to know to reach the resolver.
 #[derive(Debug, Clone, Copy)]
@@ -260,7 +264,9 @@ async fn add_default_route(
 /// Gives the namespace an id in the node's namespace, one that nobody has.
 async fn set_netns_id(node: &Handle, namespace: BorrowedFd<'_>) -> Result<u32, Error> {
     let mut taken = io::Error::from_raw_os_error(libc::EEXIST);
-    for id in FIRST_NETNS_ID..FIRST_NETNS_ID + NETNS_IDS {
+    for try_number in 0..TRIES {
+        let random = RandomState::new().hash_one(try_number);
+        let id = NETNS_IDS.start + (random % NETNS_IDS.len() as u64) as i32;
         match try_netns_id(node, namespace, id).await {
             Ok(()) => return Ok(id.unsigned_abs()),
             Err(error) => taken = error,

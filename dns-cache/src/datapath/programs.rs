@@ -111,11 +111,20 @@ impl Programs {
 
     /// Tells the programs where the resolver is: from here on they hand packets over.
     pub(super) fn set_resolver(&mut self, link: &ResolverLink) -> Result<(), Error> {
-        let [a, b, c, d, e, f] = link.inner_mac;
+        self.write_resolver(link, 0)
+    }
+
+    /// Tells the programs to hand over nothing new.
+    pub(super) fn set_closing(&mut self, link: &ResolverLink) -> Result<(), Error> {
+        self.write_resolver(link, Resolver::CLOSING)
+    }
+
+    fn write_resolver(&mut self, link: &ResolverLink, flags: u16) -> Result<(), Error> {
         let value = Resolver {
             ifindex: link.ifindex,
             netns_id: link.netns_id,
-            mac: [a, b, c, d, e, f, 0, 0],
+            mac: link.inner_mac,
+            flags,
         };
         self.resolver
             .set(0, value.to_bytes(), 0)

@@ -1,5 +1,6 @@
 //! The agent's end, however it comes, costs no lookup; what was there before it came is unharmed.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use dns_cache_tests::wire::rtype;
@@ -77,6 +78,61 @@ fn stopped_agent_costs_no_lookup() {
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
+}
+
+/// From the moment at which a new agent starts until it serves, each packet has somewhere to go.
+#[test]
+fn starting_agent_costs_no_lookup() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        agent.kill9();
+        let lookups = scope.spawn(|| {
+            let client = lab
+                .pod(0)
+                .client(Family::V4)
+                .timeout(Duration::from_secs(1));
+            let mut count = 0;
+            while !done.load(Relaxed) {
+                assert_web(&client, Transport::Unconnected);
+                count += 1;
+            }
+            count
+        });
+        let agent = lab.agent(&AgentConfig::default());
+        std::thread::sleep(Duration::from_millis(200));
+        done.store(true, Relaxed);
+        let count = lookups
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        assert!(count > 10, "only {count} lookups");
+        let resolved = agent.counters().datapath("to_resolver_udp");
+        assert!(
+            resolved > 0 && resolved < count,
+            "{resolved} of {count} by the new agent"
+        );
+    });
+}
+
+/// More connections than the resolver takes from one client, each used again after the resolver has closed it:
+/// the client hears of it from the resolver, and the ordinary way sees nothing of it.
+#[test]
+fn connections_that_the_resolver_closes_leave_conntrack_alone() {
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    let events = lab.node().conntrack().events();
+    let client = lab.pod(0).client(Family::V4);
+    let mut connections: Vec<_> = (0..230).filter_map(|_| client.tcp().ok()).collect();
+    let query = Query::new(WEB, rtype::A);
+    let mut refused = 0;
+    for connection in &mut connections {
+        // Twice: the second segment of a connection that was closed at once meets no socket any more.
+        refused += u32::from(connection.ask(&query).is_err() | connection.ask(&query).is_err());
+    }
+    assert!(refused > 0, "no connection was over the limit");
+    assert_web(&lab.pod(1).client(Family::V4), Transport::Tcp);
+    lab.node().conntrack().assert_no_pod_dns();
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(events.pod_dns(), [], "conntrack saw pods' DNS");
 }
 
 #[test]

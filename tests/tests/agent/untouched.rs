@@ -1,6 +1,7 @@
 //! What is not a plain DNS query to an intercepted address goes its own way.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -86,7 +87,11 @@ fn other_addresses_and_ports_pass() {
 /// Sends a query by raw packets and waits for the answer at its port.
 fn ask_raw(lab: &Lab, family: Family, send: impl FnOnce(&Datagram)) -> Result<(), client::Failure> {
     let pod = lab.pod(0);
-    let client: Client = pod.client(family).source_port(46_464);
+    // Another one each time: a child that is just being started by another test may still hold the last one.
+    static PORT: AtomicU16 = AtomicU16::new(46_464);
+    let client: Client = pod
+        .client(family)
+        .source_port(PORT.fetch_add(1, Ordering::Relaxed));
     let socket = client.udp(false)?;
     let query = Query::new(WEB, rtype::A).edns(1232);
     let payload = query.to_bytes();

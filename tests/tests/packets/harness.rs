@@ -16,7 +16,8 @@ use super::packet::Packet;
 /// `TC_ACT_*` of linux/pkt_cls.h, as far as the programs return them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Ok,
+    /// `TC_ACT_UNSPEC`: the next program's turn. Never `TC_ACT_OK`, which would end the chain.
+    Unspec,
     Shot,
     Redirect,
 }
@@ -54,6 +55,7 @@ pub(super) struct Harness {
     bridge_ports: HashMap<MapData, [u8; 12], u32>,
     clients: HashMap<MapData, [u8; 16], [u8; 16]>,
     resolver_map: Array<MapData, [u8; 16]>,
+    resolver_value: Resolver,
     counters: PerCpuArray<MapData, u64>,
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
@@ -123,6 +125,12 @@ impl Harness {
             clients: ebpf.take_map(names::CLIENTS).unwrap().try_into().unwrap(),
             resolver_map: ebpf.take_map(names::RESOLVER).unwrap().try_into().unwrap(),
             counters: ebpf.take_map(names::COUNTERS).unwrap().try_into().unwrap(),
+            resolver_value: Resolver {
+                ifindex: 0,
+                netns_id: 0,
+                mac: [0; 6],
+                flags: 0,
+            },
             bridge: ifindex(&node, "br0"),
             udp: Vec::new(),
             tcp: Vec::new(),
@@ -141,9 +149,11 @@ impl Harness {
         let resolver = Resolver {
             ifindex: ifindex(&harness.node, "r0"),
             netns_id: NETNS_ID,
-            mac: [2, 0, 0, 0, 0, 0x99, 0, 0],
+            mac: RESOLVER_MAC,
+            flags: 0,
         };
         harness.resolver_map.set(0, resolver.to_bytes(), 0).unwrap();
+        harness.resolver_value = resolver;
         let bridge = harness.bridge;
         for (name, bridge) in [("va", 0), ("vb", 0), ("vc", bridge), ("vd", bridge)] {
             let interface = Interface {
@@ -262,7 +272,7 @@ impl Harness {
         });
         out.truncate(result.data_size_out as usize);
         let verdict = match result.return_value {
-            0 => Verdict::Ok,
+            u32::MAX => Verdict::Unspec,
             2 => Verdict::Shot,
             7 => Verdict::Redirect,
             other => panic!("verdict {other}"),
@@ -324,6 +334,15 @@ impl Harness {
                 "neigh replace {address} lladdr {mac} dev br0 nud reachable"
             ));
         }
+    }
+
+    /// The agent says that it is about to end.
+    pub(super) fn set_closing(&mut self) {
+        let resolver = Resolver {
+            flags: Resolver::CLOSING,
+            ..self.resolver_value
+        };
+        self.resolver_map.set(0, resolver.to_bytes(), 0).unwrap();
     }
 
     /// No resolver at all.

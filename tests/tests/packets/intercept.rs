@@ -2,7 +2,7 @@
 
 use super::harness::{
     Harness,
-    Verdict::{Ok, Redirect},
+    Verdict::{Redirect, Unspec},
     check, ip,
 };
 use super::packet::{tcp, udp};
@@ -14,37 +14,37 @@ fn other_ports_and_addresses_are_left() {
         (
             "port 5353",
             udp(pod, true).with(|p| p.ports[1] = 5353),
-            Ok,
+            Unspec,
             &[],
         ),
         (
             "port 0x3500, 53 in the other byte order",
             udp(pod, true).with(|p| p.ports[1] = 0x3500),
-            Ok,
+            Unspec,
             &[],
         ),
         (
             "source port 53 only",
             udp(pod, true).with(|p| p.ports = [53, 40000]),
-            Ok,
+            Unspec,
             &[],
         ),
         (
             "port 853",
             tcp(pod, true).with(|p| p.ports[1] = 853),
-            Ok,
+            Unspec,
             &[],
         ),
         (
             "another service",
             udp(pod, true).with(|p| p.destination = ip("10.96.0.11")),
-            Ok,
+            Unspec,
             &[],
         ),
         (
             "another service, IPv6",
             udp(pod, false).with(|p| p.destination = ip("fd00:10:96::b")),
-            Ok,
+            Unspec,
             &[],
         ),
         (
@@ -53,7 +53,7 @@ fn other_ports_and_addresses_are_left() {
                 p.destination = ip("10.96.0.11");
                 p.fragment = 0x2000
             }),
-            Ok,
+            Unspec,
             &[],
         ),
     ]);
@@ -79,7 +79,7 @@ fn without_a_socket_the_ordinary_path_is_taken() {
     harness.close_sockets();
     for (packet, counter) in &rows {
         let outcome = harness.sent_by_pod(pod, packet);
-        assert_eq!(outcome.verdict, Ok, "the very next packet");
+        assert_eq!(outcome.verdict, Unspec, "the very next packet");
         assert_eq!(outcome.packet, packet.bytes());
         assert_eq!(outcome.counted.get(counter), Some(&1), "{outcome:?}");
     }
@@ -98,6 +98,6 @@ fn without_a_resolver_the_ordinary_path_is_taken() {
     let mut harness = Harness::new();
     let pod = harness.pod('a');
     harness.clear_resolver();
-    assert_eq!(harness.sent_by_pod(pod, &udp(pod, true)).verdict, Ok);
-    assert_eq!(harness.sent_by_pod(pod, &tcp(pod, false)).verdict, Ok);
+    assert_eq!(harness.sent_by_pod(pod, &udp(pod, true)).verdict, Unspec);
+    assert_eq!(harness.sent_by_pod(pod, &tcp(pod, false)).verdict, Unspec);
 }

@@ -2,7 +2,7 @@
 
 use super::harness::{
     Harness, Row,
-    Verdict::{Ok, Redirect},
+    Verdict::{Redirect, Unspec},
     check,
 };
 use super::packet::{tcp, udp};
@@ -58,7 +58,7 @@ fn plain_packets_are_taken() {
 #[test]
 fn fragments_and_options_are_left() {
     let pod = Harness::new().pod('a');
-    let row = |name, packet| -> Row { (name, packet, Ok, UNPARSED) };
+    let row = |name, packet| -> Row { (name, packet, Unspec, UNPARSED) };
     check(vec![
         row(
             "first fragment",
@@ -96,7 +96,7 @@ fn fragments_and_options_are_left() {
 #[test]
 fn broken_lengths_are_left() {
     let pod = Harness::new().pod('a');
-    let row = |name, packet| -> Row { (name, packet, Ok, UNPARSED) };
+    let row = |name, packet| -> Row { (name, packet, Unspec, UNPARSED) };
     check(vec![
         row(
             "IHL too small",
@@ -164,7 +164,7 @@ fn broken_lengths_are_left() {
 #[test]
 fn other_frames_are_left() {
     let pod = Harness::new().pod('a');
-    let row = |name, packet| -> Row { (name, packet, Ok, &[]) };
+    let row = |name, packet| -> Row { (name, packet, Unspec, &[]) };
     check(vec![
         row("ARP", udp(pod, true).with(|p| p.ethertype = Some(0x0806))),
         row("VLAN tag", udp(pod, true).with(|p| p.vlan = true)),
@@ -189,7 +189,7 @@ fn every_cut_of_a_packet_gets_a_verdict() {
         let shortest = if packet.source.is_ipv4() { 34 } else { 54 };
         for len in shortest..whole.len() {
             let outcome = harness.run("pod_ingress", pod.ifindex, &whole[..len]);
-            assert_eq!(outcome.verdict, Ok, "cut at {len}");
+            assert_eq!(outcome.verdict, Unspec, "cut at {len}");
             assert_eq!(outcome.packet, whole[..len]);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::harness::{
     Harness,
-    Verdict::{Ok, Redirect, Shot},
+    Verdict::{Redirect, Shot, Unspec},
     ip,
 };
 use super::packet::{answer, tcp, udp};
@@ -85,7 +85,7 @@ fn a_link_local_source_takes_the_ordinary_path() {
     for source in ["fe80::1", "febf::1"] {
         let query = udp(a, false).with(|p| p.source = ip(source));
         let outcome = harness.sent_by_pod(a, &query);
-        assert_eq!(outcome.verdict, Ok, "{source}");
+        assert_eq!(outcome.verdict, Unspec, "{source}");
         assert_eq!(outcome.counted.get("ordinary_source"), Some(&1));
     }
 }
@@ -172,5 +172,44 @@ fn an_interface_that_the_agent_has_not_registered_is_not_trusted() {
     let mut harness = Harness::new();
     let a = harness.pod('a');
     harness.forget_interface(a.ifindex);
-    assert_eq!(harness.sent_by_pod(a, &udp(a, true)).verdict, Ok);
+    assert_eq!(harness.sent_by_pod(a, &udp(a, true)).verdict, Unspec);
+}
+
+/// Two interfaces claim one flow, and nothing says who is right: the first one keeps it.
+#[test]
+fn an_unproven_flow_cannot_be_taken_over() {
+    let mut harness = Harness::new();
+    let (c, d) = (harness.pod('c'), harness.pod('d'));
+    let query = udp(d, true);
+    assert_eq!(harness.sent_by_pod(d, &query).verdict, Redirect);
+    let forged = udp(c, true).with(|p| p.source = ip(d.v4));
+    let outcome = harness.sent_by_pod(c, &forged);
+    assert_eq!(outcome.verdict, Unspec);
+    assert_eq!(outcome.counted.get("ordinary_source"), Some(&1));
+    let reply = harness.sent_by_resolver(&answer(&query));
+    assert_eq!((reply.verdict, &reply.packet[..6]), (Redirect, &d.mac[..]));
+    assert_eq!(
+        harness.sent_by_pod(d, &query).verdict,
+        Redirect,
+        "its holder goes on"
+    );
+
+    // Once the holder's interface is gone, the flow is free.
+    harness.forget_interface(d.ifindex);
+    assert_eq!(harness.sent_by_pod(c, &forged).verdict, Redirect);
+}
+
+/// A pod whose MAC address changes is answered at the new one, also when its neighbour entry is gone.
+#[test]
+fn a_new_mac_address_behind_the_same_interface_is_learnt() {
+    let mut harness = Harness::new();
+    let c = harness.pod('c');
+    harness.set_neighbour(c);
+    assert_eq!(harness.sent_by_pod(c, &udp(c, true)).verdict, Redirect);
+    harness.ip(&format!("neigh del {} dev br0", c.v4));
+    let mac = [2, 0, 0, 0, 7, 7];
+    let query = udp(c, true).with(|p| p.macs[1] = mac);
+    assert_eq!(harness.sent_by_pod(c, &query).verdict, Redirect);
+    let reply = harness.sent_by_resolver(&answer(&query));
+    assert_eq!((reply.verdict, &reply.packet[..6]), (Redirect, &mac[..]));
 }

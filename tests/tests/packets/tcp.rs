@@ -3,9 +3,9 @@
 
 use super::harness::{
     Harness, V4, V6,
-    Verdict::{Ok, Redirect},
+    Verdict::{Redirect, Unspec},
 };
-use super::packet::{ACK, FIN, RST, SYN, tcp};
+use super::packet::{ACK, FIN, RST, SYN, tcp, udp};
 
 #[test]
 fn segments_of_unknown_connections_are_left() {
@@ -22,7 +22,7 @@ fn segments_of_unknown_connections_are_left() {
         ] {
             let packet = tcp(pod, v4).with(|p| p.flags = flags);
             let outcome = harness.sent_by_pod(pod, &packet);
-            assert_eq!(outcome.verdict, Ok, "{name}");
+            assert_eq!(outcome.verdict, Unspec, "{name}");
             assert_eq!(
                 outcome.counted.get("ordinary_no_socket_tcp"),
                 Some(&1),
@@ -60,8 +60,63 @@ fn segments_of_the_resolvers_connections_are_taken() {
         });
         assert_eq!(
             harness.sent_by_pod(pod, &other_port).verdict,
-            Ok,
+            Unspec,
             "another connection"
         );
     }
+}
+
+/// The resolver closes an idle connection; the client learns it from the resolver, not from the ordinary
+/// path, where the segment would belong to nobody and leave an entry in conntrack.
+#[test]
+fn segments_of_a_connection_that_is_gone_still_go_to_the_resolver() {
+    let mut harness = Harness::new();
+    let pod = harness.pod('a');
+    for v4 in [true, false] {
+        assert_eq!(harness.sent_by_pod(pod, &tcp(pod, v4)).verdict, Redirect);
+        let late = tcp(pod, v4).with(|p| p.flags = ACK);
+        assert_eq!(harness.sent_by_pod(pod, &late).verdict, Redirect);
+        let other = late.clone().with(|p| p.ports[0] += 1);
+        assert_eq!(
+            harness.sent_by_pod(pod, &other).verdict,
+            Unspec,
+            "a connection from before"
+        );
+    }
+    harness.close_sockets();
+    for v4 in [true, false] {
+        let late = tcp(pod, v4).with(|p| p.flags = ACK);
+        assert_eq!(
+            harness.sent_by_pod(pod, &late).verdict,
+            Unspec,
+            "nobody is there"
+        );
+    }
+}
+
+#[test]
+fn an_agent_that_is_about_to_end_gets_nothing_new() {
+    let mut harness = Harness::new();
+    let pod = harness.pod('a');
+    let port = harness.connect(V4);
+    harness.set_closing();
+    let open = tcp(pod, true).with(|p| {
+        p.flags = ACK;
+        p.ports[0] = port;
+    });
+    assert_eq!(
+        harness.sent_by_pod(pod, &open).verdict,
+        Redirect,
+        "what is open goes on"
+    );
+    assert_eq!(
+        harness.sent_by_pod(pod, &tcp(pod, true)).verdict,
+        Unspec,
+        "a SYN"
+    );
+    assert_eq!(
+        harness.sent_by_pod(pod, &udp(pod, true)).verdict,
+        Unspec,
+        "a query"
+    );
 }
