@@ -114,7 +114,14 @@ impl Server {
         })
     }
 
-    /// Reads no more queries, and returns when those that were read are answered, or a bound has passed.
+    /// Ends the service: returns when what came until now is answered, or after [`Limits::drain`] (5 s).
+    ///
+    /// Nothing more is accepted. Queries in the UDP sockets' and the connections' buffers are still read;
+    /// those that wait for an upstream are answered from the same address and port, and connections are
+    /// closed after their last answer.
+    ///
+    /// The caller tells the datapath first to hand over no more UDP queries and TCP SYNs. The sockets stay
+    /// open for the late answers, with nobody who reads them.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
         if timeout(self.drain, self.finished.recv()).await.is_err() {
