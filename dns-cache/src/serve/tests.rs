@@ -570,6 +570,13 @@ async fn shutdown_answers_what_waits_in_connections() {
     timeout(PATIENCE, shutdown).await.unwrap().unwrap();
 }
 
+#[test]
+fn clients_leave_descriptors_for_the_rest() {
+    for (open_files, most) in [(1 << 20, 1000), (2000, 1000), (1024, 512), (u64::MAX, 1000)] {
+        assert_eq!(connections(open_files), most);
+    }
+}
+
 /// Several sockets on one address, as the agent has one a core.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sockets_that_share_a_port() {
