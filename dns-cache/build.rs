@@ -4,10 +4,15 @@
 //! link and process-wide environment variables, and does not know where set-up put the linker.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+
+#[path = "../xtask/src/ebpf_toolchain.rs"]
+mod ebpf_toolchain;
+
+use ebpf_toolchain::Toolchain;
 
 const PACKAGE: &str = "dns-cache-ebpf";
 
@@ -17,7 +22,12 @@ fn main() -> Result<()> {
     let root = manifest
         .parent()
         .context("the crate lies in the workspace")?;
-    for part in ["dns-cache-ebpf", "dns-cache-common", "Cargo.lock"] {
+    for part in [
+        "dns-cache-ebpf",
+        "dns-cache-common",
+        "Cargo.lock",
+        "xtask/src/ebpf_toolchain.rs",
+    ] {
         println!("cargo:rerun-if-changed={}", root.join(part).display());
     }
 
@@ -79,69 +89,32 @@ fn rustflags() -> Result<String> {
     Ok([
         format!("--cfg=bpf_target_arch=\"{arch}\"").as_str(),
         "-Cdebuginfo=2",
+        "-Dwarnings",
         "-Clink-arg=--btf",
     ]
     .join("\x1f"))
 }
 
-/// A cargo whose standard library's source is there: rustup's nightly, else Debian's.
+/// A cargo whose standard library's source is there.
 fn toolchain() -> Result<Command> {
-    if is_usable("rustup", &["run", "nightly", "rustc"]) {
-        let mut cargo = Command::new("rustup");
-        cargo
-            .args(["run", "nightly", "cargo"])
-            .env_remove("RUSTC")
-            .env_remove("CARGO");
-        return Ok(cargo);
-    }
-    if is_usable("/usr/bin/rustc", &[]) {
-        let mut cargo = Command::new("/usr/bin/cargo");
-        cargo
-            .env("RUSTC", "/usr/bin/rustc")
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env_remove("CARGO");
-        return Ok(cargo);
-    }
-    bail!(
-        "no Rust tool chain with the standard library's source for the eBPF target: \
-         run `cargo xtask setup` (it takes rustup's nightly with rust-src, or Debian's rustc-web and rust-web-src)"
-    )
-}
-
-/// bpf-linker 0.10 reads what LLVM up to this version wrote.
-const NEWEST_LLVM: u32 = 22;
-
-fn is_usable(program: &str, args: &[&str]) -> bool {
-    let rustc = || {
-        let mut rustc = Command::new(program);
-        rustc.args(args).env_remove("RUSTC");
-        rustc
+    let Some((toolchain, _)) = ebpf_toolchain::found() else {
+        bail!(
+            "no Rust tool chain with the standard library's source and LLVM {} or older for the eBPF target: \
+             run `cargo xtask setup` (it takes rustup's nightly, Debian's {}, or rustup's {})",
+            ebpf_toolchain::NEWEST_LLVM,
+            ebpf_toolchain::DEBIAN_PACKAGES.join(" "),
+            ebpf_toolchain::PINNED_NIGHTLY,
+        )
     };
-    has_source(&mut rustc()) && llvm(&mut rustc()).is_some_and(|version| version <= NEWEST_LLVM)
-}
-
-fn llvm(rustc: &mut Command) -> Option<u32> {
-    let output = rustc.arg("-vV").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = text
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
-    version.split('.').next()?.trim().parse().ok()
-}
-
-fn has_source(rustc: &mut Command) -> bool {
-    let Ok(output) = rustc
-        .args(["--print", "sysroot"])
-        .env_remove("RUSTC")
-        .output()
-    else {
-        return false;
+    let mut cargo = toolchain.program("cargo");
+    cargo.env_remove("CARGO");
+    match toolchain {
+        Toolchain::Rustup(_) => cargo.env_remove("RUSTC"),
+        Toolchain::Debian => cargo
+            .env("RUSTC", toolchain.program("rustc").get_program())
+            .env_remove("RUSTUP_TOOLCHAIN"),
     };
-    let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success()
-        && Path::new(&sysroot)
-            .join("lib/rustlib/src/rust/library/core/Cargo.toml")
-            .is_file()
+    Ok(cargo)
 }
 
 /// Where `cargo xtask setup` puts what it builds; the same rule as in xtask.

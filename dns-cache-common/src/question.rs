@@ -178,23 +178,24 @@ pub fn parse(message: &[u8], transport: Transport) -> Parsed<'_> {
         return refuse(rcode::FORMERR, None);
     };
     let refuse = |rcode, edns| refuse_question(rcode, question, edns);
+    // A reply to a query with an OPT record has one too (RFC 6891 §6.1.1), an error as well.
+    let edns = match header.records {
+        [0, 0, 1] => Edns::read(rest),
+        _ => None,
+    };
     match u16_at(question, question.len() - 4) {
         // A transfer is a stream of messages and no business of a cache. An IXFR has a record in its
         // authority section, so this comes before the counts.
-        Some(rtype::AXFR | rtype::IXFR) => return refuse(rcode::REFUSED, None),
-        Some(rtype::OPT | rtype::TSIG | rtype::TKEY) => return refuse(rcode::FORMERR, None),
+        Some(rtype::AXFR | rtype::IXFR) => return refuse(rcode::REFUSED, edns),
+        Some(rtype::OPT | rtype::TSIG | rtype::TKEY) => return refuse(rcode::FORMERR, edns),
         _ => {}
     }
     // Besides the question a query to a resolver holds one OPT record, or nothing. A second OPT
     // is an error (RFC 6891 §6.1.1); a signature (TSIG, SIG(0)) would need keys that we do not have.
-    let edns = match (header.records, rest) {
-        ([0, 0, 0], []) => None,
-        ([0, 0, 1], opt) => match Edns::read(opt) {
-            Some(edns) => Some(edns),
-            None => return refuse(rcode::FORMERR, None),
-        },
-        _ => return refuse(rcode::FORMERR, None),
-    };
+    let plain = header.records == [0, 0, 0] && rest.is_empty();
+    if !plain && edns.is_none() {
+        return refuse(rcode::FORMERR, None);
+    }
     if edns.is_some_and(|edns| edns.version != 0) {
         return refuse(rcode::BADVERS, edns);
     }
@@ -290,6 +291,28 @@ mod tests {
             panic!()
         };
         assert_eq!(query.client.limit, 65_535);
+    }
+
+    #[test]
+    fn a_refusal_carries_the_querys_opt() {
+        for (rtype, rcode) in [
+            (rtype::TSIG, rcode::FORMERR),
+            (rtype::TKEY, rcode::FORMERR),
+            (rtype::OPT, rcode::FORMERR),
+            (rtype::AXFR, rcode::REFUSED),
+        ] {
+            let [high, low] = rtype.to_be_bytes();
+            let sections: [&[u8]; 3] = [NAME, &[high, low, 0, 1], &opt(true, 0)];
+            let message = query(0x0100, [1, 0, 0, 1], &sections);
+            let Parsed::Refuse(refusal) = parse(&message, Transport::Udp) else {
+                panic!("type {rtype}")
+            };
+            assert_eq!(refusal.rcode, rcode);
+            assert!(
+                refusal.edns.is_some_and(|edns| edns.dnssec_ok),
+                "type {rtype}"
+            );
+        }
     }
 
     #[test]

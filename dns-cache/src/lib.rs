@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod datapath;
+pub mod limits;
 pub mod log;
 pub mod resolver;
 pub mod serve;

@@ -1,6 +1,7 @@
 //! `cargo xtask`: set-up, a local lab, tests and figures.
 
 mod build;
+mod ebpf_toolchain;
 mod exec;
 mod programs;
 mod root;

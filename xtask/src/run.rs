@@ -90,10 +90,12 @@ fn lab(args: &Args, binary: PathBuf) -> Result<ExitCode> {
     let right = without.is_right() && with.is_right();
     println!(
         "{}",
-        if right {
-            "All lookups were right, and with the agent none was seen by conntrack."
-        } else {
-            "NOT all lookups were right."
+        match (without.is_right(), with.is_right()) {
+            (true, true) =>
+                "All lookups were right; without the agent conntrack saw each, with it none.",
+            (false, _) =>
+                "WITHOUT the agent not all lookups were right and seen by conntrack: the lab does not show what the agent spares the node.",
+            (true, false) => "WITH the agent NOT all lookups were right and unseen by conntrack.",
         }
     );
     if args.once {

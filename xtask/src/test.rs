@@ -1,5 +1,6 @@
 //! `cargo xtask test`: all tests, those in namespaces among them.
 
+use std::env;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use dns_cache_tests::procfs::ProcessId;
 use dns_cache_tests::{scope, signals, tools};
 
@@ -58,11 +59,12 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         "\n{} passed, {} failed, {} skipped",
         sum.passed, sum.failed, sum.skipped
     );
-    Ok(if sum.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    // Empty is unset, as for the variables of cargo.
+    let ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
+    if let Some(problem) = sum.problem(args.filter.as_deref(), ci) {
+        bail!(problem);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +79,26 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+    }
+
+    /// Why these counts are no success.
+    fn problem(&self, filter: Option<&str>, ci: bool) -> Option<String> {
+        if self.failed > 0 {
+            return Some(format!("{} tests failed", self.failed));
+        }
+        if self.passed + self.skipped == 0 {
+            return Some(match filter {
+                Some(filter) => format!("no test's name contains {filter:?}: nothing was tested"),
+                None => "there was no test to run".to_owned(),
+            });
+        }
+        if ci && self.skipped > 0 {
+            return Some(format!(
+                "{} tests were skipped, and CI is set, where all of them can run",
+                self.skipped
+            ));
+        }
+        None
     }
 
     /// From libtest's `test result: ok. 1 passed; 2 failed; 3 ignored; …`.
@@ -197,5 +219,30 @@ mod tests {
         let counts = Counts::parse(line).unwrap();
         assert_eq!((counts.passed, counts.failed, counts.skipped), (12, 3, 4));
         assert!(Counts::parse("running 3 tests").is_none());
+    }
+
+    #[test]
+    fn counts_that_are_no_success() {
+        let problem = |passed, failed, skipped, filter, ci| {
+            let counts = Counts {
+                passed,
+                failed,
+                skipped,
+            };
+            counts.problem(filter, ci)
+        };
+        assert_eq!(problem(3, 0, 0, None, true), None);
+        assert_eq!(problem(3, 0, 1, Some("x"), false), None);
+        for (bad, word) in [
+            (problem(3, 1, 0, None, false), "1 tests failed"),
+            (problem(3, 0, 2, None, true), "2 tests were skipped"),
+            (problem(0, 0, 0, Some("x"), false), "contains \"x\""),
+            (problem(0, 0, 0, None, false), "no test"),
+        ] {
+            assert!(
+                bad.as_ref().is_some_and(|bad| bad.contains(word)),
+                "{bad:?}"
+            );
+        }
     }
 }

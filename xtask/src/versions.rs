@@ -1,4 +1,5 @@
-//! Everything that set-up installs, in the versions it was tried with. The only place they stand.
+//! Everything that set-up installs, in the versions it was tried with. The only place they stand, but for
+//! those of the eBPF tool chain: `ebpf_toolchain.rs`.
 
 /// A Debian package, and a program of it that shows that it is there.
 pub(crate) struct Package {
@@ -21,13 +22,6 @@ pub(crate) const PACKAGES: [Package; 8] = [
     package("bind9-dnsutils", "dig"),
     package("dnsperf", "dnsperf"),
 ];
-
-/// The rustup channel that compiles the eBPF programs, where it can be had with the component `rust-src`.
-pub(crate) const NIGHTLY: &str = "nightly";
-/// The newest LLVM whose bitcode that bpf-linker reads: a later compiler is of no use.
-pub(crate) const LLVM: u32 = 22;
-/// Debian's compiler with the standard library's source (1.96 in Debian 12), where it cannot.
-pub(crate) const DEBIAN_RUST: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// The last line of bpf-linker that finds LLVM in the Rust tool chain.
 pub(crate) const BPF_LINKER: &str = "0.10.3";

@@ -7,8 +7,8 @@ use crate::{control, datapath};
 
 /// Remove every program, pin, namespace and interface that an agent may have left on this node
 ///
-/// Stop the agent first. Of the settings, only interfaces, stateDir and bpffs matter here; those
-/// that are required otherwise may be left out if there is no --config.
+/// Stop the agent first. Of the settings, only stateDir and bpffs matter here; those that are
+/// required otherwise may be left out if there is no --config.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   dns-cache detach                               an agent with default settings
@@ -25,7 +25,7 @@ const NOBODY: &str = "192.0.2.1";
 impl Detach {
     pub(super) fn execute(mut self) -> anyhow::Result<()> {
         if self.config.config.is_none() {
-            // What is left behind is found by directories and interfaces, not by addresses.
+            // What is left behind is found by the directories, not by addresses.
             let overrides = &mut self.config.overrides;
             overrides.listen.get_or_insert_with(|| NOBODY.to_owned());
             overrides

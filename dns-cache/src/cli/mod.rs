@@ -17,7 +17,8 @@ use crate::config::{self, Config, Overrides};
 /// A node-local DNS cache for Kubernetes.
 ///
 /// It answers pods' DNS queries on their own node, before conntrack and kube-proxy see them:
-/// from a cache in the kernel, or from a resolver that asks the cluster's DNS servers over TCP.
+/// programs in the kernel hand them to a resolver on the node, which answers from its cache and
+/// asks the cluster's DNS servers over TCP.
 #[derive(Debug, Parser)]
 #[command(
     name = "dns-cache",

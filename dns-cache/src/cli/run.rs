@@ -5,7 +5,7 @@ use clap::Args;
 use tracing::debug;
 
 use super::ConfigArgs;
-use crate::{agent, log};
+use crate::{agent, limits, log};
 
 /// Run the agent in the foreground until SIGTERM or Ctrl-C
 ///
@@ -26,6 +26,8 @@ impl Run {
         let config = self.config.load()?;
         log::init(&config.log)?;
         debug!(?config, "configuration");
+        let open_files = limits::raise_open_files();
+        debug!(open_files, "limit");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

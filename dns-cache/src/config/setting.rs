@@ -29,14 +29,9 @@ impl<T> Setting<T> {
         rule: Rule<T>,
         report: &mut Report,
     ) -> Self {
-        let mut setting = Self::Missing;
-        if section.has(key) {
-            setting = read(section.scalar(key, report), rule, report);
-        }
-        if let Some(given) = flag.and_then(|flag| flag.scalar()) {
-            setting = read(Some(given), rule, report);
-        }
-        setting
+        let file = section.has(key).then(|| section.scalar(key, report));
+        let flag = flag.and_then(|flag| flag.scalar());
+        flag_before_file(file, flag, |given| read(given, rule, report))
     }
 
     pub(super) fn is_missing(&self) -> bool {
@@ -69,20 +64,25 @@ impl<T: PartialEq> Setting<Vec<Placed<T>>> {
         rule: Rule<T>,
         report: &mut Report,
     ) -> Self {
-        let mut setting = Self::Missing;
-        if section.has(key) {
-            setting = read_list(section.list(key, report), rule, report);
-        }
-        if let Some(given) = flag.and_then(|flag| flag.list()) {
-            setting = read_list(Some(given), rule, report);
-        }
-        setting
+        let file = section.has(key).then(|| section.list(key, report));
+        let flag = flag.and_then(|flag| flag.list());
+        flag_before_file(file, flag, |given| read_list(given, rule, report))
     }
 
     /// The list's values alone.
     pub(super) fn values(self) -> Option<Vec<T>> {
         Some(self.valid()?.into_iter().map(|item| item.value).collect())
     }
+}
+
+/// Reads both, so that mistakes in either are reported. In the file it may be there and not usable.
+fn flag_before_file<G, T>(
+    file: Option<Option<G>>,
+    flag: Option<G>,
+    mut read: impl FnMut(Option<G>) -> Setting<T>,
+) -> Setting<T> {
+    let file = file.map_or(Setting::Missing, &mut read);
+    flag.map_or(file, |given| read(Some(given)))
 }
 
 fn read<T>(given: Option<Given<'_>>, rule: Rule<T>, report: &mut Report) -> Setting<T> {

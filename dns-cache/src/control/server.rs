@@ -68,9 +68,19 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     listener: std::os::unix::net::UnixListener,
-    socket: PathBuf,
+    socket: SocketFile,
     // Last: the lock must outlast the socket's removal.
-    _lock: Flock<File>,
+    lock: Flock<File>,
+}
+
+/// Removed when dropped. One that stays behind is replaced by the next agent.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Server {
@@ -99,8 +109,8 @@ impl Server {
         let listener = listen(&socket).map_err(failed("opening the control socket", &socket))?;
         Ok(Self {
             listener,
-            socket,
-            _lock: lock,
+            socket: SocketFile(socket),
+            lock,
         })
     }
 
@@ -109,9 +119,17 @@ impl Server {
     /// # Errors
     /// If the system refuses to remove the lock.
     pub fn remove(self, state_dir: &Path) -> Result<(), ServerError> {
-        let lock = state_dir.join(LOCK_NAME);
-        std::fs::remove_file(&lock).map_err(failed("removing", &lock))?;
-        drop(self);
+        let Self {
+            listener,
+            socket,
+            lock,
+        } = self;
+        // Once the lock's file is gone the next agent makes one of its own, and its socket: nothing of that
+        // name may be removed any more.
+        drop((listener, socket));
+        let path = state_dir.join(LOCK_NAME);
+        std::fs::remove_file(&path).map_err(failed("removing", &path))?;
+        drop(lock);
         // Others' files keep it.
         let _ = std::fs::remove_dir(state_dir);
         Ok(())
@@ -149,13 +167,6 @@ impl Server {
         }
         clients.shutdown().await;
         Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // A socket that stays behind is replaced by the next agent.
-        let _ = std::fs::remove_file(&self.socket);
     }
 }
 

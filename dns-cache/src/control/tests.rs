@@ -341,3 +341,24 @@ fn an_agent_of_another_kind_is_not_understood() {
         "{error}"
     );
 }
+
+/// Whoever sees no lock's file may make a socket: from then on none may be removed.
+#[test]
+fn the_socket_goes_before_the_locks_file() {
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("state");
+    let server = Server::bind(&dir).unwrap();
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+    inotify.add_watch(&dir, AddWatchFlags::IN_DELETE).unwrap();
+    server.remove(&dir).unwrap();
+    let removed: Vec<_> = inotify
+        .read_events()
+        .unwrap()
+        .into_iter()
+        .filter_map(|event| event.name?.into_string().ok())
+        .collect();
+    assert_eq!(removed, [SOCKET_NAME, "agent.lock"]);
+    assert!(!dir.exists());
+}

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 
-use hickory_resolver::system_conf::parse_resolv_conf;
+use nix::net::if_::if_nametoindex;
+use resolv_conf::ScopedIp;
 
 use super::Error;
 use crate::config::{Config, TtlCaps};
@@ -116,22 +117,39 @@ fn system_servers(path: &Path, own: &[IpAddr]) -> Result<Vec<SocketAddr>, Error>
         reason,
     };
     let text = fs::read(path).map_err(|e| error(e.to_string()))?;
-    let (config, _) = parse_resolv_conf(text).map_err(|e| error(e.to_string()))?;
+    let config = resolv_conf::Config::parse(text).map_err(|e| error(e.to_string()))?;
     let (ours, servers): (Vec<_>, Vec<_>) = config
-        .name_servers()
-        .iter()
-        .map(|server| server.ip)
-        .partition(|ip| own.contains(ip));
-    for ip in ours {
-        tracing::warn!(%ip, path = %path.display(), "skipped a nameserver that is this cache's own address");
+        .nameservers
+        .into_iter()
+        .filter_map(|server| {
+            let address = address(&server);
+            if address.is_none() {
+                tracing::warn!(%server, path = %path.display(), "skipped a nameserver on an interface that does not exist");
+            }
+            address
+        })
+        .partition(|server| own.contains(&server.ip()));
+    for server in ours {
+        tracing::warn!(ip = %server.ip(), path = %path.display(), "skipped a nameserver that is this cache's own address");
     }
     if servers.is_empty() {
-        return Err(error("it names no server but this cache itself".to_owned()));
+        return Err(error(
+            "it names no server that can be asked, but at most this cache itself".to_owned(),
+        ));
     }
-    Ok(servers
-        .into_iter()
-        .map(|ip| SocketAddr::new(ip, DNS_PORT))
-        .collect())
+    Ok(servers)
+}
+
+/// A server's address. A link-local one has a scope, by name or by number (RFC 4007 §11.2); `None` if there
+/// is no such interface.
+fn address(server: &ScopedIp) -> Option<SocketAddr> {
+    let ScopedIp::V6(ip, Some(scope)) = server else {
+        return Some(SocketAddr::new(server.clone().into(), DNS_PORT));
+    };
+    let scope = if_nametoindex(scope.as_str())
+        .ok()
+        .or_else(|| scope.parse().ok())?;
+    Some(SocketAddrV6::new(*ip, DNS_PORT, 0, scope).into())
 }
 
 #[cfg(test)]
@@ -198,6 +216,24 @@ mod tests {
             [
                 "192.0.2.53:53".parse().unwrap(),
                 "[2001:db8::53]:53".parse().unwrap()
+            ]
+        );
+    }
+
+    #[test]
+    fn link_local_servers_keep_their_scope() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(
+            b"nameserver fe80::1%lo\nnameserver fe80::2%gone0\nnameserver fe80::3%7\nnameserver 192.0.2.53\n",
+        )
+        .unwrap();
+        let lo = if_nametoindex("lo").unwrap();
+        assert_eq!(
+            system_servers(file.path(), &[]).unwrap(),
+            [
+                SocketAddrV6::new("fe80::1".parse().unwrap(), 53, 0, lo).into(),
+                SocketAddrV6::new("fe80::3".parse().unwrap(), 53, 0, 7).into(),
+                "192.0.2.53:53".parse().unwrap(),
             ]
         );
     }

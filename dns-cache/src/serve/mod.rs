@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
+use crate::limits;
 use crate::resolver::Resolver;
 
 /// Sockets made in the resolver's namespace, all non-blocking.
@@ -48,11 +49,19 @@ pub(crate) struct Limits {
     pub(crate) drain: Duration,
 }
 
+const MOST_CONNECTIONS: usize = 1000;
+
+/// TCP connections of clients with so many file descriptors: half of them stay for the connections to
+/// upstreams, netlink and the control socket.
+fn connections(open_files: u64) -> usize {
+    usize::try_from(open_files / 2).map_or(MOST_CONNECTIONS, |half| half.min(MOST_CONNECTIONS))
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             udp_misses: 10_000,
-            connections: 1000,
+            connections: MOST_CONNECTIONS,
             connections_per_client: 200,
             misses_per_connection: 100,
             idle: Duration::from_secs(10),
@@ -83,7 +92,11 @@ struct Running {
 impl Server {
     /// Serves on sockets; must be called within a tokio runtime with I/O and time.
     pub fn start(sockets: Sockets, resolver: Arc<Resolver>) -> Result<Self, Error> {
-        Self::with(sockets, resolver, Limits::default())
+        let limits = Limits {
+            connections: connections(limits::open_files()),
+            ..Limits::default()
+        };
+        Self::with(sockets, resolver, limits)
     }
 
     pub(crate) fn with(
@@ -114,7 +127,14 @@ impl Server {
         })
     }
 
-    /// Reads no more queries, and returns when those that were read are answered, or a bound has passed.
+    /// Ends the service: returns when what came until now is answered, or after [`Limits::drain`] (5 s).
+    ///
+    /// Nothing more is accepted. Queries in the UDP sockets' and the connections' buffers are still read;
+    /// those that wait for an upstream are answered from the same address and port, and connections are
+    /// closed after their last answer.
+    ///
+    /// The caller tells the datapath first to hand over no more UDP queries and TCP SYNs. The sockets stay
+    /// open for the late answers, with nobody who reads them.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
         if timeout(self.drain, self.finished.recv()).await.is_err() {

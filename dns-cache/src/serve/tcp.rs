@@ -11,11 +11,11 @@ use dns_cache_common::header::u16_at;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Limits, Running};
-use crate::resolver::{Answer, Transport};
+use crate::resolver::{Answer, Miss, Transport};
 
 /// Bytes of the length before each message (RFC 1035 §4.2.2).
 const PREFIX: usize = 2;
@@ -103,7 +103,7 @@ pub(super) async fn listen(listener: TcpListener, mut running: Running, places: 
     }
 }
 
-/// Serves a connection. Replies still get out after the client has closed its sending side: the writer ends
+/// Serves a connection, and holds `running` until its last reply is written. Replies still get out after the client has closed its sending side: the writer ends
 /// when neither the reader nor any waiting query holds the channel.
 async fn serve(stream: TcpStream, client: SocketAddr, running: Running, _place: Place) {
     // Replies go out in few writes already; Nagle's algorithm would only hold them back.
@@ -113,7 +113,7 @@ async fn serve(stream: TcpStream, client: SocketAddr, running: Running, _place: 
     let (replies, outgoing) = mpsc::channel(WAITING);
     let reader = async {
         let result = Reader {
-            running,
+            running: running.clone(),
             replies,
             buffer: BytesMut::new(),
         }
@@ -167,13 +167,29 @@ impl Reader {
             }
             self.buffer.reserve(READ_CHUNK);
             let read = tokio::select! {
-                () = self.running.stopped() => return Ok(()),
+                () = self.running.stopped() => return self.finish(&stream, &misses).await,
                 read = timeout_at(deadline, stream.read_buf(&mut self.buffer)) => read??,
             };
             if read == 0 {
                 return Ok(());
             }
         }
+    }
+
+    /// Answers what the kernel holds already: a close with bytes unread is a reset, which would take replies
+    /// away that the client has not read yet.
+    async fn finish(&mut self, stream: &OwnedReadHalf, misses: &Arc<Semaphore>) -> io::Result<()> {
+        let end = Instant::now() + self.running.limits.drain;
+        while Instant::now() < end {
+            self.buffer.reserve(READ_CHUNK);
+            match stream.try_read_buf(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(_) => self.answer(misses).await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
     }
 
     /// Answers the whole queries that have come; says whether there were any.
@@ -210,13 +226,7 @@ impl Reader {
                         break;
                     };
                     let (running, replies) = (self.running.clone(), self.replies.clone());
-                    tokio::spawn(async move {
-                        let reply = running.resolver.resolve(miss).await;
-                        let length = (reply.len() as u16).to_be_bytes();
-                        // The connection may be gone by now.
-                        let _ = replies.send([&length[..], &reply].concat()).await;
-                        drop(permit);
-                    });
+                    tokio::spawn(answer_late(running, replies, miss, permit));
                 }
                 Answer::Drop => {
                     // Nothing sensible follows a message without a header, or a response.
@@ -239,4 +249,18 @@ impl Reader {
             .await
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
+}
+
+/// Answers a query once an upstream has. Arguments live until the reply is handed on, `running` among them,
+/// which an async block would take no more of than it uses.
+async fn answer_late(
+    running: Running,
+    replies: mpsc::Sender<Vec<u8>>,
+    miss: Miss,
+    _permit: OwnedSemaphorePermit,
+) {
+    let reply = running.resolver.resolve(miss).await;
+    let length = (reply.len() as u16).to_be_bytes();
+    // The connection may be gone by now.
+    let _ = replies.send([&length[..], &reply].concat()).await;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::resolver::tests::{config, query};
@@ -401,16 +401,8 @@ async fn connections_are_bounded() {
     }
 }
 
-#[tokio::test]
-async fn shutdown_waits_for_what_was_asked() {
-    let (fake, told) = slow_upstream().await;
-    let bench = Bench::start(
-        fake.address,
-        Limits {
-            drain: PATIENCE,
-            ..Limits::default()
-        },
-    );
+/// Queries `s1` over UDP and `s2` over TCP, on their way to an upstream that keeps silent.
+async fn two_slow_queries(bench: &Bench) -> (UdpSocket, TcpStream) {
     let socket = bench.udp().await;
     let mut stream = bench.tcp().await;
     socket.send(&query(1, "s1", 1, 0x0100)).await.unwrap();
@@ -418,33 +410,171 @@ async fn shutdown_waits_for_what_was_asked() {
         .write_all(&fake::frame(&query(2, "s2", 1, 0x0100)))
         .await
         .unwrap();
-    while bench.resolver.status().upstreams[0].in_flight < 2 {
+    in_flight(bench, 2).await;
+    (socket, stream)
+}
+
+async fn in_flight(bench: &Bench, count: u64) {
+    while bench.resolver.status().upstreams[0].in_flight < count {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let shutdown = tokio::spawn(bench.server.shutdown());
-    told.add_permits(2);
-    let (udp, tcp) = tokio::join!(receive(&socket), read(&mut stream));
-    assert_eq!((id(&udp), tcp.map(|reply| id(&reply))), (1, Some(2)));
-    timeout(PATIENCE, shutdown).await.unwrap().unwrap();
-    assert!(TcpStream::connect(bench.address).await.is_err());
+}
+
+/// Longer than a shutdown that waits for nothing takes; one that waits as it should passes at any speed.
+const A_WHILE: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn shutdown_waits_for_what_was_asked() {
+    for slow_over_udp in [true, false] {
+        let (fake, told) = slow_upstream().await;
+        let limits = Limits {
+            drain: PATIENCE,
+            ..Limits::default()
+        };
+        let bench = Bench::start(fake.address, limits);
+        let socket = bench.udp().await;
+        let mut stream = bench.tcp().await;
+        let slow = query(1, "s1", 1, 0x0100);
+        if slow_over_udp {
+            socket.send(&slow).await.unwrap();
+        } else {
+            stream.write_all(&fake::frame(&slow)).await.unwrap();
+        }
+        in_flight(&bench, 1).await;
+        let mut shutdown = tokio::spawn(bench.server.shutdown());
+        assert!(
+            timeout(A_WHILE, &mut shutdown).await.is_err(),
+            "it left a query behind, over UDP: {slow_over_udp}"
+        );
+        assert!(TcpStream::connect(bench.address).await.is_err());
+        told.add_permits(1);
+        // The client reads only after the end: nothing of the server's is needed any more.
+        timeout(PATIENCE, shutdown).await.unwrap().unwrap();
+        if slow_over_udp {
+            assert_eq!(id(&receive(&socket).await), 1);
+        } else {
+            assert_eq!(id(&read(&mut stream).await.unwrap()), 1);
+        }
+        assert!(read(&mut stream).await.is_none());
+    }
 }
 
 #[tokio::test]
 async fn shutdown_does_not_wait_for_ever() {
     let (fake, _told) = slow_upstream().await;
+    let drain = Duration::from_millis(50);
     let bench = Bench::start(
         fake.address,
         Limits {
-            drain: Duration::from_millis(50),
+            drain,
             ..Limits::default()
         },
     );
-    let socket = bench.udp().await;
-    socket.send(&query(1, "s1", 1, 0x0100)).await.unwrap();
-    while bench.resolver.status().upstreams[0].in_flight < 1 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let _clients = two_slow_queries(&bench).await;
+    let start = Instant::now();
     timeout(PATIENCE, bench.server.shutdown()).await.unwrap();
+    // It was the bound that ended the wait, no answer.
+    assert!(start.elapsed() >= drain);
+    assert_eq!(bench.resolver.status().upstreams[0].in_flight, 2);
+}
+
+/// The kernel's look-up, which the datapath asks too, must not find a socket that nobody reads.
+#[tokio::test]
+async fn sockets_that_wait_for_late_answers_take_no_queries() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let (fake, told) = slow_upstream().await;
+        let limits = Limits {
+            drain: PATIENCE,
+            ..Limits::default()
+        };
+        let bench = Bench::start_at(address, fake.address, limits);
+        let (socket, _stream) = two_slow_queries(&bench).await;
+        let late = bench.udp().await;
+        let shutdown = tokio::spawn(bench.server.shutdown());
+        let refused = async {
+            // Answered, as long as the worker has not heard of the end.
+            while late.send(&query(3, "fast", 1, 0x0100)).await.is_ok()
+                && !matches!(timeout(A_WHILE, late.recv(&mut [0; 512])).await, Ok(Err(_)))
+            {
+            }
+        };
+        timeout(PATIENCE, refused).await.unwrap();
+        told.add_permits(2);
+        assert_eq!(id(&receive(&socket).await), 1);
+        timeout(PATIENCE, shutdown).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn shutdown_answers_what_waits_in_udp_sockets() {
+    const QUERIES: u16 = 100;
+    let (fake, _) = Fake::answering().await;
+    let resolver = Resolver::new(&config(&[fake.address])).unwrap();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(socket.local_addr().unwrap()).await.unwrap();
+    for id in 0..QUERIES {
+        let query = query(id, &format!("n{id}"), 1, 0x0100);
+        client.send(&query).await.unwrap();
+    }
+    // Workers that are told of the end before they read anything.
+    let (_stop, stopped) = watch::channel(true);
+    let (alive, mut finished) = mpsc::channel(1);
+    let running = Running {
+        resolver,
+        limits: Limits::default(),
+        runtime: Handle::current(),
+        stop: stopped,
+        _alive: alive,
+    };
+    udp::start(vec![socket], &running, &Arc::new(Semaphore::new(1000))).unwrap();
+    drop(running);
+    let mut ids = vec![];
+    for _ in 0..QUERIES {
+        ids.push(id(&receive(&client).await));
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..QUERIES).collect::<Vec<_>>());
+    assert_eq!(timeout(PATIENCE, finished.recv()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn shutdown_answers_what_waits_in_connections() {
+    const QUERIES: u16 = 2000;
+    let (fake, told) = slow_upstream().await;
+    let limits = Limits {
+        drain: PATIENCE,
+        misses_per_connection: 1,
+        ..Limits::default()
+    };
+    let bench = Bench::start(fake.address, limits);
+    let mut stream = bench.tcp().await;
+    // With one miss at a time, the two slow ones keep the reader from all the others, which are more than
+    // it has taken off the socket.
+    let frames: Vec<_> = ["s1", "s2"]
+        .into_iter()
+        .chain([&"f".repeat(60)[..]; QUERIES as usize - 2])
+        .zip(0..)
+        .flat_map(|(name, id)| fake::frame(&query(id, name, 1, 0x0100)))
+        .collect();
+    stream.write_all(&frames).await.unwrap();
+    in_flight(&bench, 1).await;
+    let mut shutdown = tokio::spawn(bench.server.shutdown());
+    assert!(timeout(A_WHILE, &mut shutdown).await.is_err());
+    told.add_permits(2);
+    for _ in 0..QUERIES {
+        assert!(read(&mut stream).await.is_some());
+    }
+    assert!(read(&mut stream).await.is_none());
+    timeout(PATIENCE, shutdown).await.unwrap().unwrap();
+}
+
+#[test]
+fn clients_leave_descriptors_for_the_rest() {
+    for (open_files, most) in [(1 << 20, 1000), (2000, 1000), (1024, 512), (u64::MAX, 1000)] {
+        assert_eq!(connections(open_files), most);
+    }
 }
 
 /// Several sockets on one address, as the agent has one a core.

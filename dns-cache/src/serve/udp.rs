@@ -5,6 +5,7 @@
 //! arrives would wake a second worker that looks for work to steal, which costs more than the answers.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::{self, available_parallelism};
@@ -15,9 +16,9 @@ use futures_util::future::join_all;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::runtime::Builder;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Running;
 use crate::resolver::{Answer, Miss, Transport};
@@ -98,7 +99,7 @@ impl Worker {
         loop {
             tokio::select! {
                 biased;
-                () = self.running.stopped() => return,
+                () = self.running.stopped() => return self.finish().await,
                 ready = self.socket.readable() => if ready.is_err() { return },
             }
             for batch in 1..=TURN {
@@ -121,6 +122,25 @@ impl Worker {
                     yield_now().await;
                 }
             }
+        }
+    }
+
+    /// Lets nothing more in, and answers what is in already.
+    ///
+    /// The socket stays open for as long as late replies need it, but connected to itself: the kernel then
+    /// finds it for nobody else's datagrams, and still sends to anybody from its address and port.
+    async fn finish(mut self) {
+        // Where that fails, what comes from now on finds no reader, but the datapath hands nothing over.
+        let _ = self
+            .late
+            .local_addr()
+            .and_then(|own| self.late.connect(own));
+        let end = Instant::now() + self.running.limits.drain;
+        // Not by the runtime's word, which may not have heard yet of what came last.
+        while Instant::now() < end
+            && let Ok(count) = self.received.receive(self.socket.as_fd())
+        {
+            self.batch(count).await;
         }
     }
 
@@ -169,19 +189,14 @@ impl Worker {
     }
 
     /// Leaves a query to a task that may wait.
-    fn spawn(&self, miss: Miss, index: usize, permit: tokio::sync::OwnedSemaphorePermit) {
+    fn spawn(&self, miss: Miss, index: usize, permit: OwnedSemaphorePermit) {
         let Some(client) = self.received.sender(index) else {
             return;
         };
         let (socket, running) = (Arc::clone(&self.late), self.running.clone());
-        self.running.runtime.spawn(async move {
-            let reply = running.resolver.resolve(miss).await;
-            // It does not block; with the socket's buffer full the reply is lost, as on any full link.
-            if socket.send_to(&reply, client).is_err() {
-                running.resolver.counters().send_errors.add(1);
-            }
-            drop(permit);
-        });
+        self.running
+            .runtime
+            .spawn(answer_late(running, socket, client, miss, permit));
     }
 
     /// Sends the first `count` replies. One that cannot be sent (a forged source address) is left out.
@@ -208,5 +223,21 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// Answers a query once an upstream has. Arguments live until the reply is sent, `running` among them, which
+/// an async block would take no more of than it uses.
+async fn answer_late(
+    running: Running,
+    socket: Arc<std::net::UdpSocket>,
+    client: SocketAddr,
+    miss: Miss,
+    _permit: OwnedSemaphorePermit,
+) {
+    let reply = running.resolver.resolve(miss).await;
+    // It does not block; with the socket's buffer full the reply is lost, as on any full link.
+    if socket.send_to(&reply, client).is_err() {
+        running.resolver.counters().send_errors.add(1);
     }
 }

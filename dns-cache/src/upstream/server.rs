@@ -129,8 +129,9 @@ impl Server {
             return Arc::clone(least);
         }
         if pool.len() >= MAX_CONNECTIONS {
-            // The oldest; it is under suspicion, or there would be POOL usable ones.
-            pool.remove(0);
+            // The oldest under suspicion; without one there would be POOL usable ones.
+            let suspect = pool.iter().position(|connection| connection.is_suspect());
+            pool.remove(suspect.unwrap_or_default());
         }
         let connection = Arc::new(Connection::open(
             self.address,
@@ -139,5 +140,50 @@ impl Server {
         ));
         pool.push(Arc::clone(&connection));
         connection
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dns_cache_common::question::KeyParts;
+
+    use super::*;
+    use crate::upstream::fake::Fake;
+
+    #[tokio::test]
+    async fn a_full_pool_loses_a_suspect_not_the_usable_connection() {
+        let fake = Fake::start(|stream, _| async move {
+            std::future::pending::<()>().await;
+            drop(stream);
+        })
+        .await;
+        let server = Server::new(fake.address, Timings::default());
+        let open = || {
+            let health = Arc::clone(&server.health);
+            Arc::new(Connection::open(server.address, health, server.timings))
+        };
+        let busy = open();
+        let query = Arc::new(Query::new(&KeyParts {
+            name: b"\x03web\0",
+            rtype: 1,
+            class: 1,
+            dnssec_ok: false,
+            checking_disabled: false,
+        }));
+        let _waiting: Vec<_> = (0..SPREAD).map(|_| busy.send(&query).unwrap()).collect();
+        let mut pool = vec![Arc::clone(&busy)];
+        for _ in 1..MAX_CONNECTIONS {
+            let suspect = open();
+            assert!(suspect.suspect_if_silent(Instant::now()));
+            pool.push(suspect);
+        }
+        let oldest_suspect = Arc::clone(&pool[1]);
+        *server.pool.lock().unwrap() = pool;
+
+        let new = server.connection();
+        let pool = server.pool.lock().unwrap();
+        let has = |wanted: &Arc<Connection>| pool.iter().any(|there| Arc::ptr_eq(there, wanted));
+        assert_eq!(pool.len(), MAX_CONNECTIONS);
+        assert!(has(&busy) && has(&new) && !has(&oldest_suspect));
     }
 }

@@ -45,7 +45,7 @@ impl Part for BpfLinker {
             .env_remove("RUSTFLAGS");
         let log = tools::folder().join("logs/bpf-linker.log");
         step::run("Building bpf-linker, about two minutes", &mut command, &log, Duration::from_secs(1800))
-            .context("it links the eBPF programs, so nothing can be built without it; it comes from crates.io and needs a C compiler (`cc`)")
+            .context("it links the eBPF programs, so nothing can be built without it; it comes from the package registry that cargo is set up for, and needs a C compiler (`cc`)")
     }
 }
 

@@ -75,7 +75,7 @@ fn go() -> Result<PathBuf> {
             format!("Go {major}.{minor}")
         });
         bail!(
-            "it is built with Go {wanted} or newer, and this system's packages offer {offer}: install Go (https://go.dev/dl) and put it on PATH"
+            "it is built with Go {wanted} or newer, and this system's packages offer {offer}: install a newer Go by your own means and put it on PATH"
         );
     }
     debian::install(&[DEBIAN_GO])?;

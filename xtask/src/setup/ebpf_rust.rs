@@ -1,115 +1,97 @@
 //! A Rust tool chain with the standard library's source: core is compiled for the eBPF target.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use dns_cache_tests::tools;
 
 use super::{Part, debian};
+use crate::ebpf_toolchain::{DEBIAN_PACKAGES, NEWEST_LLVM, PINNED_NIGHTLY, found};
+use crate::programs::find;
 use crate::step;
-use crate::versions::{DEBIAN_RUST, LLVM, NIGHTLY};
 
-/// Where rustup's servers cannot be reached it is known in a moment; the source is a few megabytes.
-const LIMIT: Duration = Duration::from_secs(60);
+/// A compiler and the source are some hundred megabytes.
+const LIMIT: Duration = Duration::from_secs(900);
 
-/// rustup's nightly with rust-src, else Debian's compiler.
+/// The user's own nightly, else Debian's compiler, else a nightly of a known date by rustup.
 pub(super) struct EbpfRust;
+
+/// A way to get one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Debian,
+    Rustup,
+}
 
 impl Part for EbpfRust {
     fn name(&self) -> String {
-        format!(
-            "Rust for eBPF: rustup's {NIGHTLY} with rust-src, or Debian's {}",
-            DEBIAN_RUST.join(" ")
-        )
+        format!("Rust for eBPF: with the component rust-src and LLVM {NEWEST_LLVM} or older")
     }
 
     fn found(&self) -> Option<String> {
-        nightly()
-            .or_else(debian_rust)
-            .map(|path| path.display().to_string())
+        found().map(|(_, source)| source.display().to_string())
     }
 
     fn install(&self) -> Result<()> {
-        if has_usable_llvm(&mut nightly_rustc()) {
-            match add_source() {
+        // Asked in this order: without apt nobody asks it for lists.
+        let offered = find("apt-get").is_some()
+            && DEBIAN_PACKAGES
+                .iter()
+                .all(|package| debian::candidate(package).is_some());
+        let mut failed = None;
+        for way in ways(offered, find("rustup").is_some()) {
+            match way.install() {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    println!("rustup cannot add rust-src, so Debian's compiler it is: {error:#}")
+                    println!("not by {way:?}: {error:#}");
+                    failed = Some(error);
                 }
             }
         }
-        debian::install(&DEBIAN_RUST).with_context(|| {
-            format!("install a {NIGHTLY} tool chain with LLVM {LLVM} and rust-src by rustup, or Debian's compiler, and run this again")
-        })
+        let advice = format!(
+            "install {} by rustup with the component rust-src, or Debian's {}, and run this again",
+            PINNED_NIGHTLY,
+            DEBIAN_PACKAGES.join(" ")
+        );
+        match failed {
+            Some(error) => Err(error).context(advice),
+            None => {
+                bail!("this system's packages do not offer one and there is no rustup: {advice}")
+            }
+        }
     }
 }
 
-/// Adds the source to the tool chain as it is. Never updates one: it is the user's, and a newer one may
-/// have an LLVM that the linker cannot read.
-fn add_source() -> Result<()> {
+/// The ways that are open, the better one first: packages come from a source that the system trusts already.
+fn ways(packages_offered: bool, rustup: bool) -> impl Iterator<Item = Way> {
+    let ways = [(Way::Debian, packages_offered), (Way::Rustup, rustup)];
+    ways.into_iter()
+        .filter_map(|(way, open)| open.then_some(way))
+}
+
+impl Way {
+    fn install(self) -> Result<()> {
+        match self {
+            Self::Debian => debian::install(&DEBIAN_PACKAGES),
+            Self::Rustup => step::run(
+                &format!("Installing {PINNED_NIGHTLY} by rustup"),
+                &mut rustup_install(),
+                &tools::folder().join("logs/rustup.log"),
+                LIMIT,
+            ),
+        }
+    }
+}
+
+/// A tool chain beside the user's own ones: none of them is updated, a later LLVM would be of no use.
+fn rustup_install() -> Command {
     let mut command = Command::new("rustup");
-    command.args(["component", "add", "rust-src", "--toolchain", NIGHTLY]);
-    let log = tools::folder().join("logs/rustup.log");
-    step::run(
-        &format!("Adding rust-src to rustup's {NIGHTLY}"),
-        &mut command,
-        &log,
-        LIMIT,
-    )
-}
-
-fn nightly_rustc() -> Command {
-    let mut command = Command::new("rustup");
-    // Without this, `rustup run` may fetch what is not there.
     command
-        .env("RUSTUP_AUTO_INSTALL", "0")
-        .args(["run", NIGHTLY, "rustc"]);
+        .args(["toolchain", "install", PINNED_NIGHTLY])
+        .args(["--profile", "minimal", "--component", "rust-src"])
+        .arg("--no-self-update");
     command
-}
-
-fn nightly() -> Option<PathBuf> {
-    has_usable_llvm(&mut nightly_rustc()).then(|| source(&mut nightly_rustc()))?
-}
-
-fn debian_rust() -> Option<PathBuf> {
-    let rustc = || Command::new("/usr/bin/rustc");
-    let there = Path::new("/usr/bin/cargo").is_file() && has_usable_llvm(&mut rustc());
-    there.then(|| source(&mut rustc()))?
-}
-
-/// Whether this compiler is there and its bitcode is of a kind that the linker reads.
-fn has_usable_llvm(rustc: &mut Command) -> bool {
-    let text = output(rustc.arg("-vV")).unwrap_or_default();
-    llvm(&text).is_some_and(|major| major <= LLVM)
-}
-
-/// The major version in `rustc -vV`'s `LLVM version: 22.1.2`.
-fn llvm(text: &str) -> Option<u32> {
-    let version = text
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
-    version.split('.').next()?.parse().ok()
-}
-
-/// The folder of the source of the library `core` that this compiler has.
-fn source(rustc: &mut Command) -> Option<PathBuf> {
-    let sysroot = PathBuf::from(output(rustc.args(["--print", "sysroot"]))?.trim());
-    let source = sysroot.join("lib/rustlib/src/rust/library/core");
-    source.join("Cargo.toml").is_file().then_some(source)
-}
-
-fn output(rustc: &mut Command) -> Option<String> {
-    let output = rustc
-        .env_remove("RUSTC")
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -117,11 +99,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn llvm_of_a_compiler() {
+    fn packages_come_before_rustup() {
+        let of = |packages, rustup| ways(packages, rustup).collect::<Vec<_>>();
+        assert_eq!(of(true, true), [Way::Debian, Way::Rustup]);
+        assert_eq!(of(true, false), [Way::Debian]);
+        assert_eq!(of(false, true), [Way::Rustup]);
+        assert_eq!(of(false, false), []);
+    }
+
+    #[test]
+    fn rustup_gets_a_nightly_of_a_known_date() {
+        let command = rustup_install();
+        let args: Vec<_> = command.get_args().filter_map(|arg| arg.to_str()).collect();
         assert_eq!(
-            llvm("rustc 1.96.0\nrelease: 1.96.0\nLLVM version: 22.1.8\n"),
-            Some(22)
+            args.join(" "),
+            "toolchain install nightly-2026-05-20 --profile minimal --component rust-src --no-self-update"
         );
-        assert_eq!(llvm("rustc 1.96.0\n"), None);
     }
 }

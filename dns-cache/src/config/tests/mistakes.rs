@@ -398,6 +398,14 @@ fn of_a_whole_file() {
             ],
         ),
         (
+            "listen: [fe80::a, 'FEBF::1', 192.0.0.8, 169.254.20.10, 'fec0::1']\ncluster:\n  upstreams: 10.0.0.1",
+            &[
+                "f:1:10: listen[0]: fe80::a is an IPv6 link-local address, which each link has for itself; give the DNS service's ClusterIP or a unique local address such as fd00:10:96::a",
+                "f:1:19: listen[1]: febf::1 is an IPv6 link-local address, which each link has for itself; give the DNS service's ClusterIP or a unique local address such as fd00:10:96::a",
+                "f:1:30: listen[2]: 192.0.0.8 is the gateway by which this cache itself reaches pods; give the DNS service's ClusterIP or a link-local address such as 169.254.20.10",
+            ],
+        ),
+        (
             "listen: [::1]",
             &[
                 "f:1:1: cluster.upstreams: missing; give the addresses of the cluster's DNS servers, as in [10.244.0.2, 10.244.0.3], here or by --cluster-upstreams",

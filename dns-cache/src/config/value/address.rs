@@ -1,10 +1,12 @@
 //! Addresses that are listened on, and addresses of servers.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::quoted;
 
 const DNS_PORT: u16 = 53;
+/// What the datapath routes replies by in the resolver's namespace.
+const DUMMY_GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// An address that pods can send queries to.
 pub(in super::super) fn listen(text: &str) -> Result<IpAddr, String> {
@@ -28,8 +30,17 @@ pub(in super::super) fn listen(text: &str) -> Result<IpAddr, String> {
             "{address} is a loopback address, which never leaves a pod; give the DNS service's ClusterIP or a link-local address such as 169.254.20.10"
         ));
     }
-    unicast(address)?;
-    Ok(address)
+    match address {
+        // RFC 7600 §4.8.
+        IpAddr::V4(v4) if v4 == DUMMY_GATEWAY => Err(format!(
+            "{address} is the gateway by which this cache itself reaches pods; give the DNS service's ClusterIP or a link-local address such as 169.254.20.10"
+        )),
+        // A pod sends to it on a link of its own choice, and the answer has no way back.
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Err(format!(
+            "{address} is an IPv6 link-local address, which each link has for itself; give the DNS service's ClusterIP or a unique local address such as fd00:10:96::a"
+        )),
+        _ => unicast(address).map(|()| address),
+    }
 }
 
 /// A server: `IP`, `IP:PORT`, `[IPv6]:PORT`.
