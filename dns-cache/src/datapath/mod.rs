@@ -9,6 +9,7 @@ mod inspect;
 mod interfaces;
 mod namespace;
 mod programs;
+mod reflect;
 mod sockets;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
 pub use programs::OBJECT;
+pub use reflect::Reflector;
 
 use crate::config::Config;
 use crate::serve::Sockets;
