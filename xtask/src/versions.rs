@@ -22,6 +22,12 @@ pub(crate) const PACKAGES: [Package; 8] = [
     package("dnsperf", "dnsperf"),
 ];
 
+/// The other resolvers that `cargo xtask bench` measures.
+pub(crate) const BENCH_PACKAGES: [Package; 2] = [
+    package("unbound", "unbound"),
+    package("dnsmasq-base", "dnsmasq"),
+];
+
 /// The rustup channel that compiles the eBPF programs, where it can be had with the component `rust-src`.
 pub(crate) const NIGHTLY: &str = "nightly";
 /// The newest LLVM whose bitcode that bpf-linker reads: a later compiler is of no use.
