@@ -1,0 +1,141 @@
+//! The loads, a file each.
+
+mod fixed_rate;
+mod flat_out;
+mod memory;
+mod misses;
+mod mixed;
+mod sequential;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::cpu::Meter;
+use super::plan::Plan;
+use super::report::Sample;
+use super::systems::Running;
+use super::{names, probe};
+
+/// A load: what is done to a system, and which figures come out.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) key: &'static str,
+    pub(super) title: &'static str,
+    /// How it is measured, for whoever reads the figures.
+    pub(super) method: &'static str,
+    /// In the first round only, and not in a quick run.
+    pub(super) once: bool,
+    /// Whether it means something only where names are resolved.
+    resolves: bool,
+    run: fn(&Context<'_>) -> Result<Measured>,
+}
+
+/// All of them, in the order of a round.
+pub(super) const ALL: [Load; 6] = [
+    // The first of all, on fresh processes.
+    memory::LOAD,
+    flat_out::LOAD,
+    fixed_rate::LOAD,
+    sequential::LOAD,
+    misses::LOAD,
+    mixed::LOAD,
+];
+
+/// What the issue asks for and this program does not measure yet.
+pub(super) const MISSING: [&str; 5] = [
+    "replies per second with an AF_XDP generator (kxdpgun)",
+    "a search-list storm",
+    "ns per hit at 1k, 100k and 1M entries",
+    "CPU per query of programs in the kernel (bpf_stats run time)",
+    "test-run micro-benchmark by stage (ns per packet)",
+];
+
+/// What a load works with.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) system: &'a Running,
+    /// What was measured before.
+    pub(super) earlier: &'a [Sample],
+}
+
+/// What came out.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    pub(super) figures: BTreeMap<&'static str, f64>,
+    pub(super) remarks: Vec<String>,
+    /// Share of the answers, in percent, and their time in µs.
+    pub(super) latencies: Vec<(f64, f64)>,
+}
+
+impl Measured {
+    pub(super) fn figure(&mut self, key: &'static str, value: f64) {
+        self.figures.insert(key, value);
+    }
+
+    /// Notes queries without a right answer, and marks the round where they are many.
+    pub(super) fn lost(&mut self, key: &'static str, percent: f64) {
+        self.figure(key, percent);
+        if percent > MARKED_LOSS_PERCENT {
+            self.remarks
+                .push(format!("{percent:.2} % of the queries lost"));
+        }
+    }
+}
+
+/// From here on a round is marked for lost queries.
+const MARKED_LOSS_PERCENT: f64 = 0.1;
+/// From here on a round is marked for CPU time that the hypervisor took away.
+const MARKED_STEAL_PERCENT: f64 = 1.0;
+
+impl Load {
+    /// Whether it can be put on this system.
+    pub(super) fn suits(&self, system: &Running) -> bool {
+        system.resolves() || !self.resolves
+    }
+
+    /// Puts it on the system once.
+    pub(super) fn measure(
+        &self,
+        round: u32,
+        plan: &Plan,
+        system: &Running,
+        earlier: &[Sample],
+    ) -> Result<Sample> {
+        let context = Context {
+            plan,
+            system,
+            earlier,
+        };
+        let meter = Meter::start(&[])?;
+        let mut measured = (self.run)(&context)?;
+        let steal_percent = meter.stop()?.steal_percent;
+        if steal_percent > MARKED_STEAL_PERCENT {
+            measured
+                .remarks
+                .push(format!("{steal_percent:.1} % of the CPU time stolen"));
+        }
+        Ok(Sample {
+            round,
+            load: self.key,
+            system: system.system.key,
+            steal_percent,
+            figures: measured.figures,
+            remarks: measured.remarks,
+            latencies: measured.latencies,
+        })
+    }
+}
+
+impl Context<'_> {
+    /// Brings every cached name into the system's cache, with its whole TTL to live.
+    fn warm(&self) -> Result<()> {
+        let mut probe = self.probe()?;
+        (0..names::CACHED).try_for_each(|index| probe.insist(&names::query(&names::cached(index))))
+    }
+
+    fn probe(&self) -> Result<probe::Probe> {
+        probe::Probe::new(self.system.lab.pod(0).netns(), self.system.server)
+    }
+}

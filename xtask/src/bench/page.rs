@@ -1,0 +1,6 @@
+//! The page.
+use super::report::Report;
+
+pub(super) fn render(_report: &Report) -> String {
+    String::new()
+}
