@@ -2,6 +2,7 @@
 
 mod cpu;
 mod dnsperf;
+mod escape;
 mod figures;
 mod loads;
 mod machine;

@@ -43,7 +43,7 @@ impl Plan {
         Self {
             quick,
             rounds,
-            time: Duration::from_secs(3),
+            time: Duration::from_secs(2),
             rate: 20_000,
             window: 1_000,
             queries: 5_000,
