@@ -8,12 +8,15 @@ use std::fs;
 use anyhow::{Context, Result};
 use nix::unistd::{SysconfVar, sysconf};
 
+use super::neighbours::Neighbours;
+
 /// CPU time between two moments.
 #[derive(Debug)]
 pub(super) struct Meter {
     pids: Vec<i32>,
     processes: u64,
     machine: Machine,
+    neighbours: Neighbours,
 }
 
 /// What was used.
@@ -23,6 +26,8 @@ pub(super) struct Used {
     pub(super) processes: f64,
     /// How much of all CPU time the hypervisor gave to others, in percent.
     pub(super) steal_percent: f64,
+    /// How much of it processes used that have nothing to do with the benchmark, in percent.
+    pub(super) others_percent: f64,
 }
 
 impl Meter {
@@ -31,6 +36,7 @@ impl Meter {
         Ok(Self {
             processes: processes(pids)?,
             machine: Machine::now()?,
+            neighbours: Neighbours::now(),
             pids: pids.to_vec(),
         })
     }
@@ -39,11 +45,13 @@ impl Meter {
     pub(super) fn stop(self) -> Result<Used> {
         let hertz = ticks_per_second()?;
         let machine = Machine::now()?;
-        let all = (machine.all - self.machine.all) as f64;
+        let all = machine.all.saturating_sub(self.machine.all).max(1) as f64;
+        let others = Neighbours::now().since(self.neighbours) as f64;
         let stolen = machine.steal.saturating_sub(self.machine.steal) as f64;
         Ok(Used {
             processes: processes(&self.pids)?.saturating_sub(self.processes) as f64 / hertz,
-            steal_percent: if all > 0.0 { stolen / all * 100.0 } else { 0.0 },
+            steal_percent: stolen / all * 100.0,
+            others_percent: others / all * 100.0,
         })
     }
 }

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) struct Outcome {
     pub(super) sent: u64,
     pub(super) completed: u64,
-    /// Answers with rcode NOERROR.
+    /// Answers with rcode NOERROR or NXDOMAIN.
     pub(super) right: u64,
     pub(super) qps: f64,
 }
@@ -91,7 +91,7 @@ fn parse(text: &str) -> Option<Outcome> {
     let number = |name: &str| field(name)?.split_whitespace().next()?.parse::<f64>().ok();
     let completed = number("Queries completed:")? as u64;
     // Without an answer there is no such line.
-    let right = field("Response codes:").map_or(Some(0), noerror)?;
+    let right = field("Response codes:").map_or(Some(0), right)?;
     Some(Outcome {
         sent: number("Queries sent:")? as u64,
         completed,
@@ -100,14 +100,18 @@ fn parse(text: &str) -> Option<Outcome> {
     })
 }
 
-/// `NOERROR 12 (80.00%), SERVFAIL 3 (20.00%)` → 12.
-fn noerror(codes: &str) -> Option<u64> {
-    let mut counts = codes
+/// `NOERROR 12 (75.00%), NXDOMAIN 1 (6.25%), SERVFAIL 3 (18.75%)` → 13.
+fn right(codes: &str) -> Option<u64> {
+    codes
         .split(',')
-        .filter_map(|code| code.trim().strip_prefix("NOERROR "));
-    counts.next().map_or(Some(0), |count| {
-        count.split_whitespace().next()?.parse().ok()
-    })
+        .filter_map(|code| {
+            let code = code.trim();
+            let count = code
+                .strip_prefix("NOERROR ")
+                .or_else(|| code.strip_prefix("NXDOMAIN "))?;
+            Some(count.split_whitespace().next()?.parse::<u64>().ok())
+        })
+        .sum()
 }
 
 #[cfg(test)]
@@ -162,6 +166,9 @@ Statistics:
     fn something_else_is_no_outcome() {
         assert_eq!(parse(""), None);
         assert_eq!(parse("Queries sent: x\nQueries completed: 1\n"), None);
-        assert_eq!(noerror("SERVFAIL 5 (100.00%)"), Some(0));
+        assert_eq!(right("SERVFAIL 5 (100.00%)"), Some(0));
+        let codes = "NOERROR 12 (75.00%), NXDOMAIN 1 (6.25%), SERVFAIL 3 (18.75%)";
+        assert_eq!(right(codes), Some(13));
+        assert_eq!(right("NOERROR x"), None);
     }
 }

@@ -7,6 +7,7 @@ mod figures;
 mod loads;
 mod machine;
 mod names;
+mod neighbours;
 mod open_loop;
 mod order;
 mod output;

@@ -9,6 +9,13 @@ use dns_cache_tests::zones::BULK;
 /// How many names every system has in its cache.
 pub(super) const CACHED: usize = BULK as usize;
 
+/// The search list of a pod in the namespace `default`.
+const SEARCH: [&str; 3] = [
+    ".default.svc.cluster.local",
+    ".svc.cluster.local",
+    ".cluster.local",
+];
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A name of the cached ones.
@@ -33,6 +40,19 @@ pub(super) fn cached_lines() -> String {
         let _ = writeln!(text, "{} A", cached(index));
         text
     })
+}
+
+/// dnsperf's input: what a libc asks for services by their full names under a pod's `ndots:5`.
+pub(super) fn storm_lines(services: usize) -> String {
+    let mut text = String::new();
+    for index in 0..services {
+        for suffix in SEARCH.iter().chain(&[""]) {
+            for rtype in ["A", "AAAA"] {
+                let _ = writeln!(text, "{}{suffix} {rtype}", cached(index));
+            }
+        }
+    }
+    text
 }
 
 /// dnsperf's input: this many lines, each `every`th of them a fresh name.
@@ -64,5 +84,6 @@ mod tests {
         assert_eq!((text.lines().count(), fresh.len()), (400, 20));
         assert_eq!(unique.len(), 20);
         assert_eq!(cached_lines().lines().count(), CACHED);
+        assert_eq!(storm_lines(3).lines().count(), 24);
     }
 }

@@ -202,7 +202,7 @@ fn method(report: &Report) -> String {
         "<h2>Method</h2>\n<p>Each system runs in a lab of its own: a node, a pod on a veth and a CoreDNS with the cluster's zones, in network \
          namespaces of one machine. All labs are up the whole time, one is under load. A round puts each load on each system, in a new order \
          each time and never twice in a row on the same. dnsperf is called with <code>{}</code>. A round is marked if more than 0.1 % of the queries are \
-         lost, if the hypervisor takes more than 1 % of the CPU time, or if the client cannot keep the rate; it counts all the same.</p>\n{}{}",
+         lost, if the hypervisor takes more than 1 % of the CPU time, if processes that have nothing to do with the benchmark use more than 3 % of it, or if the client cannot keep the rate; it counts all the same.</p>\n{}{}",
         escape(&report.dnsperf),
         list("Systems", systems),
         list("Loads", loads)
@@ -236,7 +236,7 @@ fn list(title: &str, items: impl Iterator<Item = String>) -> String {
 
 fn raw(report: &Report) -> String {
     let mut text = "<h2>Raw numbers</h2>\n<details><summary>Every measurement, in the order in which it was taken</summary>\n\
-         <div class=\"scroll\"><table>\n<tr><th>round<th class=\"text\">load<th class=\"text\">system<th>steal, %<th class=\"text\">figures<th class=\"text\">marks\n"
+         <div class=\"scroll\"><table>\n<tr><th>round<th class=\"text\">load<th class=\"text\">system<th>steal, %<th>others, %<th class=\"text\">figures<th class=\"text\">marks\n"
         .to_owned();
     for sample in &report.samples {
         let figures: Vec<_> = sample
@@ -249,11 +249,12 @@ fn raw(report: &Report) -> String {
             .collect();
         let _ = writeln!(
             text,
-            "<tr><td>{}<td class=\"text\">{}<td class=\"text\">{}<td>{:.2}<td class=\"text\">{}<td class=\"text mark\">{}",
+            "<tr><td>{}<td class=\"text\">{}<td class=\"text\">{}<td>{:.2}<td>{:.1}<td class=\"text\">{}<td class=\"text mark\">{}",
             sample.round,
             escape(sample.load),
             escape(sample.system),
             sample.steal_percent,
+            sample.others_percent,
             escape(&figures.join(", ")),
             escape(&sample.remarks.join("; "))
         );

@@ -18,6 +18,7 @@ pub(super) struct Sample {
     pub(super) load: &'static str,
     pub(super) system: &'static str,
     pub(super) steal_percent: f64,
+    pub(super) others_percent: f64,
     pub(super) figures: BTreeMap<&'static str, f64>,
     /// Why this is not a round like another.
     pub(super) remarks: Vec<String>,

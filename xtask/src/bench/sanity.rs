@@ -7,7 +7,7 @@ use super::report::{Report, Sample};
 /// A system that loses more than this has not been measured, but overrun.
 const MOST_LOST_PERCENT: f64 = 1.0;
 /// Loads without a rate.
-const FLAT_OUT: [&str; 2] = ["flat_out", "mixed"];
+const FLAT_OUT: [&str; 3] = ["flat_out", "mixed", "storm"];
 
 /// Says what is wrong; the exit status.
 pub(super) fn verdict(report: &Report) -> ExitCode {
@@ -56,6 +56,7 @@ mod tests {
             load: "flat_out",
             system: "unbound",
             steal_percent: 0.0,
+            others_percent: 0.0,
             figures: BTreeMap::from_iter(figures.iter().copied()),
             remarks: Vec::new(),
             latencies: Vec::new(),

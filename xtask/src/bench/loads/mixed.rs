@@ -28,7 +28,7 @@ fn run(context: &Context<'_>) -> Result<Measured> {
         .filter_map(|sample| sample.figures.get("flat_out.qps"))
         .next_back();
     // With misses it is slower; names shall not run out where it is not.
-    let qps = hits_only.map_or(MOST_QPS, |qps| (qps * 1.2).min(MOST_QPS));
+    let qps = hits_only.map_or(MOST_QPS, |qps| (qps * 1.5).min(MOST_QPS));
     let seconds = context.plan.time.as_secs_f64();
     let lines = ((qps * seconds) as usize).max(names::CACHED);
     let questions = context.system.lab.scope().dir().join("mixed.txt");

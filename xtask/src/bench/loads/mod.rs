@@ -6,12 +6,13 @@ mod memory;
 mod misses;
 mod mixed;
 mod sequential;
+mod storm;
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::cpu::Meter;
+use super::cpu::{Meter, Used};
 use super::plan::Plan;
 use super::report::Sample;
 use super::systems::Running;
@@ -32,7 +33,7 @@ pub(super) struct Load {
 }
 
 /// All of them, in the order of a round.
-pub(super) const ALL: [Load; 6] = [
+pub(super) const ALL: [Load; 7] = [
     // The first of all, on fresh processes.
     memory::LOAD,
     flat_out::LOAD,
@@ -40,12 +41,12 @@ pub(super) const ALL: [Load; 6] = [
     sequential::LOAD,
     misses::LOAD,
     mixed::LOAD,
+    storm::LOAD,
 ];
 
 /// What the issue asks for and this program does not measure yet.
-pub(super) const MISSING: [&str; 5] = [
+pub(super) const MISSING: [&str; 4] = [
     "replies per second with an AF_XDP generator (kxdpgun)",
-    "a search-list storm",
     "ns per hit at 1k, 100k and 1M entries",
     "CPU per query of programs in the kernel (bpf_stats run time)",
     "test-run micro-benchmark by stage (ns per packet)",
@@ -88,6 +89,8 @@ impl Measured {
 const MARKED_LOSS_PERCENT: f64 = 0.1;
 /// From here on a round is marked for CPU time that the hypervisor took away.
 const MARKED_STEAL_PERCENT: f64 = 1.0;
+/// From here on a round is marked for what else ran on the machine.
+const MARKED_OTHERS_PERCENT: f64 = 3.0;
 
 impl Load {
     /// Whether it can be put on this system.
@@ -110,17 +113,27 @@ impl Load {
         };
         let meter = Meter::start(&[])?;
         let mut measured = (self.run)(&context)?;
-        let steal_percent = meter.stop()?.steal_percent;
+        let Used {
+            steal_percent,
+            others_percent,
+            ..
+        } = meter.stop()?;
         if steal_percent > MARKED_STEAL_PERCENT {
             measured
                 .remarks
                 .push(format!("{steal_percent:.1} % of the CPU time stolen"));
+        }
+        if others_percent > MARKED_OTHERS_PERCENT {
+            measured.remarks.push(format!(
+                "other processes used {others_percent:.0} % of the CPU time"
+            ));
         }
         Ok(Sample {
             round,
             load: self.key,
             system: system.system.key,
             steal_percent,
+            others_percent,
             figures: measured.figures,
             remarks: measured.remarks,
             latencies: measured.latencies,
