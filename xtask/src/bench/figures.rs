@@ -58,7 +58,7 @@ const fn lower(
 }
 
 /// All of them, in the order of a table's columns.
-pub(super) const ALL: [Figure; 11] = [
+pub(super) const ALL: [Figure; 12] = [
     higher("flat_out.qps", "qps", "all cached, flat out", "queries/s"),
     higher(
         "mixed.qps",
@@ -99,6 +99,13 @@ pub(super) const ALL: [Figure; 11] = [
         "the server's CPU time per query at the fixed rate",
         "µs",
         1,
+    ),
+    lower(
+        "programs.run_time_us",
+        "tc",
+        "run time of the tc programs per query at the fixed rate (bpf_stats)",
+        "µs",
+        2,
     ),
     lower(
         "sequential.p50_us",

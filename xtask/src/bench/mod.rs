@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: dns-cache and others in one run, side by side.
 
+mod bpf_stats;
 mod cpu;
 mod dnsperf;
 mod escape;
@@ -84,8 +85,11 @@ fn as_root(agent: PathBuf) -> Result<ExitCode> {
 }
 
 fn measure(args: &Args, agent: PathBuf) -> Result<ExitCode> {
-    signals::clean_up_on_signals(|| eprintln!("\nCleaning up …"))
-        .context("listening to signals")?;
+    signals::clean_up_on_signals(|| {
+        eprintln!("\nCleaning up …");
+        bpf_stats::restore();
+    })
+    .context("listening to signals")?;
     let output = args
         .output
         .clone()

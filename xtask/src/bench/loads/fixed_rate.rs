@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Load, Measured};
+use super::{Context, Load, Measured, Needs};
 use crate::bench::cpu::Meter;
 use crate::bench::statistics::quantile;
 use crate::bench::{names, open_loop};
@@ -12,7 +12,7 @@ pub(super) const LOAD: Load = Load {
     title: "all cached, fixed rate",
     method: "own client (dnsperf 2.10 has no histogram): 20 sockets, open loop, each query timed from its send to the return of its recv; server CPU is utime + stime of its processes (/proc/PID/stat)",
     once: false,
-    resolves: false,
+    needs: Needs::Nothing,
     run,
 };
 

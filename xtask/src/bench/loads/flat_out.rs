@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Load, Measured};
+use super::{Context, Load, Measured, Needs};
 use crate::bench::{dnsperf, names};
 
 pub(super) const LOAD: Load = Load {
@@ -12,7 +12,7 @@ pub(super) const LOAD: Load = Load {
     title: "all cached, flat out",
     method: "dnsperf over 1,000 names that were asked for just before; generator and server share the machine's cores; what a server's socket has no room for is lost once and keeps its place in dnsperf's window",
     once: false,
-    resolves: false,
+    needs: Needs::Nothing,
     run,
 };
 

@@ -4,7 +4,7 @@ use std::thread;
 
 use anyhow::{Result, bail};
 
-use super::{Context, Load, Measured};
+use super::{Context, Load, Measured, Needs};
 use crate::bench::{cpu, names};
 
 pub(super) const LOAD: Load = Load {
@@ -12,7 +12,7 @@ pub(super) const LOAD: Load = Load {
     title: "resident memory at 10,000 entries",
     method: "VmRSS of the server's processes after 10,000 different names (A) were asked for, before any other load",
     once: true,
-    resolves: true,
+    needs: Needs::Names,
     run,
 };
 

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use dns_cache_tests::Family;
 
-use super::{Context, Load, Measured};
+use super::{Context, Load, Measured, Needs};
 use crate::bench::probe::Connection;
 use crate::bench::{names, statistics};
 
@@ -12,7 +12,7 @@ pub(super) const LOAD: Load = Load {
     title: "misses",
     method: "in turns: a new name over UDP from the system, and a new name directly from the same CoreDNS over a TCP connection that stays open, both from the pod, one after the other",
     once: false,
-    resolves: true,
+    needs: Needs::Names,
     run,
 };
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Load, Measured};
+use super::{Context, Load, Measured, Needs};
 use crate::bench::{dnsperf, names};
 
 pub(super) const LOAD: Load = Load {
@@ -12,7 +12,7 @@ pub(super) const LOAD: Load = Load {
     title: "95 % hits, 5 % misses, flat out",
     method: "dnsperf as for all cached; each twentieth name is new",
     once: false,
-    resolves: true,
+    needs: Needs::Names,
     run,
 };
 

@@ -5,6 +5,7 @@ mod flat_out;
 mod memory;
 mod misses;
 mod mixed;
+mod programs;
 mod sequential;
 mod storm;
 
@@ -27,17 +28,27 @@ pub(super) struct Load {
     pub(super) method: &'static str,
     /// In the first round only, and not in a quick run.
     pub(super) once: bool,
-    /// Whether it means something only where names are resolved.
-    resolves: bool,
+    needs: Needs,
     run: fn(&Context<'_>) -> Result<Measured>,
 }
 
+/// What a system must have for a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// It resolves names.
+    Names,
+    /// It has tc programs.
+    Programs,
+}
+
 /// All of them, in the order of a round.
-pub(super) const ALL: [Load; 7] = [
+pub(super) const ALL: [Load; 8] = [
     // The first of all, on fresh processes.
     memory::LOAD,
     flat_out::LOAD,
     fixed_rate::LOAD,
+    programs::LOAD,
     sequential::LOAD,
     misses::LOAD,
     mixed::LOAD,
@@ -45,10 +56,9 @@ pub(super) const ALL: [Load; 7] = [
 ];
 
 /// What the issue asks for and this program does not measure yet.
-pub(super) const MISSING: [&str; 4] = [
+pub(super) const MISSING: [&str; 3] = [
     "replies per second with an AF_XDP generator (kxdpgun)",
     "ns per hit at 1k, 100k and 1M entries",
-    "CPU per query of programs in the kernel (bpf_stats run time)",
     "test-run micro-benchmark by stage (ns per packet)",
 ];
 
@@ -95,7 +105,11 @@ const MARKED_OTHERS_PERCENT: f64 = 3.0;
 impl Load {
     /// Whether it can be put on this system.
     pub(super) fn suits(&self, system: &Running) -> bool {
-        system.resolves() || !self.resolves
+        match self.needs {
+            Needs::Nothing => true,
+            Needs::Names => system.resolves(),
+            Needs::Programs => system.programs.is_some(),
+        }
     }
 
     /// Puts it on the system once.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Load, Measured};
+use super::{Context, Load, Measured, Needs};
 use crate::bench::{names, statistics};
 
 pub(super) const LOAD: Load = Load {
@@ -10,7 +10,7 @@ pub(super) const LOAD: Load = Load {
     title: "round trip, one after the other",
     method: "own client, one socket, the next query after the answer to the last",
     once: false,
-    resolves: false,
+    needs: Needs::Nothing,
     run,
 };
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Load, Measured};
+use super::{Context, Load, Measured, Needs};
 use crate::bench::{dnsperf, names};
 
 pub(super) const LOAD: Load = Load {
@@ -12,7 +12,7 @@ pub(super) const LOAD: Load = Load {
     title: "search-list storm, flat out",
     method: "dnsperf; 250 services by their full names, which have fewer than five dots, as a libc asks for them: with each of the three suffixes of a pod's search list (NXDOMAIN) and then alone, A and AAAA each; the caches do not know the negative answers at first",
     once: false,
-    resolves: true,
+    needs: Needs::Names,
     run,
 };
 

@@ -23,6 +23,7 @@ fn start(setting: &Setting) -> Result<Started> {
     Ok(Started {
         server: cluster_ip(),
         processes: vec![agent.process().pid()],
+        programs: Some(agent.process().pid()),
         version: version(&setting.agent, "--version"),
         kept: Some(Box::new(agent)),
         lab,

@@ -17,6 +17,7 @@ fn start(_setting: &Setting) -> Result<Started> {
     Ok(Started {
         server: cluster_ip(),
         processes: processes.collect(),
+        programs: None,
         version: coredns_version(),
         kept: None,
         lab,

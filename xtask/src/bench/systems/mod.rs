@@ -69,6 +69,8 @@ struct Started {
     server: SocketAddr,
     /// The server's processes; none if the kernel answers.
     processes: Vec<i32>,
+    /// The process that holds the system's tc programs.
+    programs: Option<i32>,
     version: String,
     /// What must live as long as it runs.
     kept: Option<Box<dyn Any + Send + Sync>>,
@@ -79,6 +81,7 @@ pub(super) struct Running {
     pub(super) system: &'static System,
     pub(super) server: SocketAddr,
     pub(super) processes: Vec<i32>,
+    pub(super) programs: Option<i32>,
     pub(super) version: String,
     // Before the lab that it is in.
     _kept: Option<Box<dyn Any + Send + Sync>>,
@@ -98,6 +101,7 @@ impl System {
             lab,
             server,
             processes,
+            programs,
             version,
             kept,
         } = (self.start)(setting)?;
@@ -105,6 +109,7 @@ impl System {
             system: self,
             server,
             processes,
+            programs,
             version,
             _kept: kept,
             lab,
@@ -168,6 +173,7 @@ fn on_link_local(lab: Lab, process: Process, version: String) -> Started {
     Started {
         server: link_local::ADDRESS.into(),
         processes: vec![process.pid()],
+        programs: None,
         version,
         kept: Some(Box::new(process)),
         lab,

@@ -28,6 +28,7 @@ fn start(setting: &Setting) -> Result<Started> {
         server: cluster_ip(),
         // It sleeps: what answers is the kernel.
         processes: Vec::new(),
+        programs: Some(process.pid()),
         version: version(&setting.agent, "--version"),
         kept: Some(Box::new(process)),
         lab,
