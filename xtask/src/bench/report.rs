@@ -20,6 +20,8 @@ pub(super) struct Sample {
     pub(super) steal_percent: f64,
     pub(super) others_percent: f64,
     pub(super) figures: BTreeMap<&'static str, f64>,
+    /// Someone else used the machine.
+    pub(super) disturbed: bool,
     /// Why this is not a round like another.
     pub(super) remarks: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -127,15 +129,14 @@ impl Measured {
             .iter()
             .filter(|sample| sample.system == system.key)
             .collect();
-        let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         let mut marked: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        for sample in &own {
-            for (key, value) in &sample.figures {
-                values.entry(key).or_default().push(*value);
-            }
-            if !sample.remarks.is_empty() {
-                marked.entry(sample.load).or_default().push(sample.round);
-            }
+        for sample in own.iter().filter(|sample| !sample.remarks.is_empty()) {
+            marked.entry(sample.load).or_default().push(sample.round);
+        }
+        let own = undisturbed(&own);
+        let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for (key, value) in own.iter().flat_map(|sample| &sample.figures) {
+            values.entry(key).or_default().push(*value);
         }
         Self {
             key: system.key,
@@ -158,6 +159,21 @@ impl Measured {
             .split_once('.')
             .is_some_and(|(load, _)| self.marked.contains_key(load))
     }
+}
+
+/// Without the rounds in which someone else used the machine, for each load that has others. What decides is
+/// not the outcome, so the choice favours nobody.
+fn undisturbed<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
+    let has_good = |load| {
+        samples
+            .iter()
+            .any(|sample| sample.load == load && !sample.disturbed)
+    };
+    samples
+        .iter()
+        .filter(|sample| !sample.disturbed || !has_good(sample.load))
+        .copied()
+        .collect()
 }
 
 fn latencies(samples: &[&Sample]) -> Vec<(f64, f64)> {
@@ -192,4 +208,38 @@ fn missing(systems: &[Measured]) -> Vec<String> {
         })
         .map(|figure| figure.title.to_owned())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(load: &'static str, round: u32, disturbed: bool) -> Sample {
+        Sample {
+            round,
+            load,
+            system: "unbound",
+            steal_percent: 0.0,
+            others_percent: 0.0,
+            figures: BTreeMap::new(),
+            disturbed,
+            remarks: Vec::new(),
+            latencies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn disturbed_rounds_count_only_where_there_are_no_others() {
+        let samples = [
+            sample("a", 1, true),
+            sample("a", 2, false),
+            sample("b", 1, true),
+        ];
+        let all: Vec<_> = samples.iter().collect();
+        let used: Vec<_> = undisturbed(&all)
+            .iter()
+            .map(|sample| (sample.load, sample.round))
+            .collect();
+        assert_eq!(used, [("a", 2), ("b", 1)]);
+    }
 }

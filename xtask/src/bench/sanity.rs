@@ -58,6 +58,7 @@ mod tests {
             steal_percent: 0.0,
             others_percent: 0.0,
             figures: BTreeMap::from_iter(figures.iter().copied()),
+            disturbed: false,
             remarks: Vec::new(),
             latencies: Vec::new(),
         }

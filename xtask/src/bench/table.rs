@@ -15,7 +15,8 @@ pub(super) fn render(report: &Report) -> String {
         })
         .collect();
     let mut text = format!(
-        "\nMedians of {} round(s) of {} s a load, ± half the range in percent; the fixed rate is {} qps; * a round of this load is marked\n\n",
+        "\nMedians of {} round(s) of {} s a load, ± half the range in percent; the fixed rate is {} qps.\n\
+         * a round of this load is marked; rounds in which others used the machine are left out where there are better ones.\n\n",
         report.rounds, report.seconds_per_load, report.fixed_rate_qps
     );
     text += &columns(&figures, report, |figure, system| {

@@ -10,7 +10,7 @@ use crate::bench::{cpu, names};
 pub(super) const LOAD: Load = Load {
     key: "memory",
     title: "resident memory at 10,000 entries",
-    method: "VmRSS of the server's processes after 10,000 different names (A) were asked for, before any other load",
+    method: "VmRSS of the server's processes after 10,000 different names (A) were asked for, before any other load; maps of eBPF programs are not in it",
     once: true,
     needs: Needs::Names,
     run,

@@ -149,6 +149,8 @@ impl Load {
             steal_percent,
             others_percent,
             figures: measured.figures,
+            disturbed: steal_percent > MARKED_STEAL_PERCENT
+                || others_percent > MARKED_OTHERS_PERCENT,
             remarks: measured.remarks,
             latencies: measured.latencies,
         })
