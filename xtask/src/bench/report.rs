@@ -161,17 +161,17 @@ impl Measured {
     }
 }
 
-/// Without the rounds in which someone else used the machine, for each load that has others. What decides is
+/// Without the rounds in which someone else used the machine, for each load and system that has others. What decides is
 /// not the outcome, so the choice favours nobody.
-fn undisturbed<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
-    let has_good = |load| {
+pub(super) fn undisturbed<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
+    let has_good = |of: &Sample| {
         samples
             .iter()
-            .any(|sample| sample.load == load && !sample.disturbed)
+            .any(|sample| sample.load == of.load && sample.system == of.system && !sample.disturbed)
     };
     samples
         .iter()
-        .filter(|sample| !sample.disturbed || !has_good(sample.load))
+        .filter(|sample| !sample.disturbed || !has_good(sample))
         .copied()
         .collect()
 }
