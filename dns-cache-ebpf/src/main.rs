@@ -2,6 +2,7 @@
 //!
 //! - `pod_ingress` sits on the host side of each pod's interface and sees what the pod sends.
 //! - `resolver_ingress` sits on the host side of the resolver's veth and sees its replies.
+//! - `reflect` bounces queries: the benchmark's limit, never loaded by the agent.
 //!
 //! Minimum kernel: 5.10 (`bpf_redirect_peer`).
 #![no_std]
@@ -10,6 +11,7 @@
 mod counters;
 mod maps;
 mod packet;
+mod reflect;
 mod reply;
 mod source;
 mod steer;
@@ -26,6 +28,12 @@ pub fn pod_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn resolver_ingress(ctx: TcContext) -> i32 {
     reply::resolver_ingress(&ctx)
+}
+
+/// A pod's query on its way back: for the benchmark only.
+#[classifier]
+pub fn reflect(ctx: TcContext) -> i32 {
+    reflect::reflect(&ctx)
 }
 
 /// The helpers in use (socket look-up, redirect) are GPL-only in the kernel; the crate's licence

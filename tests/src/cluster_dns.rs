@@ -135,6 +135,15 @@ impl Replica {
         &self.pod
     }
 
+    /// The server's pid; `None` if it is no process, or stopped.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        match &*self.server() {
+            Some(Server::Process(process)) => Some(process.pid()),
+            _ => None,
+        }
+    }
+
     /// Kills the server; its port is closed: ICMP and RST.
     pub fn stop(&self) {
         *self.server() = None;

@@ -1,5 +1,6 @@
 //! `cargo xtask`: set-up, a local lab, tests and figures.
 
+mod bench;
 mod build;
 mod ebpf_toolchain;
 mod exec;
@@ -32,6 +33,7 @@ enum Command {
     Exec(exec::Args),
     Test(test::Args),
     Verifier(verifier::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Exec(args) => exec::main(&args),
         Command::Test(args) => test::main(&args),
         Command::Verifier(args) => verifier::main(&args),
+        Command::Bench(args) => bench::main(&args),
     };
     report(result)
 }

@@ -23,6 +23,12 @@ pub(crate) const PACKAGES: [Package; 8] = [
     package("dnsperf", "dnsperf"),
 ];
 
+/// The other resolvers that `cargo xtask bench` measures.
+pub(crate) const BENCH_PACKAGES: [Package; 2] = [
+    package("unbound", "unbound"),
+    package("dnsmasq-base", "dnsmasq"),
+];
+
 /// The last line of bpf-linker that finds LLVM in the Rust tool chain.
 pub(crate) const BPF_LINKER: &str = "0.10.3";
 

@@ -2,6 +2,7 @@
 
 mod check_config;
 mod detach;
+mod reflect;
 mod run;
 mod status;
 mod table;
@@ -46,6 +47,8 @@ enum Command {
     Detach(detach::Detach),
     #[command(hide = true)]
     Verifier(verifier::Verifier),
+    #[command(hide = true)]
+    Reflect(reflect::Reflect),
 }
 
 impl Cli {
@@ -60,6 +63,7 @@ impl Cli {
             Command::Status(command) => command.execute(),
             Command::Detach(command) => command.execute(),
             Command::Verifier(command) => command.execute(),
+            Command::Reflect(command) => command.execute(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod interfaces;
 mod lock;
 mod namespace;
 mod programs;
+mod reflect;
 mod sockets;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
 pub use programs::OBJECT;
+pub use reflect::Reflector;
 
 use crate::config::Config;
 use crate::serve::Sockets;

@@ -8,44 +8,72 @@ use dns_cache_tests::tools;
 
 use super::Part;
 use crate::programs::find;
-use crate::versions::PACKAGES;
+use crate::versions::{BENCH_PACKAGES, PACKAGES, Package};
 use crate::{root, step};
 
 const LIMIT: Duration = Duration::from_secs(900);
+/// apt-get under a policy that starts no daemon (invoke-rc.d(8)), unless the machine has one of its own: a
+/// resolver that is installed for a benchmark must not take port 53 of this machine.
+const APT_GET: &str = r#"
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT TERM HUP
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod 755 "$policy"
+fi
+apt-get "$@"
+"#;
 
-/// The programs that the lab runs.
-pub(super) struct Packages;
+/// Packages, found by a program of each.
+pub(super) struct Packages {
+    what: &'static str,
+    packages: &'static [Package],
+}
+
+impl Packages {
+    /// What the lab runs.
+    pub(super) const LAB: Self = Self {
+        what: "the lab's programs",
+        packages: &PACKAGES,
+    };
+    /// What the benchmark compares with.
+    pub(super) const BENCHMARK: Self = Self {
+        what: "the benchmark's resolvers",
+        packages: &BENCH_PACKAGES,
+    };
+
+    fn missing(&self) -> Vec<&'static str> {
+        let mut missing: Vec<_> = self
+            .packages
+            .iter()
+            .filter(|p| find(p.program).is_none())
+            .map(|p| p.name)
+            .collect();
+        missing.dedup();
+        missing
+    }
+}
 
 impl Part for Packages {
     fn name(&self) -> String {
-        let missing = missing();
-        match missing.as_slice() {
-            [] => "the lab's programs".to_owned(),
-            packages => format!("the lab's programs: {}", packages.join(" ")),
+        match self.missing().as_slice() {
+            [] => self.what.to_owned(),
+            packages => format!("{}: {}", self.what, packages.join(" ")),
         }
     }
 
     fn found(&self) -> Option<String> {
-        missing().is_empty().then(|| {
-            let mut programs = PACKAGES.map(|package| package.program);
+        self.missing().is_empty().then(|| {
+            let mut programs: Vec<_> = self.packages.iter().map(|p| p.program).collect();
             programs.sort_unstable();
             programs.join(" ")
         })
     }
 
     fn install(&self) -> Result<()> {
-        install(&missing())
+        install(&self.missing())
     }
-}
-
-fn missing() -> Vec<&'static str> {
-    let mut missing: Vec<_> = PACKAGES
-        .iter()
-        .filter(|p| find(p.program).is_none())
-        .map(|p| p.name)
-        .collect();
-    missing.dedup();
-    missing
 }
 
 /// Installs packages, with fresh lists where there are none or these do not do.
@@ -110,22 +138,15 @@ fn apt(packages: &[&str]) -> Result<()> {
         .chain(packages)
         .copied()
         .collect::<Vec<_>>();
-    apt_get(
-        &format!("Installing {}", packages.join(" ")),
-        &args,
-        "apt-install.log",
-    )
+    let what = format!("Installing {}", packages.join(" "));
+    apt_get(&what, &args, "apt-install.log")
 }
 
 fn apt_get(what: &str, args: &[&str], log: &str) -> Result<()> {
     let mut command = root::command("env", "installing Debian packages")?;
     command
-        .args([
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "-o",
-            "DPkg::Lock::Timeout=300",
-        ])
+        .args(["DEBIAN_FRONTEND=noninteractive", "sh", "-c", APT_GET, "sh"])
+        .args(["-o", "DPkg::Lock::Timeout=300"])
         .args(args);
     step::run(
         what,

@@ -31,8 +31,10 @@ trait Part {
 /// What is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Want {
-    /// All of it: the tests.
+    /// All that the tests need.
     Everything,
+    /// That, and the resolvers that the benchmark compares with.
+    Benchmark,
     /// All but CoreDNS, and so but Go.
     WithoutCoreDns,
 }
@@ -89,12 +91,15 @@ pub(crate) fn ensure(want: Want) -> Result<()> {
 
 fn parts(want: Want) -> Vec<Box<dyn Part>> {
     let mut parts: Vec<Box<dyn Part>> = vec![
-        Box::new(debian::Packages),
+        Box::new(debian::Packages::LAB),
         Box::new(ebpf_rust::EbpfRust),
         Box::new(bpf_linker::BpfLinker),
     ];
-    if want == Want::Everything {
+    if want != Want::WithoutCoreDns {
         parts.push(Box::new(coredns::CoreDns));
+    }
+    if want == Want::Benchmark {
+        parts.push(Box::new(debian::Packages::BENCHMARK));
     }
     parts
 }

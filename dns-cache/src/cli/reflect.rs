@@ -1,0 +1,28 @@
+//! `dns-cache reflect`
+
+use std::thread;
+
+use clap::Args;
+
+use super::print;
+use crate::datapath::Reflector;
+
+/// Send every DNS query that comes in on an interface back as it came, until the process is ended
+///
+/// For `cargo xtask bench`: the most that an answer from tc can reach.
+#[derive(Debug, Args)]
+pub(super) struct Reflect {
+    /// The host side of a pod's veth
+    #[arg(long, value_name = "NAME")]
+    interface: String,
+}
+
+impl Reflect {
+    pub(super) fn execute(&self) -> anyhow::Result<()> {
+        let _attached = Reflector::attach(&self.interface)?;
+        print(&format!("reflecting on {}\n", self.interface))?;
+        loop {
+            thread::park();
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The program that bounces queries, on one interface: what a benchmark measures answers from tc against.
+
+use aya::programs::tc::qdisc_add_clsact;
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader};
+
+use super::error::{Error, Step as _};
+use super::programs::OBJECT;
+
+const PROGRAM: &str = "reflect";
+
+/// The attached program. Dropping it detaches it; so does the end of the process, where the kernel has TCX
+/// (Linux 6.6).
+#[derive(Debug)]
+pub struct Reflector {
+    _ebpf: Ebpf,
+}
+
+impl Reflector {
+    /// Attaches it to the ingress of an interface.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the program, or there is no such interface.
+    pub fn attach(interface: &str) -> Result<Self, Error> {
+        let step = || format!("attach the program {PROGRAM} to {interface}");
+        let mut ebpf = EbpfLoader::new()
+            .override_global(aya_log::LEVEL, &0u8, true)
+            .load(OBJECT)
+            .step(|| "load the eBPF programs".to_owned())?;
+        let program: &mut SchedClassifier = ebpf
+            .program_mut(PROGRAM)
+            .ok_or("the object file lacks it")
+            .step(step)?
+            .try_into()
+            .step(step)?;
+        program.load().step(step)?;
+        // TCX needs none; below it, a real fault shows at once in the next step.
+        let _ = qdisc_add_clsact(interface);
+        program
+            .attach(interface, TcAttachType::Ingress)
+            .step(step)?;
+        Ok(Self { _ebpf: ebpf })
+    }
+}

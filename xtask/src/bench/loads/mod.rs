@@ -1,0 +1,170 @@
+//! The loads, a file each.
+
+mod fixed_rate;
+mod flat_out;
+mod memory;
+mod misses;
+mod mixed;
+mod programs;
+mod sequential;
+mod storm;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::cpu::{Meter, Used};
+use super::plan::Plan;
+use super::report::Sample;
+use super::systems::Running;
+use super::{names, probe};
+
+/// A load: what is done to a system, and which figures come out.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) key: &'static str,
+    pub(super) title: &'static str,
+    /// How it is measured, for whoever reads the figures.
+    pub(super) method: &'static str,
+    /// In the first round only, and not in a quick run.
+    pub(super) once: bool,
+    needs: Needs,
+    run: fn(&Context<'_>) -> Result<Measured>,
+}
+
+/// What a system must have for a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// It resolves names.
+    Names,
+    /// It has tc programs.
+    Programs,
+}
+
+/// All of them, in the order of a round.
+pub(super) const ALL: [Load; 8] = [
+    // The first of all, on fresh processes.
+    memory::LOAD,
+    flat_out::LOAD,
+    fixed_rate::LOAD,
+    programs::LOAD,
+    sequential::LOAD,
+    misses::LOAD,
+    mixed::LOAD,
+    storm::LOAD,
+];
+
+/// What the issue asks for and this program does not measure yet.
+pub(super) const MISSING: [&str; 3] = [
+    "replies per second with an AF_XDP generator (kxdpgun: its XDP program in the pod does not see what bpf_redirect_peer delivers there)",
+    "ns per hit at 1k, 100k and 1M entries",
+    "test-run micro-benchmark by stage (ns per packet)",
+];
+
+/// What a load works with.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) system: &'a Running,
+    /// What was measured before.
+    pub(super) earlier: &'a [Sample],
+}
+
+/// What came out.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    pub(super) figures: BTreeMap<&'static str, f64>,
+    pub(super) remarks: Vec<String>,
+    /// Share of the answers, in percent, and their time in µs.
+    pub(super) latencies: Vec<(f64, f64)>,
+}
+
+impl Measured {
+    pub(super) fn figure(&mut self, key: &'static str, value: f64) {
+        self.figures.insert(key, value);
+    }
+
+    /// Notes queries without a right answer, and marks the round where they are many.
+    pub(super) fn lost(&mut self, key: &'static str, percent: f64) {
+        self.figure(key, percent);
+        if percent > MARKED_LOSS_PERCENT {
+            self.remarks
+                .push(format!("{percent:.2} % of the queries lost"));
+        }
+    }
+}
+
+/// From here on a round is marked for lost queries.
+const MARKED_LOSS_PERCENT: f64 = 0.1;
+/// From here on a round is marked for CPU time that the hypervisor took away.
+const MARKED_STEAL_PERCENT: f64 = 1.0;
+/// From here on a round is marked for what else ran on the machine.
+const MARKED_OTHERS_PERCENT: f64 = 3.0;
+
+impl Load {
+    /// Whether it can be put on this system.
+    pub(super) fn suits(&self, system: &Running) -> bool {
+        match self.needs {
+            Needs::Nothing => true,
+            Needs::Names => system.resolves(),
+            Needs::Programs => system.programs.is_some(),
+        }
+    }
+
+    /// Puts it on the system once.
+    pub(super) fn measure(
+        &self,
+        round: u32,
+        plan: &Plan,
+        system: &Running,
+        earlier: &[Sample],
+    ) -> Result<Sample> {
+        let context = Context {
+            plan,
+            system,
+            earlier,
+        };
+        let meter = Meter::start(&[])?;
+        let mut measured = (self.run)(&context)?;
+        let Used {
+            steal_percent,
+            others_percent,
+            ..
+        } = meter.stop()?;
+        if steal_percent > MARKED_STEAL_PERCENT {
+            measured
+                .remarks
+                .push(format!("{steal_percent:.1} % of the CPU time stolen"));
+        }
+        if others_percent > MARKED_OTHERS_PERCENT {
+            measured.remarks.push(format!(
+                "other processes used {others_percent:.0} % of the CPU time"
+            ));
+        }
+        Ok(Sample {
+            round,
+            load: self.key,
+            system: system.system.key,
+            steal_percent,
+            others_percent,
+            figures: measured.figures,
+            disturbed: steal_percent > MARKED_STEAL_PERCENT
+                || others_percent > MARKED_OTHERS_PERCENT,
+            remarks: measured.remarks,
+            latencies: measured.latencies,
+        })
+    }
+}
+
+impl Context<'_> {
+    /// Brings every cached name into the system's cache, with its whole TTL to live.
+    fn warm(&self) -> Result<()> {
+        let mut probe = self.probe()?;
+        (0..names::CACHED).try_for_each(|index| probe.insist(&names::query(&names::cached(index))))
+    }
+
+    fn probe(&self) -> Result<probe::Probe> {
+        probe::Probe::new(self.system.lab.pod(0).netns(), self.system.server)
+    }
+}

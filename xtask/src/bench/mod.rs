@@ -1,0 +1,149 @@
+//! `cargo xtask bench`: dns-cache and others in one run, side by side.
+
+mod bpf_stats;
+mod cpu;
+mod dnsperf;
+mod escape;
+mod figures;
+mod loads;
+mod machine;
+mod names;
+mod neighbours;
+mod open_loop;
+mod order;
+mod output;
+mod page;
+mod plan;
+mod probe;
+mod progress;
+mod report;
+mod sanity;
+mod statistics;
+mod svg;
+mod systems;
+mod table;
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use dns_cache_tests::signals;
+
+use crate::programs::workspace;
+use crate::setup::{self, Want};
+use crate::{build, root};
+use order::Order;
+use plan::Plan;
+use progress::Progress;
+use report::{Report, Sample};
+use systems::{Running, Setting, System};
+
+/// Measure dns-cache, CoreDNS, NodeLocalDNS, Unbound and dnsmasq in turns, on this machine
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// One short round that only checks that every system answers and loses next to nothing
+    #[arg(long)]
+    quick: bool,
+    /// How many rounds over all systems
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Where bench.json and bench.html go; target/bench if not said
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Only these systems, separated by commas
+    #[arg(long, value_name = "SYSTEMS", value_delimiter = ',', value_parser = systems::find)]
+    systems: Vec<&'static System>,
+    /// The agent's program, built already: set when this program calls itself as root
+    #[arg(long, hide = true)]
+    agent: Option<PathBuf>,
+}
+
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    let Some(agent) = &args.agent else {
+        setup::ensure(Want::Benchmark)?;
+        let agent = build::agent()?;
+        return if root::is_root() {
+            measure(args, agent)
+        } else {
+            as_root(agent)
+        };
+    };
+    if !root::is_root() {
+        bail!("--agent is for this program's own call as root");
+    }
+    measure(args, agent.clone())
+}
+
+fn as_root(agent: PathBuf) -> Result<ExitCode> {
+    println!("The lab needs root for its network namespaces: asking sudo.");
+    let own = env::args_os()
+        .skip(1)
+        .chain([OsString::from("--agent"), agent.into_os_string()]);
+    match root::again(own)? {}
+}
+
+fn measure(args: &Args, agent: PathBuf) -> Result<ExitCode> {
+    signals::clean_up_on_signals(|| {
+        eprintln!("\nCleaning up …");
+        bpf_stats::restore();
+    })
+    .context("listening to signals")?;
+    let output = args
+        .output
+        .clone()
+        .unwrap_or_else(|| workspace().join("target/bench"));
+    let plan = Plan::new(args.quick, args.rounds);
+    let systems: Vec<&System> = if args.systems.is_empty() {
+        systems::ALL.iter().collect()
+    } else {
+        args.systems.clone()
+    };
+    let setting = Setting { agent };
+    let running = start(&systems, &setting)?;
+    let samples = rounds(&plan, &running)?;
+    let report = Report::new(&plan, &running, samples);
+    // The labs go before the long text, so that an interrupt from here on costs nothing.
+    drop(running);
+    print!("{}", table::render(&report));
+    output::write(&output, &report)?;
+    Ok(sanity::verdict(&report))
+}
+
+fn start(systems: &[&'static System], setting: &Setting) -> Result<Vec<Running>> {
+    let mut running = Vec::new();
+    for system in systems {
+        println!("Starting {} …", system.title);
+        running.push(
+            system
+                .start(setting)
+                .with_context(|| format!("starting {}", system.title))?,
+        );
+    }
+    Ok(running)
+}
+
+/// Every load on every system, in turns: no system twice in a row.
+fn rounds(plan: &Plan, running: &[Running]) -> Result<Vec<Sample>> {
+    let mut order = Order::new(running.len());
+    let mut samples = Vec::new();
+    let measurements = plan.measurements(running);
+    let mut progress = Progress::new(measurements);
+    for round in 1..=plan.rounds {
+        for load in plan.loads(round) {
+            for index in order.next_sweep() {
+                let system = &running[index];
+                if !load.suits(system) {
+                    continue;
+                }
+                let sample = load
+                    .measure(round, plan, system, &samples)
+                    .with_context(|| format!("{}, {}", system.system.title, load.title))?;
+                progress.show(plan, load, system, &sample);
+                samples.push(sample);
+            }
+        }
+    }
+    Ok(samples)
+}

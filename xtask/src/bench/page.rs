@@ -1,0 +1,282 @@
+//! The page: one file that needs nothing else.
+
+use std::fmt::Write;
+
+use super::escape::escape;
+use super::figures::{self, Better, Figure};
+use super::report::{Measured, Report};
+use super::svg::{self, Bar, Curve};
+
+const STYLE: &str = include_str!("page.css");
+/// The colours that the style defines.
+const COLORS: usize = 8;
+
+/// The whole page.
+pub(super) fn render(report: &Report) -> String {
+    let machine = &report.machine;
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>dns-cache, benchmark of {time}</title>\n<style>\n{STYLE}</style>\n\
+         <h1>dns-cache, benchmark</h1>\n<p class=\"soft\">{time} · source {commit} · {processor}, {cpus} CPUs, {memory} MiB · \
+         Linux {kernel} · {system}<br>{rounds} round(s), {seconds} s a load, fixed rate {rate} queries/s{quick}</p>\n",
+        time = escape(&machine.time),
+        commit = escape(&machine.commit),
+        processor = escape(&machine.processor),
+        cpus = machine.cpus,
+        memory = machine.memory_mib,
+        kernel = escape(&machine.kernel),
+        system = escape(&machine.system),
+        rounds = report.rounds,
+        seconds = report.seconds_per_load,
+        rate = report.fixed_rate_qps,
+        quick = if report.quick {
+            " · <b class=\"mark\">a quick run: a check, not a measurement</b>"
+        } else {
+            ""
+        },
+    );
+    page += &medians(report);
+    page += &ratios(report);
+    page += &plots(report);
+    page += &method(report);
+    page += &marked(report);
+    page += &list(
+        "Not measured",
+        report.not_measured.iter().map(|what| escape(what)),
+    );
+    page += &raw(report);
+    page + "</html>\n"
+}
+
+fn shown(report: &Report) -> Vec<&'static Figure> {
+    figures::ALL
+        .iter()
+        .filter(|figure| {
+            let mut systems = report.systems.iter();
+            systems.any(|system| system.summaries.contains_key(figure.key))
+        })
+        .collect()
+}
+
+fn medians(report: &Report) -> String {
+    let note = "<p class=\"soft\">Medians over the rounds; the range below them. A star: a round of this load is marked.</p>\n";
+    let table = table(report, |figure, system| {
+        let Some(summary) = system.summaries.get(figure.key) else {
+            return "<td>–".to_owned();
+        };
+        let mark = if system.is_marked(figure) {
+            "<span class=\"mark\" title=\"a round of this load is marked\">*</span>"
+        } else {
+            ""
+        };
+        let range = if summary.rounds > 1 {
+            let (min, max) = (figure.show(summary.min), figure.show(summary.max));
+            format!("<br><small>{min} … {max}</small>")
+        } else {
+            String::new()
+        };
+        format!("<td>{}{mark}{range}", figure.show(summary.median))
+    });
+    format!("<h2>Medians</h2>\n{note}{table}")
+}
+
+fn ratios(report: &Report) -> String {
+    let Some(base) = report.base() else {
+        return String::new();
+    };
+    let table = table(report, |figure, system| {
+        report
+            .ratio(figure, system)
+            .map_or_else(|| "<td>–".to_owned(), |ratio| format!("<td>{ratio:.2}"))
+    });
+    format!(
+        "<h2>{} ÷ each system</h2>\n<p class=\"soft\">Queries a second: more is better. All else: less is better.</p>\n{table}",
+        escape(base.title)
+    )
+}
+
+fn table(report: &Report, cell: impl Fn(&Figure, &Measured) -> String) -> String {
+    let figures = shown(report);
+    let mut table = "<div class=\"scroll\"><table>\n<tr><th>".to_owned();
+    for figure in &figures {
+        let _ = write!(
+            table,
+            "<th title=\"{}\">{}<br><small>{}</small>",
+            escape(figure.title),
+            escape(figure.short),
+            escape(figure.unit)
+        );
+    }
+    for system in &report.systems {
+        let _ = write!(table, "\n<tr><td>{}", escape(system.title));
+        for figure in &figures {
+            table += &cell(figure, system);
+        }
+    }
+    table + "\n</table></div>\n"
+}
+
+fn plots(report: &Report) -> String {
+    let mut text = String::new();
+    for figure in shown(report) {
+        if figure.key == "fixed_rate.p50_us" {
+            text += &latencies(report);
+        }
+        let bars: Vec<_> = report
+            .systems
+            .iter()
+            .enumerate()
+            .filter_map(|(index, system)| bar(figure, index, system))
+            .collect();
+        let direction = match figure.better {
+            Better::Higher => "more is better",
+            Better::Lower => "less is better",
+        };
+        let _ = write!(
+            text,
+            "<h2>{title}</h2>\n<p class=\"soft\">{unit}, {direction}; the thin line is the range over the rounds</p>\n{plot}",
+            title = escape(&capital(figure.title)),
+            unit = escape(figure.unit),
+            plot = svg::bars(figure.title, &bars),
+        );
+    }
+    text
+}
+
+fn bar(figure: &Figure, index: usize, system: &Measured) -> Option<Bar> {
+    let summary = system.summaries.get(figure.key)?;
+    let mark = if system.is_marked(figure) { " *" } else { "" };
+    Some(Bar {
+        label: system.title.to_owned(),
+        color: index % COLORS,
+        value: summary.median,
+        min: summary.min,
+        max: summary.max,
+        text: format!("{}{mark}", figure.show(summary.median)),
+    })
+}
+
+fn latencies(report: &Report) -> String {
+    let title = "Latency at the fixed rate";
+    let curves: Vec<_> = report
+        .systems
+        .iter()
+        .enumerate()
+        .filter(|(_, system)| !system.latencies.is_empty())
+        .map(|(index, system)| Curve {
+            label: system.title.to_owned(),
+            color: index % COLORS,
+            points: system.latencies.clone(),
+        })
+        .collect();
+    let legend: String = curves
+        .iter()
+        .map(|curve| {
+            let label = escape(&curve.label);
+            format!("<span><i class=\"c{}\"></i>{label}</span> ", curve.color)
+        })
+        .collect();
+    format!(
+        "<h2>{title}</h2>\n<p class=\"soft\">The time within which that share of the queries was answered; median over the rounds for each share; both axes logarithmic</p>\n\
+         <p class=\"legend\">{legend}</p>\n{}",
+        svg::curves(title, &curves)
+    )
+}
+
+fn method(report: &Report) -> String {
+    let systems = report.systems.iter().map(|system| {
+        format!(
+            "<b>{}</b> ({}, {}): {}.",
+            escape(system.title),
+            escape(system.key),
+            escape(&system.version),
+            escape(system.about)
+        )
+    });
+    let loads = report.loads.iter().map(|load| {
+        let (title, method) = (escape(load.title), escape(load.method));
+        format!("<b>{title}</b>: {method}.")
+    });
+    format!(
+        "<h2>Method</h2>\n<p>Each system runs in a lab of its own: a node, a pod on a veth and a CoreDNS with the cluster's zones, in network \
+         namespaces of one machine. All labs are up the whole time, one is under load. A round puts each load on each system, in a new order \
+         each time and never twice in a row on the same. dnsperf is called with <code>{}</code>. A round is marked if more than 0.1 % of the queries are \
+         lost, if the hypervisor takes more than 1 % of the CPU time, if processes that have nothing to do with the benchmark use more than 3 % of it, or if the client cannot keep the rate. Rounds in which others used the machine are left out of medians and plots where a load has other rounds; they stand below and in bench.json.</p>\n{}{}",
+        escape(&report.dnsperf),
+        list("Systems", systems),
+        list("Loads", loads)
+    )
+}
+
+fn marked(report: &Report) -> String {
+    let rounds: Vec<_> = report
+        .marked()
+        .map(|sample| {
+            escape(&format!(
+                "round {}, {}, {}: {}",
+                sample.round,
+                sample.load,
+                sample.system,
+                sample.remarks.join("; ")
+            ))
+        })
+        .collect();
+    if rounds.is_empty() {
+        return "<h2>Marked rounds</h2>\n<p>None.</p>\n".to_owned();
+    }
+    list("Marked rounds", rounds.into_iter())
+}
+
+/// A heading and a list of HTML.
+fn list(title: &str, items: impl Iterator<Item = String>) -> String {
+    let items: String = items.map(|item| format!("<li>{item}\n")).collect();
+    format!("<h2>{}</h2>\n<ul>\n{items}</ul>\n", escape(title))
+}
+
+fn raw(report: &Report) -> String {
+    let mut text = "<h2>Raw numbers</h2>\n<details><summary>Every measurement, in the order in which it was taken</summary>\n\
+         <div class=\"scroll\"><table>\n<tr><th>round<th class=\"text\">load<th class=\"text\">system<th>steal, %<th>others, %<th class=\"text\">figures<th class=\"text\">marks\n"
+        .to_owned();
+    for sample in &report.samples {
+        let figures: Vec<_> = sample
+            .figures
+            .iter()
+            .map(|(key, value)| {
+                let name = key.split_once('.').map_or(*key, |(_, name)| name);
+                format!("{name} {value:.2}")
+            })
+            .collect();
+        let _ = writeln!(
+            text,
+            "<tr><td>{}<td class=\"text\">{}<td class=\"text\">{}<td>{:.2}<td>{:.1}<td class=\"text\">{}<td class=\"text mark\">{}",
+            sample.round,
+            escape(sample.load),
+            escape(sample.system),
+            sample.steal_percent,
+            sample.others_percent,
+            escape(&figures.join(", ")),
+            escape(&sample.remarks.join("; "))
+        );
+    }
+    text + "</table></div></details>\n"
+}
+
+fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(characters).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_begin_with_a_capital() {
+        assert_eq!(capital("a miss, median"), "A miss, median");
+        assert_eq!(capital("95 % hits"), "95 % hits");
+        assert_eq!(capital(""), "");
+    }
+}

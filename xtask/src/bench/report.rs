@@ -1,0 +1,245 @@
+//! All that a run found out: the raw numbers and what is made of them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::figures::{self, Figure};
+use super::loads;
+use super::machine::Machine;
+use super::plan::Plan;
+use super::statistics::{self, Summary};
+use super::systems::Running;
+
+/// One load on one system in one round.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Sample {
+    pub(super) round: u32,
+    pub(super) load: &'static str,
+    pub(super) system: &'static str,
+    pub(super) steal_percent: f64,
+    pub(super) others_percent: f64,
+    pub(super) figures: BTreeMap<&'static str, f64>,
+    /// Someone else used the machine.
+    pub(super) disturbed: bool,
+    /// Why this is not a round like another.
+    pub(super) remarks: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) latencies: Vec<(f64, f64)>,
+}
+
+/// A run.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) machine: Machine,
+    pub(super) quick: bool,
+    pub(super) rounds: u32,
+    pub(super) seconds_per_load: f64,
+    pub(super) fixed_rate_qps: u32,
+    /// Its arguments but for server and names.
+    pub(super) dnsperf: String,
+    pub(super) systems: Vec<Measured>,
+    pub(super) loads: Vec<Method>,
+    pub(super) figures: Vec<Figure>,
+    pub(super) not_measured: Vec<String>,
+    /// In the order in which they were taken.
+    pub(super) samples: Vec<Sample>,
+}
+
+/// A system and its figures.
+#[derive(Debug, Serialize)]
+pub(super) struct Measured {
+    pub(super) key: &'static str,
+    pub(super) title: &'static str,
+    pub(super) about: &'static str,
+    pub(super) version: String,
+    pub(super) summaries: BTreeMap<&'static str, Summary>,
+    /// The median over the rounds for each share of answers, in percent: µs.
+    pub(super) latencies: Vec<(f64, f64)>,
+    /// Rounds with a mark, by load.
+    pub(super) marked: BTreeMap<&'static str, Vec<u32>>,
+}
+
+/// How a load was measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Method {
+    pub(super) key: &'static str,
+    pub(super) title: &'static str,
+    pub(super) method: &'static str,
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan, running: &[Running], samples: Vec<Sample>) -> Self {
+        let systems: Vec<_> = running
+            .iter()
+            .map(|system| Measured::of(system, &samples))
+            .collect();
+        let mut not_measured = missing(&systems);
+        not_measured.extend(loads::MISSING.map(str::to_owned));
+        Self {
+            machine: Machine::this(),
+            quick: plan.quick,
+            rounds: plan.rounds,
+            seconds_per_load: plan.time.as_secs_f64(),
+            fixed_rate_qps: plan.rate,
+            dnsperf: super::dnsperf::arguments(plan).join(" "),
+            systems,
+            loads: loads::ALL
+                .iter()
+                .map(|load| Method {
+                    key: load.key,
+                    title: load.title,
+                    method: load.method,
+                })
+                .collect(),
+            figures: figures::ALL.to_vec(),
+            not_measured,
+            samples,
+        }
+    }
+
+    /// The samples that carry a mark.
+    pub(super) fn marked(&self) -> impl Iterator<Item = &Sample> {
+        self.samples
+            .iter()
+            .filter(|sample| !sample.remarks.is_empty())
+    }
+
+    /// The system that the others are compared with: dns-cache, or the first.
+    pub(super) fn base(&self) -> Option<&Measured> {
+        let own = self
+            .systems
+            .iter()
+            .find(|system| system.key.starts_with("dns-cache"));
+        own.or(self.systems.first())
+    }
+
+    /// `base`'s median over another system's.
+    pub(super) fn ratio(&self, figure: &Figure, other: &Measured) -> Option<f64> {
+        let value = |system: &Measured| system.summaries.get(figure.key).map(|s| s.median);
+        let other = value(other)?;
+        (figure.is_comparable() && other > 0.0).then_some(value(self.base()?)? / other)
+    }
+}
+
+impl Measured {
+    fn of(running: &Running, samples: &[Sample]) -> Self {
+        let system = running.system;
+        let own: Vec<_> = samples
+            .iter()
+            .filter(|sample| sample.system == system.key)
+            .collect();
+        let mut marked: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for sample in own.iter().filter(|sample| !sample.remarks.is_empty()) {
+            marked.entry(sample.load).or_default().push(sample.round);
+        }
+        let own = undisturbed(&own);
+        let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for (key, value) in own.iter().flat_map(|sample| &sample.figures) {
+            values.entry(key).or_default().push(*value);
+        }
+        Self {
+            key: system.key,
+            title: system.title,
+            about: system.about,
+            version: running.version.clone(),
+            summaries: values
+                .into_iter()
+                .filter_map(|(key, values)| Some((key, Summary::of(&values)?)))
+                .collect(),
+            latencies: latencies(&own),
+            marked,
+        }
+    }
+
+    /// Whether a round of this figure's load carries a mark.
+    pub(super) fn is_marked(&self, figure: &Figure) -> bool {
+        figure
+            .key
+            .split_once('.')
+            .is_some_and(|(load, _)| self.marked.contains_key(load))
+    }
+}
+
+/// Without the rounds in which someone else used the machine, for each load and system that has others. What decides is
+/// not the outcome, so the choice favours nobody.
+pub(super) fn undisturbed<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
+    let has_good = |of: &Sample| {
+        samples
+            .iter()
+            .any(|sample| sample.load == of.load && sample.system == of.system && !sample.disturbed)
+    };
+    samples
+        .iter()
+        .filter(|sample| !sample.disturbed || !has_good(sample))
+        .copied()
+        .collect()
+}
+
+fn latencies(samples: &[&Sample]) -> Vec<(f64, f64)> {
+    let curves: Vec<_> = samples
+        .iter()
+        .map(|sample| &sample.latencies)
+        .filter(|curve| !curve.is_empty())
+        .collect();
+    let Some(first) = curves.first() else {
+        return Vec::new();
+    };
+    first
+        .iter()
+        .enumerate()
+        .filter_map(|(index, (share, _))| {
+            let values: Vec<_> = curves
+                .iter()
+                .filter_map(|curve| Some(curve.get(index)?.1))
+                .collect();
+            Some((*share, statistics::median(&values)?))
+        })
+        .collect()
+}
+
+fn missing(systems: &[Measured]) -> Vec<String> {
+    figures::ALL
+        .iter()
+        .filter(|figure| {
+            !systems
+                .iter()
+                .any(|system| system.summaries.contains_key(figure.key))
+        })
+        .map(|figure| figure.title.to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(load: &'static str, round: u32, disturbed: bool) -> Sample {
+        Sample {
+            round,
+            load,
+            system: "unbound",
+            steal_percent: 0.0,
+            others_percent: 0.0,
+            figures: BTreeMap::new(),
+            disturbed,
+            remarks: Vec::new(),
+            latencies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn disturbed_rounds_count_only_where_there_are_no_others() {
+        let samples = [
+            sample("a", 1, true),
+            sample("a", 2, false),
+            sample("b", 1, true),
+        ];
+        let all: Vec<_> = samples.iter().collect();
+        let used: Vec<_> = undisturbed(&all)
+            .iter()
+            .map(|sample| (sample.load, sample.round))
+            .collect();
+        assert_eq!(used, [("a", 2), ("b", 1)]);
+    }
+}

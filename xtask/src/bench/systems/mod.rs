@@ -1,0 +1,181 @@
+//! The systems that are measured, a file each. A further one is a file and a line in [`ALL`].
+
+mod agent;
+mod dnsmasq;
+mod kube_proxy;
+mod link_local;
+mod node_local;
+mod reflect;
+mod unbound;
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use dns_cache_tests::{Family, Lab, Process, addresses};
+
+use super::machine;
+use super::names;
+use super::probe::Probe;
+use crate::versions::COREDNS;
+
+/// A system to measure.
+#[derive(Debug)]
+pub(super) struct System {
+    /// As in `--systems` and bench.json.
+    pub(super) key: &'static str,
+    pub(super) title: &'static str,
+    /// What it is, for whoever reads the figures.
+    pub(super) about: &'static str,
+    start: fn(&Setting) -> Result<Started>,
+}
+
+/// All of them.
+pub(super) const ALL: [System; 6] = [
+    reflect::SYSTEM,
+    agent::USERSPACE,
+    unbound::SYSTEM,
+    dnsmasq::SYSTEM,
+    node_local::SYSTEM,
+    kube_proxy::SYSTEM,
+];
+
+/// The system with this key.
+pub(super) fn find(key: &str) -> Result<&'static System, String> {
+    static SYSTEMS: [System; 6] = ALL;
+    SYSTEMS
+        .iter()
+        .find(|system| system.key == key)
+        .ok_or_else(|| {
+            let keys: Vec<_> = SYSTEMS.iter().map(|system| system.key).collect();
+            format!("there are {}", keys.join(", "))
+        })
+}
+
+/// What a system is started with.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// The agent's program.
+    pub(super) agent: PathBuf,
+}
+
+/// What a system's file makes.
+struct Started {
+    lab: Lab,
+    /// Where the pod sends its queries.
+    server: SocketAddr,
+    /// The server's processes; none if the kernel answers.
+    processes: Vec<i32>,
+    /// The process that holds the system's tc programs.
+    programs: Option<i32>,
+    version: String,
+    /// What must live as long as it runs.
+    kept: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// A system that runs, in a lab of its own, and answers. Dropping it ends it.
+pub(super) struct Running {
+    pub(super) system: &'static System,
+    pub(super) server: SocketAddr,
+    pub(super) processes: Vec<i32>,
+    pub(super) programs: Option<i32>,
+    pub(super) version: String,
+    // Before the lab that it is in.
+    _kept: Option<Box<dyn Any + Send + Sync>>,
+    pub(super) lab: Lab,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.system.key)
+    }
+}
+
+impl System {
+    /// Starts it and waits until it answers.
+    pub(super) fn start(&'static self, setting: &Setting) -> Result<Running> {
+        let Started {
+            lab,
+            server,
+            processes,
+            programs,
+            version,
+            kept,
+        } = (self.start)(setting)?;
+        let running = Running {
+            system: self,
+            server,
+            processes,
+            programs,
+            version,
+            _kept: kept,
+            lab,
+        };
+        running.wait()?;
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// Whether its answers are answers, and not the queries themselves.
+    pub(super) fn resolves(&self) -> bool {
+        self.system.key != reflect::SYSTEM.key
+    }
+
+    fn wait(&self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(10);
+        let query = names::query(&names::cached(0));
+        loop {
+            // A port that nobody listens on yet is an error of the socket.
+            let mut probe = Probe::new(self.lab.pod(0).netns(), self.server)?;
+            match probe.ask(&query) {
+                Ok(Some(_)) => return Ok(()),
+                result if Instant::now() > end => {
+                    result?;
+                    bail!("it does not answer");
+                }
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+/// A lab with one pod and one CoreDNS, which all systems ask.
+fn lab() -> Lab {
+    Lab::builder().pods(1).replicas(1).start()
+}
+
+/// The address of the lab's CoreDNS.
+fn coredns(lab: &Lab) -> Result<SocketAddr> {
+    let replica = lab.dns().replicas().first().context("no CoreDNS")?;
+    Ok(replica.pod().addresses().dns(Family::V4))
+}
+
+/// kube-dns, the service.
+fn cluster_ip() -> SocketAddr {
+    addresses::CLUSTER_IP.dns(Family::V4)
+}
+
+fn coredns_version() -> String {
+    format!("CoreDNS {COREDNS}")
+}
+
+/// The first line of what a program says of its version.
+fn version(program: &Path, argument: &str) -> String {
+    machine::output(Command::new(program).arg(argument)).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// A server on the node's link-local address.
+fn on_link_local(lab: Lab, process: Process, version: String) -> Started {
+    Started {
+        server: link_local::ADDRESS.into(),
+        processes: vec![process.pid()],
+        programs: None,
+        version,
+        kept: Some(Box::new(process)),
+        lab,
+    }
+}
