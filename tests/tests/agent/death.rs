@@ -80,6 +80,46 @@ fn stopped_agent_costs_no_lookup() {
     });
 }
 
+/// SIGTERM while queries wait for an upstream: they are answered before the agent ends.
+#[test]
+fn stopped_agent_answers_what_it_was_asked() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab
+        .pod(0)
+        .client(Family::V4)
+        .timeout(Duration::from_secs(4));
+    for transport in Transport::ALL {
+        assert_web(&client, transport);
+    }
+    for replica in lab.dns().replicas() {
+        replica.pause();
+    }
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = [Transport::Connected, Transport::Tcp]
+            .into_iter()
+            .zip([7, 8])
+            .map(|(transport, number)| {
+                let client = &client;
+                scope.spawn(move || client.ask(transport, &Query::new(&fresh(number), rtype::A)))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(200));
+        scope.spawn(|| agent.stop());
+        std::thread::sleep(Duration::from_millis(200));
+        for replica in lab.dns().replicas() {
+            replica.resume();
+        }
+        for asked in asking {
+            let reply = asked
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                .or_panic("a query from before the end");
+            assert_eq!(reply.message.answers.len(), 1);
+        }
+    });
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
 /// From the moment at which a new agent starts until it serves, each packet has somewhere to go.
 #[test]
 fn starting_agent_costs_no_lookup() {
