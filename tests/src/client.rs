@@ -69,6 +69,7 @@ pub struct Client {
     netns: Arc<Netns>,
     server: SocketAddr,
     timeout: Duration,
+    address: Option<IpAddr>,
     port: u16,
 }
 
@@ -80,6 +81,7 @@ impl Client {
             netns,
             server,
             timeout: Duration::from_secs(2),
+            address: None,
             port: 0,
         }
     }
@@ -95,6 +97,13 @@ impl Client {
     #[must_use]
     pub const fn server(mut self, server: SocketAddr) -> Self {
         self.server = server;
+        self
+    }
+
+    /// Always from this address, which the namespace has.
+    #[must_use]
+    pub const fn source_address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
         self
     }
 
@@ -154,7 +163,7 @@ impl Client {
         } else {
             Ipv6Addr::UNSPECIFIED.into()
         };
-        let bound = (any, self.port);
+        let bound = (self.address.unwrap_or(any), self.port);
         let socket = self
             .netns
             .run(|| UdpSocket::bind(bound))
@@ -179,6 +188,11 @@ impl Client {
             .netns
             .run(|| Socket::new(Domain::for_address(self.server), Type::STREAM, None))
             .map_err(Failure::Io)?;
+        if let Some(address) = self.address {
+            socket
+                .bind(&SocketAddr::new(address, 0).into())
+                .map_err(Failure::Io)?;
+        }
         match socket.connect_timeout(&self.server.into(), self.timeout) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 return Err(Failure::Timeout(self.timeout));

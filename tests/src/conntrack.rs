@@ -1,10 +1,12 @@
 //! The node's conntrack table, as `conntrack` shows it.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::addresses::{CLUSTER_IP, is_pod};
 use crate::netns::Netns;
@@ -162,10 +164,9 @@ impl Conntrack {
         self.netns.succeed(Command::new("conntrack").arg("-F"));
     }
 
-    /// Listens to what happens from now on.
+    /// Listens to what happens from now on. It has begun when this returns.
     #[must_use]
     pub fn events(&self) -> Events {
-        let scope = self.netns.scope();
         let what = format!("conntrack-events-{}", crate::ip::veth_name());
         let process = Process::start(
             &self.netns,
@@ -173,28 +174,69 @@ impl Conntrack {
             Path::new("conntrack"),
             ["-E", "-o", "timestamp"],
         );
-        debug_assert!(scope.dir().exists());
-        // It says nothing when it listens; what it has not heard of before it does is not missed much.
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        Events { process }
+        let events = Events {
+            netns: Arc::clone(&self.netns),
+            process,
+        };
+        // The program does not say when it listens.
+        events.catch_up();
+        events
     }
 }
+
+/// Where probes go to: nobody listens there, and no lookup does.
+const PROBED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+/// For a probe to be heard of, and for one of them at all.
+const PROBE: Duration = Duration::from_millis(100);
+const PROBES: Duration = Duration::from_secs(20);
 
 /// A running `conntrack -E`.
 #[derive(Debug)]
 pub struct Events {
+    netns: Arc<Netns>,
     process: Process,
 }
 
 impl Events {
-    /// What has been heard so far.
+    /// What has happened until now.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        self.process
-            .log()
-            .lines()
-            .filter_map(Entry::parse)
-            .collect()
+        self.catch_up();
+        let mut entries = self.heard();
+        entries.retain(|entry| !is_probe(entry));
+        entries
+    }
+
+    fn heard(&self) -> Vec<Entry> {
+        let log = self.process.log();
+        log.lines().filter_map(Entry::parse).collect()
+    }
+
+    /// Returns when everything that happened before is heard of: events come in order, and a packet of our
+    /// own has come.
+    fn catch_up(&self) {
+        let end = Instant::now() + PROBES;
+        while Instant::now() < end {
+            // An entry is new only once, so each packet needs a port of its own, which stays taken.
+            let probe = self
+                .netns
+                .run(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))
+                .or_panic("opening a socket for a probe");
+            let port = probe.local_addr().or_panic("asking for a port").port();
+            probe.send_to(b"probe", PROBED).or_panic("sending a probe");
+            let next = Instant::now() + PROBE;
+            while Instant::now() < next {
+                let mut heard = self.heard().into_iter();
+                if heard.any(|entry| is_probe(&entry) && entry.original.sport == port) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        panic!(
+            "conntrack -E heard of no packet within {PROBES:?}:\n{}",
+            self.process.log()
+        );
     }
 
     /// Pods' DNS among it.
@@ -205,6 +247,10 @@ impl Events {
             .filter(Entry::is_pod_dns)
             .collect()
     }
+}
+
+fn is_probe(entry: &Entry) -> bool {
+    SocketAddr::new(entry.original.dst, entry.original.dport) == PROBED
 }
 
 #[cfg(test)]

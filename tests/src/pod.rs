@@ -125,6 +125,20 @@ impl Pod {
         self.netns.ip(&self.pod_side());
     }
 
+    /// Gives it more addresses beside its own ones, which stay what it sends from unless told otherwise.
+    pub fn add_addresses(&self, Pair { v4, v6 }: Pair) {
+        if self.flavour == Flavour::Routed {
+            self.node.ip(&format!(
+                "route add {v4}/32 dev {veth}\nroute add {v6}/128 dev {veth}\n",
+                veth = self.veth
+            ));
+        }
+        // A deprecated address is nobody's choice.
+        self.netns.ip(&format!(
+            "addr add {v4}/32 dev eth0\naddr add {v6}/128 dev eth0 nodad preferred_lft 0\n"
+        ));
+    }
+
     /// Takes its veth away at once, as the runtime does; its namespace goes with the value.
     pub fn remove(self) {}
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::wire::rtype;
+
 /// A zone: its name without the trailing dot, and its file.
 #[derive(Debug, Clone)]
 pub struct Zone {
@@ -23,6 +25,49 @@ pub const MANY: u16 = 40;
 pub const HUGE: u16 = 200;
 /// How many services `svc-N.bulk.svc.cluster.local` there are, for loads.
 pub const BULK: u16 = 1000;
+
+/// Every type of the rich zone: name below `types.svc.cluster.local`, type. These have answers.
+pub const TYPES_WITH_ANSWERS: [(&str, u16); 28] = [
+    ("txt", rtype::TXT),
+    ("txt-long", rtype::TXT),
+    ("txt-binary", rtype::TXT),
+    ("txt-big", rtype::TXT),
+    ("mx", rtype::MX),
+    ("naptr", rtype::NAPTR),
+    ("caa", rtype::CAA),
+    ("svcb", rtype::SVCB),
+    ("https", rtype::HTTPS),
+    ("sshfp", rtype::SSHFP),
+    ("_443._tcp.tlsa", rtype::TLSA),
+    ("loc", rtype::LOC),
+    ("hinfo", rtype::HINFO),
+    ("rp", rtype::RP),
+    ("uri", rtype::URI),
+    ("unknown", rtype::UNKNOWN),
+    ("any.wild", rtype::A),
+    ("deep.er.wild", rtype::TXT),
+    ("a.ent", rtype::A),
+    ("_sip._udp", rtype::SRV),
+    ("chain-1", rtype::A),
+    ("chain-1", rtype::AAAA),
+    ("chain-1", rtype::TXT),
+    ("dangling", rtype::A),
+    ("ttl-large", rtype::A),
+    ("many", rtype::A),
+    ("huge", rtype::A),
+    (
+        "lllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllll",
+        rtype::A,
+    ),
+];
+
+/// These have none of that type, or are not there at all.
+pub const TYPES_WITHOUT: [(&str, u16); 4] = [
+    ("nothing-of-this-type.wild", rtype::AAAA),
+    ("ent", rtype::A),
+    ("b.ent", rtype::A),
+    ("many", rtype::AAAA),
+];
 
 /// The cluster's zones in the form that every server can read.
 #[must_use]

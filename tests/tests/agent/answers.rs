@@ -6,48 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use dns_cache_tests::wire::{Record, flag, rtype};
+use dns_cache_tests::zones::{TYPES_WITH_ANSWERS, TYPES_WITHOUT};
 use dns_cache_tests::{Client, Family, Flavour, Message, OrPanic, Query, Transport};
 
 use crate::{WEB, assert_web, fresh, lab_with_agent};
-
-/// Every type of the zone: name below `types.svc.cluster.local`, type.
-const QUESTIONS: [(&str, u16); 32] = [
-    ("txt", rtype::TXT),
-    ("txt-long", rtype::TXT),
-    ("txt-binary", rtype::TXT),
-    ("txt-big", rtype::TXT),
-    ("mx", rtype::MX),
-    ("naptr", rtype::NAPTR),
-    ("caa", rtype::CAA),
-    ("svcb", rtype::SVCB),
-    ("https", rtype::HTTPS),
-    ("sshfp", rtype::SSHFP),
-    ("_443._tcp.tlsa", rtype::TLSA),
-    ("loc", rtype::LOC),
-    ("hinfo", rtype::HINFO),
-    ("rp", rtype::RP),
-    ("uri", rtype::URI),
-    ("unknown", rtype::UNKNOWN),
-    ("nothing-of-this-type.wild", rtype::AAAA),
-    ("any.wild", rtype::A),
-    ("deep.er.wild", rtype::TXT),
-    ("ent", rtype::A),
-    ("a.ent", rtype::A),
-    ("b.ent", rtype::A),
-    ("_sip._udp", rtype::SRV),
-    ("chain-1", rtype::A),
-    ("chain-1", rtype::AAAA),
-    ("chain-1", rtype::TXT),
-    ("dangling", rtype::A),
-    ("ttl-large", rtype::A),
-    ("many", rtype::A),
-    ("many", rtype::AAAA),
-    ("huge", rtype::A),
-    (
-        "lllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllll",
-        rtype::A,
-    ),
-];
 
 fn ask(client: &Client, transport: Transport, query: &Query) -> Message {
     client
@@ -73,7 +35,7 @@ fn every_type_is_answered_as_coredns_does() {
         Arc::clone(lab.pod(0).netns()),
         lab.dns().endpoints()[0].dns(Family::V4),
     );
-    for (name, rtype) in QUESTIONS {
+    for (name, rtype) in TYPES_WITH_ANSWERS.into_iter().chain(TYPES_WITHOUT) {
         let query = Query::new(&format!("{name}.types.svc.cluster.local"), rtype);
         let theirs = ask(&coredns, Transport::Tcp, &query);
         // The first is from upstream, the others from the cache.

@@ -117,7 +117,7 @@ fn address_moves_to_another_pod() {
     }
 }
 
-/// A pod that takes a second address is answered at both.
+/// A pod whose address is replaced is answered at the new one.
 #[test]
 fn address_of_a_living_pod_changes() {
     let (mut lab, _agent) = lab_with_agent(Flavour::Routed);
@@ -128,5 +128,26 @@ fn address_of_a_living_pod_changes() {
         for transport in Transport::ALL {
             assert_web(&lab.pod(0).client(family), transport);
         }
+    }
+}
+
+/// A pod that takes a second address is answered at both, in turn.
+#[test]
+fn pod_with_two_addresses() {
+    for flavour in Flavour::BOTH {
+        let (lab, _agent) = lab_with_agent(flavour);
+        let pod = lab.pod(0);
+        let second = addresses::pod(240);
+        pod.add_addresses(second);
+        for _ in 0..3 {
+            for family in Family::BOTH {
+                for address in [pod.address(family), second.of(family)] {
+                    for transport in Transport::ALL {
+                        assert_web(&pod.client(family).source_address(address), transport);
+                    }
+                }
+            }
+        }
+        lab.node().conntrack().assert_no_pod_dns();
     }
 }

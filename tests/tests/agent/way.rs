@@ -99,7 +99,6 @@ fn control_interfaces_that_are_not_ours_reach_conntrack() {
         }
     }
     assert_eq!(lab.node().conntrack().pod_dns().len(), 6);
-    std::thread::sleep(Duration::from_millis(200));
     assert!(events.pod_dns().len() >= 6);
 }
 
