@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 
+use hickory_resolver::system_conf::parse_resolv_conf;
 use nix::net::if_::if_nametoindex;
-use resolv_conf::ScopedIp;
 
 use super::Error;
 use crate::config::{Config, TtlCaps};
@@ -116,15 +116,15 @@ fn system_servers(path: &Path, own: &[IpAddr]) -> Result<Vec<SocketAddr>, Error>
         path: path.to_owned(),
         reason,
     };
-    let text = fs::read(path).map_err(|e| error(e.to_string()))?;
-    let config = resolv_conf::Config::parse(text).map_err(|e| error(e.to_string()))?;
+    let text = fs::read_to_string(path).map_err(|e| error(e.to_string()))?;
+    let (config, _) = parse_resolv_conf(&text).map_err(|e| error(e.to_string()))?;
     let (ours, servers): (Vec<_>, Vec<_>) = config
-        .nameservers
-        .into_iter()
+        .name_servers()
+        .iter()
         .filter_map(|server| {
-            let address = address(&server);
+            let address = address(server.ip, &text);
             if address.is_none() {
-                tracing::warn!(%server, path = %path.display(), "skipped a nameserver on an interface that does not exist");
+                tracing::warn!(ip = %server.ip, path = %path.display(), "skipped a link-local nameserver: the interface in its scope does not exist");
             }
             address
         })
@@ -140,16 +140,29 @@ fn system_servers(path: &Path, own: &[IpAddr]) -> Result<Vec<SocketAddr>, Error>
     Ok(servers)
 }
 
-/// A server's address. A link-local one has a scope, by name or by number (RFC 4007 §11.2); `None` if there
-/// is no such interface.
-fn address(server: &ScopedIp) -> Option<SocketAddr> {
-    let ScopedIp::V6(ip, Some(scope)) = server else {
-        return Some(SocketAddr::new(server.clone().into(), DNS_PORT));
-    };
-    let scope = if_nametoindex(scope.as_str())
-        .ok()
-        .or_else(|| scope.parse().ok())?;
-    Some(SocketAddrV6::new(*ip, DNS_PORT, 0, scope).into())
+/// A server's address. A link-local one needs its scope, by name or by number (RFC 4007 §11.2), which the
+/// parser leaves out; `None` if there is no such interface.
+fn address(ip: IpAddr, text: &str) -> Option<SocketAddr> {
+    match ip {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+            let scope = scope(ip, text)?;
+            let index = if_nametoindex(scope).ok().or_else(|| scope.parse().ok())?;
+            Some(SocketAddrV6::new(ip, DNS_PORT, 0, index).into())
+        }
+        ip => Some(SocketAddr::new(ip, DNS_PORT)),
+    }
+}
+
+/// The scope that a resolv.conf gives with a server's address.
+fn scope(ip: Ipv6Addr, text: &str) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let (address, scope) = line
+            .trim()
+            .strip_prefix("nameserver")?
+            .trim()
+            .split_once('%')?;
+        (address.parse() == Ok(ip)).then_some(scope.split_whitespace().next()?)
+    })
 }
 
 #[cfg(test)]
