@@ -95,6 +95,10 @@ fn to_resolver(ctx: &TcContext, packet: &Packet) -> i32 {
     {
         return LEAVE;
     }
+    if packet.transport == (Transport::Tcp { syn: true }) {
+        // One that is not remembered costs no more than its connection's last reset.
+        let _ = CONNECTIONS.insert(&connection(packet), &0, 0);
+    }
     count(if udp {
         Counter::ToResolverUdp
     } else {
@@ -119,8 +123,10 @@ fn takes(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> bool {
         (None, _) => false,
         (Some(_), Transport::Udp) => !closing,
         (Some(_), Transport::Tcp { syn: true }) => {
-            // A SYN that is not remembered costs no more than its connection's last reset.
-            let _ = CONNECTIONS.insert(&connection(packet), &0, 0);
+            if closing {
+                // The connection belongs to the ordinary path, whatever had its port before.
+                let _ = CONNECTIONS.remove(&connection(packet));
+            }
             !closing
         }
         (Some(TCP_LISTEN), Transport::Tcp { syn: false }) => {

@@ -99,24 +99,26 @@ fn an_agent_that_is_about_to_end_gets_nothing_new() {
     let mut harness = Harness::new();
     let pod = harness.pod('a');
     let port = harness.connect(V4);
+    let ack = |from| {
+        tcp(pod, true).with(|p| {
+            p.flags = ACK;
+            p.ports[0] = from;
+        })
+    };
+    // A connection that the resolver has closed already, from the port that is used again below.
+    assert_eq!(harness.sent_by_pod(pod, &tcp(pod, true)).verdict, Redirect);
     harness.set_closing();
-    let open = tcp(pod, true).with(|p| {
-        p.flags = ACK;
-        p.ports[0] = port;
-    });
     assert_eq!(
-        harness.sent_by_pod(pod, &open).verdict,
+        harness.sent_by_pod(pod, &ack(port)).verdict,
         Redirect,
         "what is open goes on"
-    );
-    assert_eq!(
-        harness.sent_by_pod(pod, &tcp(pod, true)).verdict,
-        Unspec,
-        "a SYN"
     );
     assert_eq!(
         harness.sent_by_pod(pod, &udp(pod, true)).verdict,
         Unspec,
         "a query"
     );
+    for (name, packet) in [("a SYN", tcp(pod, true)), ("what follows it", ack(40_000))] {
+        assert_eq!(harness.sent_by_pod(pod, &packet).verdict, Unspec, "{name}");
+    }
 }
