@@ -115,10 +115,7 @@ impl Conntrack {
     /// Entries of pods' DNS.
     #[must_use]
     pub fn pod_dns(&self) -> Vec<Entry> {
-        self.entries()
-            .into_iter()
-            .filter(Entry::is_pod_dns)
-            .collect()
+        pod_dns(self.entries())
     }
 
     /// Panics with the entries if there is one of a pod's DNS.
@@ -242,11 +239,12 @@ impl Events {
     /// Pods' DNS among it.
     #[must_use]
     pub fn pod_dns(&self) -> Vec<Entry> {
-        self.entries()
-            .into_iter()
-            .filter(Entry::is_pod_dns)
-            .collect()
+        pod_dns(self.entries())
     }
+}
+
+fn pod_dns(entries: Vec<Entry>) -> Vec<Entry> {
+    entries.into_iter().filter(Entry::is_pod_dns).collect()
 }
 
 fn is_probe(entry: &Entry) -> bool {

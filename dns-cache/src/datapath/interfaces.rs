@@ -221,10 +221,23 @@ impl State {
             self.drop_interface(ifindex, None);
         }
         for link in links {
+            let (name, ifindex) = (link.name.clone(), link.ifindex);
             self.link_changed(link);
+            // What an earlier agent left on an interface that is not, or no longer, ours.
+            if ifindex != self.link.ifindex && !self.attached.contains_key(&ifindex) {
+                self.attacher.forget(Some(&name), ifindex);
+            }
         }
         self.attacher
             .keep_only(|ifindex| present.contains(&ifindex));
+    }
+
+    /// Takes in a scan of all links and of all bridges' tables.
+    fn scanned(&mut self, links: Vec<Link>, neighbours: &[NeighbourMessage]) {
+        self.reconcile(links);
+        for message in neighbours {
+            self.neighbour(message);
+        }
     }
 
     fn event(&mut self, message: RouteNetlinkMessage) {
@@ -268,10 +281,7 @@ impl Events {
     /// Subscribes, then brings `state` in line with what exists: nothing falls between the two.
     pub(super) async fn connect(state: &mut State) -> Result<Self, Error> {
         let (events, links, neighbours) = Self::subscribe_and_scan().await?;
-        state.reconcile(links);
-        neighbours
-            .iter()
-            .for_each(|message| state.neighbour(message));
+        state.scanned(links, &neighbours);
         Ok(events)
     }
 
@@ -364,11 +374,7 @@ pub(super) async fn watch(mut events: Events, state: Arc<Mutex<State>>) {
         loop {
             match Events::subscribe_and_scan().await {
                 Ok((new, links, neighbours)) => {
-                    let mut state = lock(&state);
-                    state.reconcile(links);
-                    neighbours
-                        .iter()
-                        .for_each(|message| state.neighbour(message));
+                    lock(&state).scanned(links, &neighbours);
                     events = new;
                     break;
                 }
@@ -395,7 +401,7 @@ async fn follow(events: &mut Events, state: &Mutex<State>) -> &'static str {
     "netlink connection ended"
 }
 
-fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+pub(super) fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     // Each change is complete in itself; after a panic elsewhere the state is still usable.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

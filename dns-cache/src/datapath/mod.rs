@@ -14,7 +14,7 @@ mod reflect;
 mod sockets;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinHandle;
 
@@ -112,9 +112,7 @@ impl Datapath {
     ///
     /// The kernel refuses to read a map.
     pub fn status(&self) -> Result<Status, Error> {
-        // A panic while the lock was held cannot leave the state half-changed in a way that matters to a reader.
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.status()
+        interfaces::lock(&self.state).status()
     }
 
     /// The file that names the resolver's namespace.
@@ -129,10 +127,7 @@ impl Datapath {
     ///
     /// The kernel refuses to write a map.
     pub fn close(&self) -> Result<(), Error> {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .close()
+        interfaces::lock(&self.state).close()
     }
 
     /// Stops watching for interfaces. Programs stay: without the resolver's sockets they step aside.

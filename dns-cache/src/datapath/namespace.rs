@@ -26,7 +26,9 @@ use super::sockets;
 
 /// The veth's end in the node's namespace.
 pub(super) const VETH: &str = "dnscache0";
-/// Its end in the resolver's.
+/// The other end's name until it is moved.
+const PEER: &str = "dnscache1";
+/// Its name in the resolver's namespace.
 const INNER: &str = "eth0";
 /// The gateway of the resolver's default routes. Nobody has these addresses: neighbour entries give
 /// them the MAC address of the node's end.
@@ -169,14 +171,14 @@ async fn connect(namespace: BorrowedFd<'_>, listen: &[IpAddr]) -> Result<Resolve
 
     let netns_id = set_netns_id(&node, namespace).await?;
     node.link()
-        .add(LinkVeth::new(VETH, "dnscache1").build())
+        .add(LinkVeth::new(VETH, PEER).build())
         .execute()
         .await
         .step(|| format!("create the veth pair {VETH}"))?;
-    let (peer, _) = find(&node, "dnscache1")
+    let (peer, _) = find(&node, PEER)
         .await?
         .ok_or("it is gone")
-        .step(|| "find dnscache1".to_owned())?;
+        .step(|| format!("find {PEER}"))?;
     node.link()
         .change(
             LinkUnspec::new_with_index(peer)

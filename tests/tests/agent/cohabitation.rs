@@ -1,10 +1,11 @@
 //! Others on the node: their programs go on running behind ours, and there is one agent.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, Pod, Query, Transport};
+use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Pod, Query, Transport};
 
 use crate::{WEB, assert_web, lab_with_agent};
 
@@ -69,24 +70,36 @@ fn programs_behind_ours_still_run() {
     }
 }
 
+/// Our clsact filters on a pod's interface.
+fn filters(lab: &Lab, pod: &Pod) -> Vec<String> {
+    let mut command = Command::new("tc");
+    command.args(["filter", "show", "dev", pod.veth(), "ingress"]);
+    let text = lab.node().netns().succeed(&mut command);
+    let ours = text.lines().filter(|line| line.contains("pod_ingress"));
+    ours.map(str::to_owned).collect()
+}
+
+/// The pin of a TCX link on a pod's interface.
+fn pin(lab: &Lab, pod: &Pod, agent: &Agent) -> PathBuf {
+    let mut command = Command::new("ip");
+    command.args(["-oneline", "link", "show", "dev", pod.veth()]);
+    let text = lab.node().netns().succeed(&mut command);
+    let ifindex = text.split(':').next().or_panic("reading ip's output");
+    agent.bpffs().join("v1/links").join(ifindex)
+}
+
 /// What an agent in one mode left is not there beside what the next one attaches in the other.
 #[test]
 fn a_change_of_mode_leaves_nothing_behind() {
     let lab = Lab::builder().start();
-    let filters = || -> Vec<String> {
-        let mut command = Command::new("tc");
-        command.args(["filter", "show", "dev", lab.pod(0).veth(), "ingress"]);
-        let text = lab.node().netns().succeed(&mut command);
-        let ours = text.lines().filter(|line| line.contains("pod_ingress"));
-        ours.map(str::to_owned).collect()
-    };
     for (attach, expected) in [("clsact", 1), ("tcx", 0), ("clsact", 1)] {
         let agent = lab.agent(&AgentConfig {
             attach: attach.to_owned(),
             ..AgentConfig::default()
         });
         assert_web(&lab.pod(0).client(Family::V6), Transport::Connected);
-        assert_eq!(filters().len(), expected, "{attach}: {:?}", filters());
+        let found = filters(&lab, lab.pod(0));
+        assert_eq!(found.len(), expected, "{attach}: {found:?}");
         agent.stop();
     }
 }
@@ -100,12 +113,20 @@ fn an_interface_that_is_left_out_is_let_go() {
             attach: attach.to_owned(),
             ..AgentConfig::default()
         };
-        lab.agent(&config).kill9();
+        let first = lab.agent(&config);
+        let left = || {
+            let pinned = pin(&lab, lab.pod(1), &first).exists();
+            usize::from(pinned) + filters(&lab, lab.pod(1)).len()
+        };
+        assert_eq!(left(), 1, "{attach}");
+        first.kill9();
+        assert_eq!(left(), 1, "a killed agent leaves its program ({attach})");
         let config = AgentConfig {
             interfaces: vec!["veth*".to_owned(), format!("!{}", lab.pod(1).veth())],
             ..config
         };
         let agent = lab.agent_on(&config, &[lab.pod(0).veth()]);
+        assert_eq!(left(), 0, "the next one takes it away ({attach})");
         let before = agent.counters();
         for transport in Transport::ALL {
             assert_web(&lab.pod(1).client(Family::V4), transport);
