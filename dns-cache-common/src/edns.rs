@@ -1,6 +1,6 @@
 //! EDNS (RFC 6891): the OPT record of a query, and the one we send.
 
-use crate::header::u16_at;
+use crate::message::Message;
 use crate::types::rtype;
 
 /// What we take over UDP and say in our OPT: no fragments on any path (DNS flag day 2020).
@@ -9,6 +9,8 @@ pub const UDP_SIZE: u16 = 1232;
 pub const MIN_UDP_SIZE: u16 = 512;
 /// Length of an OPT record without options.
 pub const OPT_LEN: usize = 11;
+/// The option that names a network (RFC 7871 §6).
+const CLIENT_SUBNET: u16 = 8;
 
 /// What a client says in its OPT record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,30 +21,63 @@ pub struct Edns {
     pub version: u8,
     /// It wants DNSSEC records (RFC 3225).
     pub dnssec_ok: bool,
+    /// It names a network for which it asks (RFC 7871).
+    pub client_subnet: bool,
+}
+
+/// What stands where an OPT record should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opt {
+    /// One.
+    Sound(Edns),
+    /// Something else, or one that is not well-formed.
+    Broken,
+    /// One with more options than the reader looks at.
+    Long,
 }
 
 impl Edns {
-    /// Reads `bytes` as one OPT record without any byte to spare: root owner, options that fill its RDATA.
+    /// Reads everything from `at` to the message's end as one OPT record: root owner, options that fill its
+    /// RDATA; of these at most `max_options` are looked at.
+    #[inline(always)]
     #[must_use]
-    pub fn read(bytes: &[u8]) -> Option<Self> {
-        let fixed: &[u8; OPT_LEN] = bytes.first_chunk()?;
-        let at = |i: usize| u16::from_be_bytes([fixed[i], fixed[i + 1]]);
-        if fixed[0] != 0 || at(1) != rtype::OPT || usize::from(at(9)) != bytes.len() - OPT_LEN {
-            return None;
+    pub fn read<M: Message + ?Sized>(message: &M, at: usize, max_options: usize) -> Opt {
+        let len = message.len();
+        if len < at + OPT_LEN
+            || message.byte(at) != 0
+            || message.number(at + 1) != rtype::OPT
+            || usize::from(message.number(at + 9)) != len - at - OPT_LEN
+        {
+            return Opt::Broken;
         }
-        let mut option = OPT_LEN;
-        while option < bytes.len() {
-            option += 4 + usize::from(u16_at(bytes, option + 2)?);
+        let mut client_subnet = false;
+        let mut option = at + OPT_LEN;
+        let mut options = 0;
+        while option < len {
+            if options == max_options {
+                return Opt::Long;
+            }
+            if option + 4 > len {
+                return Opt::Broken;
+            }
+            client_subnet |= message.number(option) == CLIENT_SUBNET;
+            option += 4 + usize::from(message.number(option + 2));
+            options += 1;
         }
-        (option == bytes.len()).then_some(Self {
-            udp_size: at(3),
-            version: fixed[6],
-            dnssec_ok: fixed[7] & 0x80 != 0,
+        if option != len {
+            return Opt::Broken;
+        }
+        Opt::Sound(Self {
+            udp_size: message.number(at + 3),
+            version: message.byte(at + 6),
+            dnssec_ok: message.byte(at + 7) & 0x80 != 0,
+            client_subnet,
         })
     }
 }
 
 /// An OPT record of ours: version 0, no options. The upper bits of an rcode over 15 go here.
+#[inline(always)]
 #[must_use]
 pub const fn opt(dnssec_ok: bool, rcode: u16) -> [u8; OPT_LEN] {
     let size = UDP_SIZE.to_be_bytes();
@@ -63,6 +98,7 @@ pub const fn opt(dnssec_ok: bool, rcode: u16) -> [u8; OPT_LEN] {
 }
 
 /// The longest UDP reply for a client: what it takes, within what we send.
+#[inline(always)]
 #[must_use]
 pub fn udp_limit(edns: Option<Edns>) -> usize {
     let size = edns.map_or(MIN_UDP_SIZE, |edns| edns.udp_size);
@@ -73,16 +109,20 @@ pub fn udp_limit(edns: Option<Edns>) -> usize {
 mod tests {
     use super::*;
 
+    fn read(record: &[u8]) -> Opt {
+        Edns::read(record, 0, usize::MAX)
+    }
+
     #[test]
     fn our_own_record_is_read_back() {
-        let edns = Edns::read(&opt(true, 16)).unwrap();
         assert_eq!(
-            edns,
-            Edns {
+            Edns::read(&opt(true, 16)[..], 0, 0),
+            Opt::Sound(Edns {
                 udp_size: 1232,
                 version: 0,
-                dnssec_ok: true
-            }
+                dnssec_ok: true,
+                client_subnet: false,
+            })
         );
         assert_eq!(opt(false, 16)[5], 1);
     }
@@ -93,15 +133,30 @@ mod tests {
         record[..11].copy_from_slice(&opt(false, 0));
         record[10] = 6;
         record[14] = 2;
-        assert!(Edns::read(&record).is_some());
+        assert!(matches!(read(&record), Opt::Sound(_)));
         for (at, value) in [(14, 1), (14, 3), (13, 1), (10, 5), (10, 7), (0, 1), (2, 42)] {
             let mut bad = record;
             bad[at] = value;
-            assert_eq!(Edns::read(&bad), None, "byte {at} = {value}");
+            assert_eq!(read(&bad), Opt::Broken, "byte {at} = {value}");
         }
         for len in 0..record.len() {
-            assert_eq!(Edns::read(&record[..len]), None, "cut at {len}");
+            assert_eq!(read(&record[..len]), Opt::Broken, "cut at {len}");
         }
+    }
+
+    #[test]
+    fn options_are_counted_and_a_subnet_is_seen() {
+        let mut record = [0u8; 11 + 8];
+        record[..11].copy_from_slice(&opt(false, 0));
+        record[10] = 8;
+        assert_eq!(Edns::read(&record[..], 0, 1), Opt::Long);
+        let subnet = |record: &[u8]| match Edns::read(record, 0, 2) {
+            Opt::Sound(edns) => edns.client_subnet,
+            other => panic!("{other:?}"),
+        };
+        assert!(!subnet(&record));
+        record[16] = 8;
+        assert!(subnet(&record));
     }
 
     #[test]
@@ -111,6 +166,7 @@ mod tests {
                 udp_size,
                 version: 0,
                 dnssec_ok: false,
+                client_subnet: false,
             })
         };
         assert_eq!(udp_limit(None), 512);

@@ -1,5 +1,7 @@
 //! The message header (RFC 1035 §4.1.1): its fields and flag bits.
 
+use crate::message::Message;
+
 /// Length of the header in bytes.
 pub const LEN: usize = 12;
 
@@ -77,15 +79,17 @@ pub struct Header {
 
 impl Header {
     /// Reads the header; `None` if the message is shorter than one.
+    #[inline(always)]
     #[must_use]
-    pub fn read(message: &[u8]) -> Option<Self> {
-        let b: &[u8; LEN] = message.first_chunk()?;
-        let at = |i: usize| u16::from_be_bytes([b[i], b[i + 1]]);
+    pub fn read<M: Message + ?Sized>(message: &M) -> Option<Self> {
+        if message.len() < LEN {
+            return None;
+        }
         Some(Self {
-            id: at(0),
-            flags: Flags(at(2)),
-            questions: at(4),
-            records: [at(6), at(8), at(10)],
+            id: message.number(0),
+            flags: Flags(message.number(2)),
+            questions: message.number(4),
+            records: [message.number(6), message.number(8), message.number(10)],
         })
     }
 
@@ -127,7 +131,7 @@ mod tests {
     #[test]
     fn bytes_and_fields_are_inverse() {
         let bytes = [0x12, 0x34, 0x85, 0xb3, 0, 1, 0, 2, 0, 3, 0, 4];
-        let header = Header::read(&bytes).unwrap();
+        let header = Header::read(&bytes[..]).unwrap();
         assert_eq!(header.bytes(), bytes);
         assert_eq!(header.id, 0x1234);
         assert_eq!((header.questions, header.records), (1, [2, 3, 4]));
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn eleven_bytes_are_no_header() {
-        assert_eq!(Header::read(&[0; 11]), None);
+        assert_eq!(Header::read(&[0; 11][..]), None);
     }
 
     #[test]

@@ -7,9 +7,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod cached;
 pub mod edns;
+pub mod hash;
 pub mod header;
 pub mod maps;
+pub mod message;
 pub mod name;
 pub mod question;
 pub mod reply;

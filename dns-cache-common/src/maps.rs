@@ -7,7 +7,10 @@
 use core::net::IpAddr;
 
 /// Changes whenever a layout here changes; part of the path under which the programs' links are pinned.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
+
+/// The slot of [`names::STAGES`] with the program `to_resolver`.
+pub const STAGE_TO_RESOLVER: u32 = 0;
 
 /// Names of the maps, as the object file has them.
 pub mod names {
@@ -27,6 +30,24 @@ pub mod names {
     pub const RESOLVER: &str = "RESOLVER";
     /// [`super::Counter`] → `u64` a CPU.
     pub const COUNTERS: &str = "COUNTERS";
+    /// Programs that `pod_ingress` goes on in. Empty when the agent that filled it is gone.
+    pub const STAGES: &str = "STAGES";
+    /// ifindex (`u32`) → [`super::Traffic`] a CPU: what each pod's interface brought.
+    pub const TRAFFIC: &str = "TRAFFIC";
+    /// [`crate::cached::Bucket`]s: the kernel cache's index, in memory shared with the agent.
+    pub const INDEX: &str = "INDEX";
+    /// Elements of [`crate::cached::ELEMENT`] bytes: its entries, in memory shared with the agent.
+    pub const ARENA: &str = "ARENA";
+    /// Ring buffer of [`crate::cached::Refresh`]: entries in use that are about to expire.
+    pub const REFRESH: &str = "REFRESH";
+}
+
+/// Names of the constants that the agent sets before it loads the programs.
+pub mod globals {
+    /// `u32`: buckets of [`names::INDEX`](super::names::INDEX); 0 switches the kernel cache off.
+    pub const BUCKETS: &str = "BUCKETS";
+    /// [`crate::hash::Seed`].
+    pub const SEED: &str = "SEED";
 }
 
 /// An IP address in 16 bytes of network order; IPv4 in its mapped form (RFC 4291 §2.5.5.2).
@@ -190,6 +211,37 @@ impl Resolver {
     }
 }
 
+/// What came through one interface: UDP queries to intercepted addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Traffic {
+    /// Answered in the kernel.
+    pub hits: u64,
+    /// Looked up in the kernel cache, and not answered there.
+    pub misses: u64,
+    /// Not looked up: not the kind of query that the kernel answers.
+    pub bypasses: u64,
+}
+
+impl Traffic {
+    /// The value as the map holds it.
+    pub fn to_bytes(self) -> [u8; 24] {
+        let rest: [u8; 16] = concat(self.misses.to_ne_bytes(), self.bypasses.to_ne_bytes());
+        concat(self.hits.to_ne_bytes(), rest)
+    }
+
+    /// The inverse of [`Self::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 24]) -> Self {
+        let (hits, rest): ([u8; 8], [u8; 16]) = split(bytes);
+        let (misses, bypasses) = split(rest);
+        Self {
+            hits: u64::from_ne_bytes(hits),
+            misses: u64::from_ne_bytes(misses),
+            bypasses: u64::from_ne_bytes(bypasses),
+        }
+    }
+}
+
 /// `a` followed by `b`; `N` must be `A + B`.
 fn concat<const A: usize, const B: usize, const N: usize>(a: [u8; A], b: [u8; B]) -> [u8; N] {
     const { assert!(A + B == N) };
@@ -259,6 +311,42 @@ counters! {
     ResolverOther = "resolver_other",
     /// Client → interface pairs learnt or changed.
     Learnt = "learnt",
+    /// Queries answered in the kernel with NOERROR.
+    CacheHitNoerror = "cache_hits_noerror",
+    /// Queries answered in the kernel with NXDOMAIN.
+    CacheHitNxdomain = "cache_hits_nxdomain",
+    /// Queries answered in the kernel with another rcode.
+    CacheHitOther = "cache_hits_other",
+    /// Kernel cache: no entry.
+    CacheMissAbsent = "cache_misses_absent",
+    /// Kernel cache: an entry, and it has expired.
+    CacheMissExpired = "cache_misses_expired",
+    /// Kernel cache: an answer longer than the client takes.
+    CacheMissTooLong = "cache_misses_too_long",
+    /// Kernel cache: the entry of another name with the same bits of hash.
+    CacheMissCollision = "cache_misses_collision",
+    /// Kernel cache: the entry was replaced while it was read.
+    CacheMissChanged = "cache_misses_changed",
+    /// Kernel cache: the packet could not be made longer or shorter.
+    CacheMissPacket = "cache_misses_packet",
+    /// Kernel cache: queries lost because the packet could not be written after it was resized.
+    CacheDropped = "cache_dropped",
+    /// Not looked up in the kernel cache: not a query, or malformed.
+    CacheBypassMalformed = "cache_bypasses_malformed",
+    /// Not looked up: longer than the programs read, or with more EDNS options.
+    CacheBypassLong = "cache_bypasses_long",
+    /// Not looked up: an opcode other than QUERY.
+    CacheBypassOpcode = "cache_bypasses_opcode",
+    /// Not looked up: an EDNS version other than 0.
+    CacheBypassVersion = "cache_bypasses_edns_version",
+    /// Not looked up: an EDNS Client Subnet option.
+    CacheBypassSubnet = "cache_bypasses_client_subnet",
+    /// Not looked up: a class other than IN, or a type that no record has.
+    CacheBypassType = "cache_bypasses_type",
+    /// Not looked up: recursion is not desired.
+    CacheBypassNoRecursion = "cache_bypasses_no_recursion",
+    /// Not looked up: several datagrams in one buffer (GSO), or a checksum that may be complete or not.
+    CacheBypassPacket = "cache_bypasses_packet",
 }
 
 #[cfg(test)]
@@ -311,6 +399,17 @@ mod tests {
                 1
             );
         }
+    }
+
+    #[test]
+    fn traffic_has_its_structs_layout() {
+        let traffic = Traffic {
+            hits: 1,
+            misses: 2,
+            bypasses: 3,
+        };
+        assert_eq!(size_of::<Traffic>(), 24);
+        assert_eq!(Traffic::from_bytes(traffic.to_bytes()), traffic);
     }
 
     #[test]

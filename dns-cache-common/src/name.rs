@@ -1,35 +1,73 @@
 //! Names on the wire (RFC 1035 §3.1, §4.1.4).
 
+use crate::message::Message;
+
 /// Longest name on the wire, with its length bytes and the root's zero.
 pub const MAX_LEN: usize = 255;
 /// Longest label.
 pub const MAX_LABEL: usize = 63;
-/// A name has at most so many labels, and no honest message needs more compression pointers for one.
-const MAX_JUMPS: usize = 127;
+/// A name has at most so many labels besides the root.
+const MAX_LABELS: usize = MAX_LEN / 2;
+/// No honest message needs more compression pointers for a name than it has labels.
+const MAX_JUMPS: usize = MAX_LABELS;
 
-/// Length of the uncompressed name at the beginning of `bytes`, its final zero included; `None` if it
-/// runs past the end, is longer than [`MAX_LEN`], or has a pointer or a reserved label type.
+/// Length of the uncompressed name at `at`, its final zero included; `None` if it runs past the message's
+/// end, is longer than [`MAX_LEN`], or has a pointer or a reserved label type.
+#[inline(always)]
 #[must_use]
-pub fn plain_len(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        let label = usize::from(*bytes.get(at)?);
-        if label == 0 {
-            return Some(at + 1);
+pub fn plain_len<M: Message + ?Sized>(message: &M, at: usize) -> Option<usize> {
+    let mut end = at;
+    // A name has at most 127 labels and the root.
+    for _ in 0..=MAX_LABELS {
+        if end >= message.len() {
+            return None;
         }
-        at += 1 + label;
-        if label > MAX_LABEL || at >= MAX_LEN {
+        let label = usize::from(message.byte(end));
+        end += 1;
+        if label == 0 {
+            return Some(end - at);
+        }
+        end += label;
+        if label > MAX_LABEL || end - at >= MAX_LEN {
             return None;
         }
     }
+    None
 }
 
 /// Copies bytes of names in lower case (RFC 4343). Length bytes pass unchanged: they are at most 63,
 /// below `A`.
 pub fn lower(from: &[u8], to: &mut [u8]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = from.to_ascii_lowercase();
+    for (to, from) in to.chunks_mut(8).zip(from.chunks(8)) {
+        for (to, from) in to.iter_mut().zip(word(from).to_le_bytes()) {
+            *to = from;
+        }
     }
+}
+
+/// Up to eight bytes of a name as a number in lower case, the first byte lowest, filled up with zeros.
+#[must_use]
+pub fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    for (to, from) in word.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    lower_word(u64::from_le_bytes(word))
+}
+
+/// Eight bytes at once in lower case, wherever they lie in the number.
+#[inline(always)]
+#[must_use]
+pub const fn lower_word(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    // Without its highest bit no byte's sum reaches the next byte; that bit then says which bytes are large enough.
+    let low = word & !HIGH;
+    let from_a = low + (0x80 - b'A' as u64) * ONES;
+    let beyond_z = low + (0x80 - b'Z' as u64 - 1) * ONES;
+    let upper = from_a & !beyond_z & !word & HIGH;
+    // The highest bit moved to 0x20, by which the cases differ.
+    word | upper >> 2
 }
 
 /// Where the possibly compressed name at `at` ends in the message, without following its pointers.
@@ -109,9 +147,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn words_are_lowered_as_bytes_are() {
+        for byte in 0..=u8::MAX {
+            for around in [0, b'A', b'Z', b'[', 0x7f, 0x80, 0xff] {
+                let bytes = [around, byte, around, byte, byte, around, around, byte];
+                let lowered = bytes.map(|byte| byte.to_ascii_lowercase());
+                assert_eq!(lower_word(u64::from_le_bytes(bytes)).to_le_bytes(), lowered);
+            }
+        }
+        let mut lowered = [0; 11];
+        lower(b"\x0aWwW-EXAMPL", &mut lowered[..]);
+        assert_eq!(&lowered, b"\x0awww-exampl");
+    }
+
+    #[test]
     fn plain_names() {
-        assert_eq!(plain_len(b"\0"), Some(1));
-        assert_eq!(plain_len(b"\x03www\x07example\0rest"), Some(13));
+        assert_eq!(plain_len(&b"\0"[..], 0), Some(1));
+        assert_eq!(plain_len(&b"\x03www\x07example\0rest"[..], 0), Some(13));
         for bad in [
             &b""[..],
             b"\x03ww",
@@ -121,7 +173,7 @@ mod tests {
             b"\x80\0",
             b"\x03www\xc0\x0c",
         ] {
-            assert_eq!(plain_len(bad), None, "{bad:?}");
+            assert_eq!(plain_len(bad, 0), None, "{bad:?}");
         }
     }
 
@@ -129,13 +181,13 @@ mod tests {
     fn the_longest_name_has_255_bytes() {
         let mut longest = [1u8; 255];
         longest[254] = 0;
-        assert_eq!(plain_len(&longest), Some(255));
+        assert_eq!(plain_len(&longest[..], 0), Some(255));
         let mut longer = [1u8; 257];
         longer[256] = 0;
-        assert_eq!(plain_len(&longer), None);
+        assert_eq!(plain_len(&longer[..], 0), None);
         let mut label = [b'a'; 65];
         (label[0], label[64]) = (63, 0);
-        assert_eq!(plain_len(&label), Some(65));
+        assert_eq!(plain_len(&label[..], 0), Some(65));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! How a query is read: everything about it that decides the answer, or the refusal it gets.
 
-use crate::edns::{Edns, udp_limit};
+use crate::edns::{Edns, Opt, udp_limit};
 use crate::header::{self, Flags, Header, u16_at};
+use crate::message::Message;
 use crate::name;
 use crate::types::{class, rcode, rtype};
 
@@ -76,6 +77,15 @@ pub struct Refusal<'a> {
     pub edns: Option<Edns>,
 }
 
+const DO: u8 = 1;
+const CD: u8 = 2;
+
+/// DO and CD in the bits that the key has them in.
+#[inline(always)]
+const fn key_bits(dnssec_ok: bool, checking_disabled: bool) -> u8 {
+    dnssec_ok as u8 * DO | checking_disabled as u8 * CD
+}
+
 /// Everything that the answer to a question depends on, in one byte string: the name in lower case, type,
 /// class, and a byte with DO and CD.
 #[derive(Debug, Clone)]
@@ -85,22 +95,20 @@ pub struct Key {
 }
 
 impl Key {
-    const DO: u8 = 1;
-    const CD: u8 = 2;
-
-    /// The key of a question (name, type, class; the name is known to be sound).
-    fn new(question: &[u8], dnssec_ok: bool, checking_disabled: bool) -> Option<Self> {
+    /// The key with these parts; `None` if the name is longer than one can be.
+    #[must_use]
+    pub fn from_parts(parts: &KeyParts<'_>) -> Option<Self> {
         let mut key = Self {
             bytes: [0; MAX_KEY],
-            len: question.len() + 1,
+            len: parts.name.len() + 5,
         };
-        let (name, numbers) = question.split_at_checked(question.len().checked_sub(4)?)?;
-        name::lower(name, key.bytes.get_mut(..name.len())?);
-        key.bytes
-            .get_mut(name.len()..question.len())?
-            .copy_from_slice(numbers);
-        *key.bytes.get_mut(question.len())? =
-            if dnssec_ok { Self::DO } else { 0 } | if checking_disabled { Self::CD } else { 0 };
+        let (name, rest) = key
+            .bytes
+            .get_mut(..key.len)?
+            .split_at_mut_checked(parts.name.len())?;
+        name::lower(parts.name, name);
+        let ([t0, t1], [c0, c1]) = (parts.rtype.to_be_bytes(), parts.class.to_be_bytes());
+        rest.copy_from_slice(&[t0, t1, c0, c1, parts.bits()]);
         Some(key)
     }
 
@@ -127,82 +135,153 @@ pub struct KeyParts<'a> {
 }
 
 impl<'a> KeyParts<'a> {
+    /// The parts of a key, DO and CD as it has them.
+    #[must_use]
+    pub fn new(name: &'a [u8], rtype: u16, class: u16, bits: u8) -> Self {
+        Self {
+            name,
+            rtype,
+            class,
+            dnssec_ok: bits & DO != 0,
+            checking_disabled: bits & CD != 0,
+        }
+    }
+
+    /// DO and CD as the key has them.
+    #[must_use]
+    pub fn bits(&self) -> u8 {
+        key_bits(self.dnssec_ok, self.checking_disabled)
+    }
+
     /// Takes a key apart; `None` if it is too short to be one.
     #[must_use]
     pub fn read(key: &'a [u8]) -> Option<Self> {
         let name = key.get(..key.len().checked_sub(5)?)?;
-        let bits = *key.last()?;
-        Some(Self {
+        Some(Self::new(
             name,
-            rtype: u16_at(key, name.len())?,
-            class: u16_at(key, name.len() + 2)?,
-            dnssec_ok: bits & Key::DO != 0,
-            checking_disabled: bits & Key::CD != 0,
-        })
+            u16_at(key, name.len())?,
+            u16_at(key, name.len() + 2)?,
+            *key.last()?,
+        ))
     }
 
     /// Whether an answer may be kept.
     #[must_use]
     pub fn is_cacheable(&self) -> bool {
-        self.class == class::IN && rtype::is_data(self.rtype)
+        is_cacheable(self.rtype, self.class)
     }
 }
 
-/// Reads a message from a client.
+/// Whether answers to a type and class may be kept.
+#[inline(always)]
 #[must_use]
-pub fn parse(message: &[u8], transport: Transport) -> Parsed<'_> {
+pub const fn is_cacheable(rtype: u16, class: u16) -> bool {
+    class == class::IN && rtype::is_data(rtype)
+}
+
+/// A query in numbers, as the programs need it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// What the client's reply needs besides the answer.
+    pub client: Client,
+    /// Length of the question section (name, type, class), which follows the header.
+    pub len: usize,
+    /// The type asked for.
+    pub rtype: u16,
+    /// The class asked for.
+    pub class: u16,
+}
+
+impl Question {
+    /// DO and CD as the key has them.
+    #[inline(always)]
+    #[must_use]
+    pub fn bits(&self) -> u8 {
+        let dnssec_ok = self.client.edns.is_some_and(|edns| edns.dnssec_ok);
+        key_bits(dnssec_ok, self.client.flags.has(Flags::CD))
+    }
+}
+
+/// What becomes of a message from a client, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scanned {
+    /// A question to answer.
+    Query(Question),
+    /// An error to send back.
+    Refuse {
+        /// The error.
+        rcode: u16,
+        /// Length of the question section; 0 where it could not be read.
+        question_len: usize,
+        /// The query's OPT record, where it could be read.
+        edns: Option<Edns>,
+    },
+    /// Not to be answered at all.
+    Drop,
+    /// More EDNS options than the reader looks at.
+    Long,
+}
+
+/// Reads a message from a client; of its EDNS options, at most `max_options` are looked at.
+#[inline(always)]
+#[must_use]
+pub fn scan<M: Message + ?Sized>(
+    message: &M,
+    transport: Transport,
+    max_options: usize,
+) -> Scanned {
     let Some(header) = Header::read(message) else {
-        return Parsed::Drop;
+        return Scanned::Drop;
     };
     if header.flags.has(Flags::QR) {
-        return Parsed::Drop;
+        return Scanned::Drop;
     }
-    let refuse_question = |rcode, question, edns| {
-        Parsed::Refuse(Refusal {
-            id: header.id,
-            flags: header.flags,
-            rcode,
-            question,
-            edns,
-        })
+    let refuse = |rcode, question_len, edns| Scanned::Refuse {
+        rcode,
+        question_len,
+        edns,
     };
-    let refuse = |rcode, edns| refuse_question(rcode, &[], edns);
     if header.flags.opcode() != 0 {
-        return refuse(rcode::NOTIMP, None);
+        return refuse(rcode::NOTIMP, 0, None);
     }
     // More than one question has no meaning (RFC 9619); none has one only with cookies.
     if header.questions != 1 {
-        return refuse(rcode::FORMERR, None);
+        return refuse(rcode::FORMERR, 0, None);
     }
-    let Some((question, rest)) = split_question(message) else {
-        return refuse(rcode::FORMERR, None);
+    let Some(name_len) = name::plain_len(message, header::LEN) else {
+        return refuse(rcode::FORMERR, 0, None);
     };
-    let refuse = |rcode, edns| refuse_question(rcode, question, edns);
+    let len = message.settled(name_len) + 4;
+    let end = header::LEN + len;
+    if end > message.len() {
+        return refuse(rcode::FORMERR, 0, None);
+    }
+    let (rtype, class) = (message.number(end - 4), message.number(end - 2));
     // A reply to a query with an OPT record has one too (RFC 6891 §6.1.1), an error as well.
     let edns = match header.records {
-        [0, 0, 1] => Edns::read(rest),
+        [0, 0, 1] => match Edns::read(message, end, max_options) {
+            Opt::Sound(edns) => Some(edns),
+            Opt::Broken => None,
+            Opt::Long => return Scanned::Long,
+        },
         _ => None,
     };
-    match u16_at(question, question.len() - 4) {
+    match rtype {
         // A transfer is a stream of messages and no business of a cache. An IXFR has a record in its
         // authority section, so this comes before the counts.
-        Some(rtype::AXFR | rtype::IXFR) => return refuse(rcode::REFUSED, edns),
-        Some(rtype::OPT | rtype::TSIG | rtype::TKEY) => return refuse(rcode::FORMERR, edns),
+        rtype::AXFR | rtype::IXFR => return refuse(rcode::REFUSED, len, edns),
+        rtype::OPT | rtype::TSIG | rtype::TKEY => return refuse(rcode::FORMERR, len, edns),
         _ => {}
     }
     // Besides the question a query to a resolver holds one OPT record, or nothing. A second OPT
     // is an error (RFC 6891 §6.1.1); a signature (TSIG, SIG(0)) would need keys that we do not have.
-    let plain = header.records == [0, 0, 0] && rest.is_empty();
+    let plain = header.records == [0, 0, 0] && end == message.len();
     if !plain && edns.is_none() {
-        return refuse(rcode::FORMERR, None);
+        return refuse(rcode::FORMERR, len, None);
     }
     if edns.is_some_and(|edns| edns.version != 0) {
-        return refuse(rcode::BADVERS, edns);
+        return refuse(rcode::BADVERS, len, edns);
     }
-    let dnssec_ok = edns.is_some_and(|edns| edns.dnssec_ok);
-    let Some(key) = Key::new(question, dnssec_ok, header.flags.has(Flags::CD)) else {
-        return refuse(rcode::FORMERR, edns);
-    };
     let limit = match transport {
         Transport::Udp => udp_limit(edns),
         Transport::Tcp => TCP_LIMIT,
@@ -213,19 +292,58 @@ pub fn parse(message: &[u8], transport: Transport) -> Parsed<'_> {
         edns,
         limit,
     };
-    Parsed::Query(Query {
+    Scanned::Query(Question {
         client,
-        question,
-        key,
+        len,
+        rtype,
+        class,
     })
+}
+
+/// Reads a message from a client.
+#[must_use]
+pub fn parse(message: &[u8], transport: Transport) -> Parsed<'_> {
+    match scan(message, transport, usize::MAX) {
+        Scanned::Query(scanned) => {
+            let question = part(message, scanned.len);
+            let name = part(message, scanned.len - 4);
+            let parts = KeyParts::new(name, scanned.rtype, scanned.class, scanned.bits());
+            match Key::from_parts(&parts) {
+                Some(key) => Parsed::Query(Query {
+                    client: scanned.client,
+                    question,
+                    key,
+                }),
+                None => Parsed::Drop,
+            }
+        }
+        Scanned::Refuse {
+            rcode,
+            question_len,
+            edns,
+        } => Parsed::Refuse(Refusal {
+            id: message.number(0),
+            flags: Flags(message.number(2)),
+            rcode,
+            question: part(message, question_len),
+            edns,
+        }),
+        // No message has more options than were allowed.
+        Scanned::Drop | Scanned::Long => Parsed::Drop,
+    }
+}
+
+/// The `len` bytes behind the header.
+fn part(message: &[u8], len: usize) -> &[u8] {
+    message.get(header::LEN..header::LEN + len).unwrap_or_default()
 }
 
 /// The question section of a message with one question (name without compression, type, class), and what
 /// follows it.
 #[must_use]
 pub fn split_question(message: &[u8]) -> Option<(&[u8], &[u8])> {
-    let sections = message.get(header::LEN..)?;
-    sections.split_at_checked(name::plain_len(sections)? + 4)
+    let len = name::plain_len(message, header::LEN)? + 4;
+    message.get(header::LEN..)?.split_at_checked(len)
 }
 
 #[cfg(test)]

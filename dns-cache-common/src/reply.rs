@@ -85,6 +85,16 @@ impl Rotation {
         found.map(|(set, _)| set).filter(|set| set.count > 1)
     }
 
+    /// Which of the set's records comes first on this `turn`; 0 if there is no set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn first(self, turn: u32) -> usize {
+        match self.count {
+            0 => 0,
+            count => (turn % count as u32) as usize,
+        }
+    }
+
     /// Copies the part of `body` that `out` has room for, the set's records starting with number `turn`
     /// (modulo their count).
     fn copy(self, turn: u32, body: &[u8], out: &mut [u8]) -> Option<()> {
@@ -93,7 +103,7 @@ impl Rotation {
             usize::from(self.len),
             usize::from(self.count),
         );
-        let at = turn as usize % count * len;
+        let at = self.first(turn) * len;
         let (before, rest) = body.split_at_checked(start)?;
         let (set, behind) = rest.split_at_checked(len * count)?;
         let (head, tail) = set.split_at_checked(at)?;
@@ -140,11 +150,19 @@ pub const fn is_fresh(min_ttl: u32, age: u32) -> bool {
     age < min_ttl
 }
 
+/// A TTL at this age.
+#[inline(always)]
+#[must_use]
+pub const fn aged(ttl: u32, age: u32) -> u32 {
+    ttl.saturating_sub(age)
+}
+
 /// The flags of a reply.
 ///
 /// RD and CD are the query's (RFC 1035 §4.1.1, RFC 4035 §3.2.2). AA is what CoreDNS's cache says: set on
 /// what comes from the cache, the upstream's on the first answer. AD goes to those who asked for it by AD or
 /// DO (RFC 6840 §5.7, §5.8).
+#[inline(always)]
 #[must_use]
 pub fn flags(client: &Client, stored: Flags, source: Source) -> Flags {
     let mut keep = Flags::AA.with(Flags::TC);
@@ -248,9 +266,7 @@ impl<'a> Reply<'a> {
                 let ttl: &mut [u8; 4] = body
                     .get_mut(usize::from(record.ttl_at)..)?
                     .first_chunk_mut()?;
-                *ttl = u32::from_be_bytes(*ttl)
-                    .saturating_sub(self.age)
-                    .to_be_bytes();
+                *ttl = aged(u32::from_be_bytes(*ttl), self.age).to_be_bytes();
             }
         }
         if let Some(opt) = self.opt {
@@ -369,6 +385,7 @@ mod tests {
             udp_size: 0,
             version: 0,
             dnssec_ok,
+            client_subnet: false,
         });
         Client {
             id: 7,
@@ -392,7 +409,7 @@ mod tests {
         reply.write(&mut out).unwrap();
         assert!(reply.write(&mut vec![0; reply.size() - 1]).is_none());
         assert!(out.len() <= client.limit);
-        (Header::read(&out).unwrap(), out)
+        (Header::read(&out[..]).unwrap(), out)
     }
 
     #[test]
@@ -550,6 +567,7 @@ mod tests {
             udp_size: 512,
             version: 1,
             dnssec_ok: true,
+            client_subnet: false,
         });
         let badvers = Refusal {
             id: 9,

@@ -1,18 +1,24 @@
 //! The tc programs of dns-cache: thin entry points, one concern a file below them.
 //!
-//! - `pod_ingress` sits on the host side of each pod's interface and sees what the pod sends.
+//! - `pod_ingress` sits on the host side of each pod's interface, sees what the pod sends, and answers from the
+//!   kernel cache; what it cannot answer goes on in `to_resolver`, by a tail call.
 //! - `resolver_ingress` sits on the host side of the resolver's veth and sees its replies.
 //! - `reflect` bounces queries: the benchmark's limit, never loaded by the agent.
 //!
 //! Minimum kernel: 5.10 (`bpf_redirect_peer`).
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+mod answer;
+mod cache;
+mod checksum;
 mod counters;
 mod maps;
 mod packet;
 mod reflect;
 mod reply;
+mod scratch;
 mod source;
 mod steer;
 
@@ -22,6 +28,12 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 #[classifier]
 pub fn pod_ingress(ctx: TcContext) -> i32 {
     steer::pod_ingress(&ctx)
+}
+
+/// What `pod_ingress` does not answer goes on here.
+#[classifier]
+pub fn to_resolver(ctx: TcContext) -> i32 {
+    steer::to_resolver(&ctx)
 }
 
 /// The resolver's packet on its way to a pod.

@@ -1,13 +1,18 @@
-//! The maps, as the object file declares them. The agent sets the size of INTERCEPT.
+//! The maps, as the object file declares them. The agent sets the sizes of INTERCEPT, INDEX and ARENA.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
-use dns_cache_common::maps::{
-    Address, BridgePort, Client, Connection, Counter, Flow, Interface, Resolver,
+use dns_cache_common::{
+    cached::{Bucket, ELEMENT},
+    maps::{
+        Address, BridgePort, Client, Connection, Counter, Flow, Interface, Resolver, Traffic,
+    },
 };
+
+use crate::{packet::Packet, scratch::Scratch};
 
 #[map]
 pub static INTERCEPT: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);
@@ -33,3 +38,25 @@ pub static RESOLVER: Array<Resolver> = Array::with_max_entries(1, 0);
 
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+
+#[map]
+pub static TRAFFIC: PerCpuHashMap<u32, Traffic> =
+    PerCpuHashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static INDEX: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+#[map]
+pub static ARENA: Array<[u8; ELEMENT]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+#[map]
+pub static REFRESH: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub static PACKET: PerCpuArray<Packet> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub static STAGES: ProgramArray = ProgramArray::with_max_entries(1, 0);

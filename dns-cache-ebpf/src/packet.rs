@@ -6,22 +6,30 @@ use core::{mem, ptr};
 use aya_ebpf::programs::TcContext;
 use dns_cache_common::maps::Address;
 
+use crate::{checksum, maps::PACKET};
+
 const ETH_LEN: usize = 14;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
-const UDP_LEN: usize = 8;
+pub const UDP_LEN: usize = 8;
 const TCP_LEN: usize = 20;
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 const IPPROTO_TCP: u8 = 6;
-const IPPROTO_UDP: u8 = 17;
+pub const IPPROTO_UDP: u8 = 17;
 /// More-fragments flag and fragment offset; the don't-fragment bit may be set.
 const IPV4_FRAGMENT: u16 = 0x3fff;
+const IPV4_DONT_FRAGMENT: u16 = 0x4000;
+/// What Linux sends by default (RFC 1700).
+const HOP_LIMIT: u8 = 64;
 
 const TCP_SYN: u8 = 0x02;
 const TCP_RST: u8 = 0x04;
 const TCP_ACK: u8 = 0x10;
+
+/// `PACKET_HOST` of linux/if_packet.h: addressed to this host.
+pub const PACKET_HOST: u32 = 0;
 
 pub const DNS_PORT: u16 = 53;
 
@@ -40,6 +48,32 @@ pub struct Packet {
     pub destination_port: u16,
     pub protocol: u8,
     pub transport: Transport,
+    /// Offset of what follows the UDP header; 0 for TCP.
+    pub payload_at: usize,
+    /// The UDP header's length; 0 for TCP.
+    pub udp_len: u16,
+    /// The UDP header's checksum as it stands in memory; 0 for TCP.
+    pub checksum: u16,
+}
+
+impl Packet {
+    /// Keeps it in this CPU's memory, for the next stage and off the stack, until the next packet comes.
+    #[inline(always)]
+    pub fn keep(self) -> Option<&'static Self> {
+        let place = PACKET.get_ptr_mut(0)?;
+        // SAFETY: a tc program is not interrupted by another one on its CPU, so nobody else uses the place.
+        unsafe {
+            place.write(self);
+            Some(&*place)
+        }
+    }
+
+    /// The one that an earlier stage kept.
+    #[inline(always)]
+    pub fn parsed_before() -> Option<&'static Self> {
+        // SAFETY: as above; every byte that is read was written by the stage before.
+        PACKET.get_ptr(0).map(|packet| unsafe { &*packet })
+    }
 }
 
 pub enum Parsed {
@@ -156,6 +190,9 @@ fn parse_transport(ctx: &TcContext, protocol: u8, at: usize, len: usize, ends: E
                 destination_port: u16::from_be(udp.destination),
                 protocol,
                 transport: Transport::Udp,
+                payload_at: at + UDP_LEN,
+                udp_len: udp_len as u16,
+                checksum: udp.checksum,
             })
         }
         IPPROTO_TCP => {
@@ -179,6 +216,9 @@ fn parse_transport(ctx: &TcContext, protocol: u8, at: usize, len: usize, ends: E
                 transport: Transport::Tcp {
                     syn: tcp.flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN,
                 },
+                payload_at: 0,
+                udp_len: 0,
+                checksum: 0,
             })
         }
         // Another protocol, or an extension header: its kind does not matter, it is not parsed.
@@ -285,4 +325,60 @@ pub fn set_macs(ctx: &TcContext, destination: [u8; 6], source: [u8; 6]) -> Optio
         ptr::write((data + 6) as *mut [u8; 6], source);
     }
     Some(())
+}
+
+/// Makes the headers of a UDP query those of a reply of `len` bytes. Nothing that the query's sender chose for
+/// its packet (TOS, flow label, hop limit) passes into ours.
+#[inline(always)]
+pub fn turn_round(ctx: &TcContext, packet: &Packet, len: usize, checksum: u16) -> Option<()> {
+    let udp_len = (UDP_LEN + len) as u16;
+    if packet.ipv4 {
+        let ip = header_mut::<Ipv4>(ctx, ETH_LEN)?;
+        ip.tos = 0;
+        ip.total_len = (IPV4_LEN as u16 + udp_len).to_be();
+        // An atomic datagram needs no identification (RFC 6864 §4.1).
+        ip.id = 0;
+        ip.fragment = IPV4_DONT_FRAGMENT.to_be();
+        ip.ttl = HOP_LIMIT;
+        mem::swap(&mut ip.source, &mut ip.destination);
+        let sum = u64::from(u16::from_be_bytes([0x45, 0]).to_be())
+            + u64::from(ip.total_len)
+            + u64::from(ip.fragment)
+            + u64::from(u16::from_be_bytes([HOP_LIMIT, IPPROTO_UDP]).to_be())
+            + u64::from(ip.source)
+            + u64::from(ip.destination);
+        ip.checksum = !checksum::fold(sum);
+    } else {
+        let ip = header_mut::<Ipv6>(ctx, ETH_LEN)?;
+        ip.version_class = [0x60, 0, 0, 0];
+        ip.payload_len = udp_len.to_be();
+        ip.hop_limit = HOP_LIMIT;
+        mem::swap(&mut ip.source, &mut ip.destination);
+    }
+    // Not by `payload_at`, which came from memory: offsets into a packet must be plain to the verifier.
+    let udp = if packet.ipv4 {
+        header_mut::<Udp>(ctx, ETH_LEN + IPV4_LEN)?
+    } else {
+        header_mut::<Udp>(ctx, ETH_LEN + IPV6_LEN)?
+    };
+    udp.source = packet.destination_port.to_be();
+    udp.destination = packet.source_port.to_be();
+    udp.len = udp_len.to_be();
+    udp.checksum = checksum;
+    let ethernet = header_mut::<Ethernet>(ctx, 0)?;
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = ethernet.macs;
+    ethernet.macs = [g, h, i, j, k, l, a, b, c, d, e, f];
+    Some(())
+}
+
+/// As [`header`], to write to.
+#[inline(always)]
+fn header_mut<T>(ctx: &TcContext, offset: usize) -> Option<&mut T> {
+    let start = ctx.data() + offset;
+    if start + mem::size_of::<T>() > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: the bytes lie before data_end; T is a header of plain integers, and no other reference to them
+    // is in use.
+    Some(unsafe { &mut *(start as *mut T) })
 }

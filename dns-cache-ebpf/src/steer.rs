@@ -15,17 +15,16 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
-use dns_cache_common::maps::{Connection, Counter, Resolver};
+use dns_cache_common::maps::{Connection, Counter, Resolver, STAGE_TO_RESOLVER};
 
 use crate::{
+    cache,
     counters::count,
-    maps::{CONNECTIONS, INTERCEPT, RESOLVER},
-    packet::{self, DNS_PORT, Packet, Parsed, Transport},
+    maps::{CONNECTIONS, INTERCEPT, RESOLVER, STAGES},
+    packet::{self, DNS_PORT, PACKET_HOST, Packet, Parsed, Transport},
     source::{self, Source},
 };
 
-/// `PACKET_HOST` of linux/if_packet.h: addressed to this host.
-const PACKET_HOST: u32 = 0;
 /// The packet is not ours: the next program on the interface has its turn, then the ordinary path.
 /// `TC_ACT_OK` would end the chain, and with it a CNI's own programs (`TCX_PASS` and `TCX_NEXT` of
 /// kernel/bpf/tcx.c; `cls_bpf_exec_opcode` of net/sched/cls_bpf.c).
@@ -53,26 +52,38 @@ pub fn pod_ingress(ctx: &TcContext) -> i32 {
     if unsafe { INTERCEPT.get(&packet.destination) }.is_none() {
         return LEAVE;
     }
-    to_resolver(ctx, &packet)
+    let Some(packet) = packet.keep() else {
+        return LEAVE;
+    };
+    // SAFETY: the context is the kernel's.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    if packet.transport == Transport::Udp
+        && let Some(verdict) = cache::answer(ctx, packet, ifindex)
+    {
+        return verdict;
+    }
+    // A program of its own, for the stack and the verifier's patience. The kernel empties the array when the agent
+    // that filled it is gone, and its sockets with it.
+    // SAFETY: nothing of this program is in use afterwards.
+    let _ = unsafe { STAGES.tail_call(ctx, STAGE_TO_RESOLVER) };
+    no_socket(packet)
 }
 
-/// Hands the packet to the resolver, if it is there and the source is right.
+/// Hands the packet that `pod_ingress` parsed to the resolver, if it is there and the source is right.
 #[inline(always)]
-fn to_resolver(ctx: &TcContext, packet: &Packet) -> i32 {
+pub fn to_resolver(ctx: &TcContext) -> i32 {
+    let Some(packet) = Packet::parsed_before() else {
+        return LEAVE;
+    };
+    // SAFETY: the context is the kernel's.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
     let udp = packet.transport == Transport::Udp;
     let Some(resolver) = RESOLVER
         .get(0)
         .filter(|resolver| takes(ctx, packet, resolver))
     else {
-        count(if udp {
-            Counter::OrdinaryNoSocketUdp
-        } else {
-            Counter::OrdinaryNoSocketTcp
-        });
-        return LEAVE;
+        return no_socket(packet);
     };
-    // SAFETY: the context is the kernel's.
-    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
     let Some((gateway, pod)) = packet::macs(ctx) else {
         return LEAVE;
     };
@@ -106,6 +117,16 @@ fn to_resolver(ctx: &TcContext, packet: &Packet) -> i32 {
     });
     // SAFETY: plain integers; a device that is gone drops the packet.
     unsafe { bpf_redirect_peer(resolver.ifindex, 0) as i32 }
+}
+
+#[inline(always)]
+fn no_socket(packet: &Packet) -> i32 {
+    count(if packet.transport == Transport::Udp {
+        Counter::OrdinaryNoSocketUdp
+    } else {
+        Counter::OrdinaryNoSocketTcp
+    });
+    LEAVE
 }
 
 /// Whether the resolver is there for the packet.

@@ -1,13 +1,15 @@
 //! The dns-cache agent: a node-local DNS cache that answers pods before conntrack sees the packet.
 //!
 //! Data goes one way: [`serve`] takes a query, [`resolver`] answers it from its cache or by
-//! [`upstream`]. [`datapath`] brings the packets here; [`control`] looks in from the side.
+//! [`upstream`], and mirrors what it has into the [`kernel_cache`]. [`datapath`] brings the packets here;
+//! [`control`] looks in from the side.
 
 pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod datapath;
+pub mod kernel_cache;
 pub mod limits;
 pub mod log;
 pub mod resolver;

@@ -1,13 +1,18 @@
-//! The system calls that the standard library does not have: the boot clock, and datagrams in batches.
+//! The system calls that the standard library does not have: the boot clock, datagrams in batches, and memory
+//! shared with the eBPF programs.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg and CLOCK_BOOTTIME have no safe interface in std"
+    reason = "recvmmsg, sendmmsg, mmap and CLOCK_BOOTTIME have no safe interface in std"
 )]
 
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::atomic::AtomicU64;
 
 use socket2::{SockAddr, SockAddrStorage};
 
@@ -24,6 +29,57 @@ pub(crate) fn boottime() -> u64 {
         now.assume_init()
     };
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// The values of a BPF array as words, read and written by the programs at the same time.
+#[derive(Debug)]
+pub(crate) struct SharedWords {
+    words: NonNull<AtomicU64>,
+    len: usize,
+}
+
+// SAFETY: nothing but atomics is reached through the pointer, from whatever thread.
+unsafe impl Send for SharedWords {}
+// SAFETY: as above.
+unsafe impl Sync for SharedWords {}
+
+impl SharedWords {
+    /// Maps the first `len` words of an array map that was made with `BPF_F_MMAPABLE` (Linux 5.5), for
+    /// reading and writing.
+    pub(crate) fn map(array: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len * size_of::<AtomicU64>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                array.as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(address.cast()) {
+            Some(words) if address != libc::MAP_FAILED => Ok(Self { words, len }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Deref for SharedWords {
+    type Target = [AtomicU64];
+
+    fn deref(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping has so many words, page-aligned, and lives as long as `self`. Programs change them
+        // too, by whole words or by halves that the agent reads as part of one.
+        unsafe { slice::from_raw_parts(self.words.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for SharedWords {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that was made, and no reference to it is left. Failure leaves it in place.
+        unsafe { libc::munmap(self.words.as_ptr().cast(), self.len * size_of::<AtomicU64>()) };
+    }
 }
 
 /// Datagrams that were received in one system call; their memory is used again by the next one.

@@ -19,6 +19,7 @@ pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub(super) const CACHE: CacheLimits = CacheLimits {
     max_entries: 10_000,
     max_bytes: 64 * 1024 * 1024,
+    kernel: true,
 };
 pub(super) const STATE_DIR: &str = "/run/dns-cache";
 pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";

@@ -68,8 +68,10 @@ pub struct TtlCaps {
 pub struct CacheLimits {
     /// Entries.
     pub max_entries: u64,
-    /// Bytes of stored answers and keys.
+    /// Bytes of stored answers and keys, the kernel's and the agent's together.
     pub max_bytes: u64,
+    /// Whether answers are given in the kernel.
+    pub kernel: bool,
 }
 
 /// How the programs are attached to interfaces.

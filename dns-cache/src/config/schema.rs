@@ -242,6 +242,7 @@ fn cache(top: &Section<'_>, report: &mut Report) -> CacheLimits {
     CacheLimits {
         max_entries: limit("maxEntries", number::entries, defaults::CACHE.max_entries),
         max_bytes: limit("maxBytes", number::bytes, defaults::CACHE.max_bytes),
+        kernel: defaults::CACHE.kernel,
     }
 }
 

@@ -4,6 +4,7 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::Object;
 use aya_obj::generated::bpf_insn;
+use dns_cache_common::maps::globals;
 
 use super::error::{Error, Step as _};
 use super::programs::OBJECT;
@@ -38,6 +39,7 @@ pub struct Figures {
 pub fn inspect() -> Result<Vec<Figures>, Error> {
     let mut ebpf = EbpfLoader::new()
         .override_global(aya_log::LEVEL, &0u8, true)
+        .override_global(globals::BUCKETS, &1u32, true)
         .load(OBJECT)
         .step(|| "load the eBPF programs".to_owned())?;
     let object = Object::parse(OBJECT).step(|| "read the object file".to_owned())?;

@@ -36,6 +36,12 @@ pub struct Attached {
     pub ifindex: u32,
     /// How the program is attached.
     pub mechanism: Mechanism,
+    /// Queries from it that the kernel answered.
+    pub hits: u64,
+    /// Queries from it that the kernel had no answer for.
+    pub misses: u64,
+    /// Queries from it that were not of the kind that the kernel answers.
+    pub bypasses: u64,
 }
 
 /// What is attached, and with what.
@@ -85,7 +91,15 @@ impl State {
             interfaces: self
                 .attached
                 .values()
-                .map(|(attached, _)| attached.clone())
+                .map(|(attached, _)| {
+                    let traffic = self.programs.traffic(attached.ifindex);
+                    Attached {
+                        hits: traffic.hits,
+                        misses: traffic.misses,
+                        bypasses: traffic.bypasses,
+                        ..attached.clone()
+                    }
+                })
                 .collect(),
             counters: self.programs.counters()?,
         })
@@ -135,6 +149,9 @@ impl State {
                             name,
                             ifindex,
                             mechanism,
+                            hits: 0,
+                            misses: 0,
+                            bypasses: 0,
                         },
                         interface,
                     ),

@@ -22,10 +22,11 @@ pub use attach::Mechanism;
 pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
-pub use programs::OBJECT;
+pub use programs::{OBJECT, kernel_cache, load, stages};
 pub use reflect::Reflector;
 
 use crate::config::Config;
+use crate::kernel_cache::{KernelCache, Size};
 use crate::serve::Sockets;
 use attach::Attacher;
 use lock::NodeLock;
@@ -38,6 +39,7 @@ pub struct Datapath {
     watcher: JoinHandle<()>,
     logger: Option<JoinHandle<()>>,
     namespace: Namespace,
+    cache: Option<Arc<KernelCache>>,
     _lock: NodeLock,
 }
 
@@ -75,7 +77,7 @@ impl Datapath {
         let namespace = Namespace::create(&config.state_dir, &config.listen).await?;
         let sockets = sockets::open(namespace.fd(), &config.listen)?;
 
-        let mut programs = Programs::load(&config.listen)?;
+        let mut programs = Programs::load(&config.listen, config.cache.kernel.then(|| Size::new(&config.cache)))?;
         let logger = programs.forward_logs();
         let mut attacher = Attacher::new(config.attach, links, &config.state_dir);
         attacher.attach(
@@ -85,6 +87,7 @@ impl Datapath {
         )?;
         programs.set_resolver(namespace.link())?;
 
+        let cache = programs.cache().cloned();
         let mut state = interfaces::State::new(
             config.interfaces.clone(),
             programs,
@@ -100,6 +103,7 @@ impl Datapath {
                 watcher,
                 logger,
                 namespace,
+                cache,
                 _lock: lock,
             },
             sockets,
@@ -113,6 +117,11 @@ impl Datapath {
     /// The kernel refuses to read a map.
     pub fn status(&self) -> Result<Status, Error> {
         interfaces::lock(&self.state).status()
+    }
+
+    /// The kernel cache, if the configuration wants one.
+    pub fn cache(&self) -> Option<&Arc<KernelCache>> {
+        self.cache.as_ref()
     }
 
     /// The file that names the resolver's namespace.

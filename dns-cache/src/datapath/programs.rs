@@ -1,18 +1,28 @@
 //! The loaded programs and their maps.
 
 use std::net::IpAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{
+    Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray, RingBuf,
+};
 use aya::programs::SchedClassifier;
+use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
-use dns_cache_common::maps::{Address, BridgePort, Client, Counter, Interface, Resolver, names};
+use dns_cache_common::hash::Seed;
+use dns_cache_common::maps::{
+    Address, BridgePort, Client, Counter, Interface, Resolver, STAGE_TO_RESOLVER, Traffic, globals,
+    names,
+};
 use tokio::task::JoinHandle;
 use tracing::{Level, warn};
 
 use super::error::{Error, Step as _};
 use super::namespace::ResolverLink;
+use crate::kernel_cache::{self, KernelCache, Size};
 
 /// How often log records are fetched; debugging needs no more, and no descriptor to poll.
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
@@ -20,7 +30,7 @@ const LOG_INTERVAL: Duration = Duration::from_millis(20);
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DNS_CACHE_EBPF_OBJECT"));
 
 /// The programs in it.
-pub(super) const NAMES: [&str; 2] = ["pod_ingress", "resolver_ingress"];
+pub(super) const NAMES: [&str; 3] = ["pod_ingress", "to_resolver", "resolver_ingress"];
 
 /// Both programs, loaded, and the maps that the agent writes.
 pub(super) struct Programs {
@@ -31,34 +41,107 @@ pub(super) struct Programs {
     clients: HashMap<MapData, [u8; 16], [u8; 16]>,
     resolver: Array<MapData, [u8; 16]>,
     counters: PerCpuArray<MapData, u64>,
+    traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
+    cpus: usize,
+    cache: Option<Arc<KernelCache>>,
+    refresh: Option<RingBuf<MapData>>,
+    /// The kernel empties it when nobody has it open any more.
+    _stages: ProgramArray<MapData>,
+}
+
+/// Loads the object and its programs into the kernel: `intercepted` destinations, and a kernel cache of this size
+/// with this seed, or none.
+///
+/// # Errors
+///
+/// Says what the kernel refused.
+pub fn load(
+    log_level: u8,
+    intercepted: usize,
+    size: Option<Size>,
+    seed: &Seed,
+) -> Result<Ebpf, Error> {
+    let buckets = size.map_or(0, |size| size.buckets);
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(aya_log::LEVEL, &log_level, true)
+        .override_global(globals::BUCKETS, &buckets, true)
+        .override_global(globals::SEED, &seed.0, true)
+        .map_max_entries(
+            names::INTERCEPT,
+            u32::try_from(intercepted).unwrap_or(u32::MAX).max(1),
+        );
+    if let Some(size) = size {
+        loader
+            .map_max_entries(names::INDEX, size.buckets)
+            .map_max_entries(names::ARENA, size.elements);
+    }
+    let mut ebpf = loader.load(OBJECT).step_hint(
+        || "load the eBPF programs".to_owned(),
+        "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or root, and Linux 5.10 or newer",
+    )?;
+    for name in NAMES {
+        program(&mut ebpf, name)?
+            .load()
+            .step(|| format!("load the eBPF program {name}"))?;
+    }
+    Ok(ebpf)
+}
+
+/// The kernel cache in the maps of loaded programs that have this size and seed.
+///
+/// # Errors
+///
+/// The maps are of another size, or the kernel does not let them be shared.
+pub fn kernel_cache(ebpf: &Ebpf, size: Size, seed: Seed) -> Result<KernelCache, Error> {
+    KernelCache::new(array(ebpf, names::INDEX)?, array(ebpf, names::ARENA)?, size, seed)
+        .step(|| "share the kernel cache's memory".to_owned())
+}
+
+fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>, Error> {
+    match ebpf.map(name) {
+        Some(Map::Array(map)) => Ok(map.fd().as_fd()),
+        _ => Err("the object file lacks it").step(|| format!("open the eBPF array {name}")),
+    }
+}
+
+/// Lets `pod_ingress` go on in the other programs, as long as the result lives.
+///
+/// # Errors
+///
+/// The kernel refuses it.
+pub fn stages(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Error> {
+    let mut stages: ProgramArray<MapData> = take(ebpf, names::STAGES)?;
+    let to_resolver = program(ebpf, "to_resolver")?;
+    let step = || "link the programs' stages".to_owned();
+    let fd = to_resolver.fd().step(step)?;
+    stages.set(STAGE_TO_RESOLVER, fd, 0).step(step)?;
+    Ok(stages)
 }
 
 impl Programs {
-    /// Loads the object into the kernel, with `intercepted` as destinations; nothing is attached yet.
-    pub(super) fn load(intercepted: &[IpAddr]) -> Result<Self, Error> {
+    /// Loads the object into the kernel, with `intercepted` as destinations and a kernel cache of this size;
+    /// nothing is attached yet.
+    pub(super) fn load(intercepted: &[IpAddr], size: Option<Size>) -> Result<Self, Error> {
         // The verifier removes log statements of levels that are off: they cost nothing then.
         let log_level = if tracing::enabled!(target: "dns_cache_ebpf", Level::DEBUG) {
             4u8
         } else {
             0u8
         };
-        let mut ebpf = EbpfLoader::new()
-            .override_global(aya_log::LEVEL, &log_level, true)
-            .map_max_entries(
-                names::INTERCEPT,
-                u32::try_from(intercepted.len()).unwrap_or(u32::MAX).max(1),
-            )
-            .load(OBJECT)
-            .step_hint(
-                || "load the eBPF programs".to_owned(),
-                "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or root, and Linux 5.10 or newer",
-            )?;
-        for name in NAMES {
-            program(&mut ebpf, name)?
-                .load()
-                .step(|| format!("load the eBPF program {name}"))?;
-        }
+        let seed = kernel_cache::random_seed();
+        let mut ebpf = load(log_level, intercepted.len(), size, &seed)?;
+        let cache = size
+            .map(|size| kernel_cache(&ebpf, size, seed))
+            .transpose()?;
         let mut programs = Self {
+            cpus: nr_cpus()
+                .map_err(|(file, error)| format!("{file}: {error}"))
+                .step(|| "count the CPUs".to_owned())?,
+            cache: cache.map(Arc::new),
+            refresh: Some(take(&mut ebpf, names::REFRESH)?),
+            traffic: take(&mut ebpf, names::TRAFFIC)?,
+            _stages: stages(&mut ebpf)?,
             intercept: hash_map(&mut ebpf, names::INTERCEPT)?,
             interfaces: hash_map(&mut ebpf, names::INTERFACES)?,
             bridge_ports: hash_map(&mut ebpf, names::BRIDGE_PORTS)?,
@@ -136,15 +219,48 @@ impl Programs {
         ifindex: u32,
         interface: Interface,
     ) -> Result<(), Error> {
+        let step = || format!("register interface {ifindex}");
+        // Counts that it has already stay.
+        if interface.flags & Interface::BRIDGE == 0 && self.traffic.get(&ifindex, 0).is_err() {
+            let zeros = vec![Traffic::default().to_bytes(); self.cpus];
+            let zeros = PerCpuValues::try_from(zeros).step(step)?;
+            self.traffic.insert(ifindex, zeros, 0).step(step)?;
+        }
         self.interfaces
             .insert(ifindex, interface.to_bytes(), 0)
-            .step(|| format!("register interface {ifindex}"))
+            .step(step)
+    }
+
+    /// What came through an interface, over all CPUs.
+    pub(super) fn traffic(&self, ifindex: u32) -> Traffic {
+        let Ok(values) = self.traffic.get(&ifindex, 0) else {
+            return Traffic::default();
+        };
+        values
+            .iter()
+            .map(|bytes| Traffic::from_bytes(*bytes))
+            .fold(Traffic::default(), |sum, cpu| Traffic {
+                hits: sum.hits + cpu.hits,
+                misses: sum.misses + cpu.misses,
+                bypasses: sum.bypasses + cpu.bypasses,
+            })
+    }
+
+    /// The kernel cache, if there is one.
+    pub(super) fn cache(&self) -> Option<&Arc<KernelCache>> {
+        self.cache.as_ref()
+    }
+
+    /// The programs' requests for a refresh; once.
+    pub(super) fn take_refreshes(&mut self) -> Option<RingBuf<MapData>> {
+        self.refresh.take()
     }
 
     /// Forgets an interface and what was learnt behind it.
     pub(super) fn remove_interface(&mut self, ifindex: u32) {
         // Absent is as good as removed.
         let _ = self.interfaces.remove(&ifindex);
+        let _ = self.traffic.remove(&ifindex);
         let gone: Vec<_> = self
             .clients
             .iter()
@@ -206,7 +322,7 @@ fn hash_map<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<HashMap<MapDa
 
 fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, Error>
 where
-    M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
+    M: TryFrom<Map, Error = MapError>,
 {
     let step = || format!("open the eBPF map {name}");
     ebpf.take_map(name)

@@ -17,6 +17,12 @@ impl Time {
         u32::try_from(seconds).unwrap_or(u32::MAX)
     }
 
+    /// The moment so many nanoseconds after boot.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
     /// Nanoseconds since boot.
     #[must_use]
     pub fn nanos(self) -> u64 {

@@ -129,6 +129,12 @@ impl Entry {
         }
     }
 
+    /// When it was stored.
+    #[must_use]
+    pub fn stored_at(&self) -> Time {
+        self.stored
+    }
+
     /// Its age in whole seconds, as long as it may be given.
     #[must_use]
     pub fn age(&self, now: Time) -> Option<u32> {

@@ -27,6 +27,8 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
         cache: CacheLimits {
             max_entries: 1000,
             max_bytes: 1 << 20,
+        kernel: false,
+            kernel: false,
         },
         attach: AttachMode::Auto,
         state_dir: "/nonexistent".into(),
@@ -370,6 +372,7 @@ async fn the_number_of_entries_is_bounded() {
     config.cache = CacheLimits {
         max_entries: 20,
         max_bytes: 1 << 20,
+        kernel: false,
     };
     let bench = Bench::with(&config, LONG);
     for i in 0..60 {

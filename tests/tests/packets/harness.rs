@@ -4,11 +4,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::Ebpf;
+use aya::maps::{
+    Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray, RingBuf,
+};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use aya::{Ebpf, EbpfLoader};
-use dns_cache::datapath::OBJECT;
-use dns_cache_common::maps::{Address, BridgePort, Client, Counter, Interface, Resolver, names};
+use dns_cache::datapath;
+use dns_cache::kernel_cache::{KernelCache, Size, random_seed};
+use dns_cache_common::cached::Refresh;
+use dns_cache_common::maps::{
+    Address, BridgePort, Client, Counter, Interface, Resolver, Traffic, names,
+};
 use dns_cache_tests::{Netns, Scope};
 
 use super::packet::Packet;
@@ -57,6 +63,10 @@ pub(super) struct Harness {
     resolver_map: Array<MapData, [u8; 16]>,
     resolver_value: Resolver,
     counters: PerCpuArray<MapData, u64>,
+    traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
+    refreshes: RingBuf<MapData>,
+    _stages: ProgramArray<MapData>,
+    cache: Option<KernelCache>,
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
     connections: Vec<TcpStream>,
@@ -64,8 +74,14 @@ pub(super) struct Harness {
 }
 
 impl Harness {
-    /// Everything in place: the resolver listens on both addresses, all four pods are registered.
+    /// Everything in place: the resolver listens on both addresses, all four pods are registered. Nothing is
+    /// answered in the kernel.
     pub(super) fn new() -> Self {
+        Self::with_cache(None)
+    }
+
+    /// The same with a kernel cache of this size.
+    pub(super) fn with_cache(size: Option<Size>) -> Self {
         let scope = Scope::new();
         let node = Netns::new(&scope, "node");
         let resolver = Netns::new(&scope, "resolver");
@@ -102,14 +118,9 @@ impl Harness {
             "link set eth0 up\naddr add {V4}/32 dev lo\naddr add {V6}/128 dev lo nodad\naddr add 10.244.0.2/32 dev lo\naddr add fd00:10:244::2/128 dev lo nodad"
         ));
 
-        let mut ebpf = EbpfLoader::new()
-            .override_global("AYA_LOG_LEVEL", &0u8, true)
-            .map_max_entries(names::INTERCEPT, 2)
-            .load(OBJECT)
-            .unwrap();
-        for name in ["pod_ingress", "resolver_ingress"] {
-            program(&mut ebpf, name).load().unwrap();
-        }
+        let seed = random_seed();
+        let mut ebpf = datapath::load(0, 2, size, &seed).unwrap();
+        let cache = size.map(|size| datapath::kernel_cache(&ebpf, size, seed).unwrap());
         let mut harness = Self {
             intercept: ebpf.take_map(names::INTERCEPT).unwrap().try_into().unwrap(),
             interfaces: ebpf
@@ -125,6 +136,10 @@ impl Harness {
             clients: ebpf.take_map(names::CLIENTS).unwrap().try_into().unwrap(),
             resolver_map: ebpf.take_map(names::RESOLVER).unwrap().try_into().unwrap(),
             counters: ebpf.take_map(names::COUNTERS).unwrap().try_into().unwrap(),
+            traffic: ebpf.take_map(names::TRAFFIC).unwrap().try_into().unwrap(),
+            refreshes: ebpf.take_map(names::REFRESH).unwrap().try_into().unwrap(),
+            _stages: datapath::stages(&mut ebpf).unwrap(),
+            cache,
             resolver_value: Resolver {
                 ifindex: 0,
                 netns_id: 0,
@@ -165,6 +180,9 @@ impl Harness {
                 .interfaces
                 .insert(ifindex, interface.to_bytes(), 0)
                 .unwrap();
+            let zeros = vec![Traffic::default().to_bytes(); aya::util::nr_cpus().unwrap()];
+            let zeros = PerCpuValues::try_from(zeros).unwrap();
+            harness.traffic.insert(ifindex, zeros, 0).unwrap();
         }
         let bridge_itself = Interface {
             bridge: 0,
@@ -261,7 +279,7 @@ impl Harness {
         // struct __sk_buff of linux/bpf.h: ifindex is its eleventh word.
         let mut context = [0u8; 44];
         context[40..].copy_from_slice(&ifindex.to_ne_bytes());
-        let mut out = vec![0; bytes.len() + 256];
+        let mut out = vec![0; 2048];
         let program = program(&mut self.ebpf, name);
         let result = self.node.run(|| {
             let mut options = TestRunOptions::new();
@@ -289,6 +307,33 @@ impl Harness {
             packet: out,
             counted,
         }
+    }
+
+    /// The kernel cache.
+    pub(super) fn cache(&self) -> &KernelCache {
+        self.cache.as_ref().unwrap()
+    }
+
+    /// What came through an interface: hits, misses and bypasses.
+    pub(super) fn traffic(&self, place: Place) -> [u64; 3] {
+        let values = self.traffic.get(&place.ifindex, 0).unwrap();
+        values.iter().fold([0; 3], |[hits, misses, bypasses], cpu| {
+            let cpu = Traffic::from_bytes(*cpu);
+            [
+                hits + cpu.hits,
+                misses + cpu.misses,
+                bypasses + cpu.bypasses,
+            ]
+        })
+    }
+
+    /// The refreshes that were asked for since the last call.
+    pub(super) fn refreshes(&mut self) -> Vec<Refresh> {
+        let mut all = Vec::new();
+        while let Some(event) = self.refreshes.next() {
+            all.push(Refresh::from_bytes(&event).unwrap());
+        }
+        all
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {

@@ -7,6 +7,7 @@
     reason = "a test panics, to keep the backtrace"
 )]
 
+mod cache;
 mod harness;
 mod intercept;
 mod packet;

@@ -30,6 +30,8 @@ pub(super) struct Packet {
     pub(super) options: Vec<u8>,
     pub(super) extension: Option<u8>,
     pub(super) udp_len: Option<u16>,
+    /// The UDP checksum; zero, which stands for none, unless given.
+    pub(super) checksum: u16,
     pub(super) data_offset: Option<u8>,
     pub(super) cut_at: Option<usize>,
     pub(super) padding: usize,
@@ -65,6 +67,7 @@ impl Packet {
             options: Vec::new(),
             extension: None,
             udp_len: None,
+            checksum: 0,
             data_offset: None,
             cut_at: None,
             padding: 0,
@@ -151,7 +154,7 @@ impl Packet {
                         .unwrap_or(8 + self.payload.len() as u16)
                         .to_be_bytes(),
                 );
-                out.extend([0, 0]);
+                out.extend(self.checksum.to_be_bytes());
             }
             _ => {
                 out.extend([0, 0, 0, 1, 0, 0, 0, 1]);
@@ -189,4 +192,53 @@ pub(super) fn answer(query: &Packet) -> Packet {
         packet.ports.swap(0, 1);
         packet.macs = [[2, 9, 9, 9, 9, 1], [2, 9, 9, 9, 9, 2]];
     })
+}
+
+impl Packet {
+    /// The sum of the pseudo-header, as it stands in a packet whose checksum is still to be made.
+    pub(super) fn pseudo_sum(&self) -> u16 {
+        let mut words = Vec::new();
+        for address in [self.source, self.destination] {
+            match address {
+                IpAddr::V4(v4) => words.extend(v4.octets()),
+                IpAddr::V6(v6) => words.extend(v6.octets()),
+            }
+        }
+        let length = 8 + self.payload.len() as u16;
+        words.extend([0, self.protocol]);
+        words.extend(length.to_be_bytes());
+        sum(&words)
+    }
+
+    /// The sum of pseudo-header, UDP header and payload: ffff if the checksum in it is right.
+    pub(super) fn whole_sum(&self) -> u16 {
+        let mut words = self.pseudo_sum().to_be_bytes().to_vec();
+        words.extend(self.transport());
+        sum(&words)
+    }
+
+    /// The same with its whole checksum.
+    pub(super) fn with_whole_checksum(self) -> Self {
+        let bare = self.with(|packet| packet.checksum = 0);
+        let checksum = !bare.whole_sum();
+        bare.with(|packet| packet.checksum = if checksum == 0 { 0xffff } else { checksum })
+    }
+
+    /// The same with its checksum still to be made (`CHECKSUM_PARTIAL`).
+    pub(super) fn with_partial_checksum(self) -> Self {
+        let sum = self.pseudo_sum();
+        self.with(|packet| packet.checksum = sum)
+    }
+}
+
+/// The ones' complement sum of 16-bit words (RFC 1071).
+pub(super) fn sum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
 }

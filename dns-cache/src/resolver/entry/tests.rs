@@ -94,6 +94,7 @@ fn client() -> Client {
         udp_size: 1232,
         version: 0,
         dnssec_ok: false,
+        client_subnet: false,
     });
     Client {
         id: 7,

@@ -1,0 +1,122 @@
+//! Memory of a CPU for one packet's work: more than the stack has, and at offsets that vary.
+
+use core::{arch::asm, mem, ptr};
+
+use dns_cache_common::{hash::NAME_WORDS, message::Message};
+
+use crate::maps::SCRATCH;
+
+/// Offsets into a message are cut to this: the verifier sees that they lie within. No message or reply that
+/// is worked on reaches so far.
+const MASK: usize = 0x7ff;
+/// From the highest offset, so many bytes more can be read.
+const REACH: usize = MASK;
+
+/// Words of the largest value whose history is to be forgotten.
+const FORGOTTEN: usize = 6;
+
+/// The message, first the query, then its reply; and its name in lower case.
+#[repr(C)]
+pub struct Scratch {
+    /// Lets the question begin on a word.
+    _offset: [u8; 4],
+    message: [u8; MASK + REACH + 2],
+    /// The name in lower case, filled up with zeros to a word.
+    pub name: [u64; NAME_WORDS],
+    /// See [`Self::forget`].
+    forgotten: [u64; FORGOTTEN],
+}
+
+/// This CPU's.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: a tc program is not interrupted by another one on its CPU, so this is the only reference.
+    SCRATCH
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { &mut *scratch })
+}
+
+impl Scratch {
+    /// The place of the message's byte `at`; [`REACH`] more bytes follow it.
+    #[inline(always)]
+    pub fn at(&mut self, at: usize) -> *mut u8 {
+        // SAFETY: the offset is less than the array's length.
+        unsafe { self.message.as_mut_ptr().add(at & MASK) }
+    }
+
+    /// `len` within the verifier's sight: more than nothing, and no more than follows every place.
+    #[inline(always)]
+    pub fn reach(len: usize) -> Option<usize> {
+        let mut len = len;
+        // What the compiler knows of the number it does not tell the verifier: it would leave the mask out.
+        // SAFETY: no instruction that changes anything.
+        unsafe { asm!("{0} = {0}", inout(reg) len, options(pure, nomem, nostack)) };
+        len &= REACH;
+        (len != 0).then_some(len)
+    }
+
+    /// Reads a number of the message in the machine's byte order.
+    #[inline(always)]
+    pub fn read<T: Copy>(&mut self, at: usize) -> T {
+        // SAFETY: the bytes lie within the array; unaligned ones may be read, see `packet::header`.
+        unsafe { *self.at(at).cast::<T>() }
+    }
+
+    /// Writes a number of the message in the machine's byte order.
+    #[inline(always)]
+    pub fn write<T: Copy>(&mut self, at: usize, value: T) {
+        // SAFETY: as for `read`.
+        unsafe { *self.at(at).cast::<T>() = value }
+    }
+
+    /// `value`, with nothing known about it: else the verifier would follow the rest of the program once
+    /// for each value that it can have.
+    #[inline(always)]
+    pub fn forget<T: Copy>(&mut self, value: T) -> T {
+        const { assert!(mem::size_of::<T>() <= mem::size_of::<[u64; FORGOTTEN]>()) };
+        // SAFETY: the field is large enough, and this value's own.
+        unsafe {
+            let place = (&raw mut self.forgotten).cast::<T>();
+            ptr::write_volatile(place, value);
+            ptr::read_volatile(place)
+        }
+    }
+}
+
+/// The query in the scratch.
+pub struct Query {
+    scratch: *mut Scratch,
+    len: usize,
+}
+
+impl Query {
+    #[inline(always)]
+    pub fn new(scratch: &mut Scratch, len: usize) -> Self {
+        Self { scratch, len }
+    }
+}
+
+impl Message for Query {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        // SAFETY: the only reference, see `scratch`.
+        unsafe { (*self.scratch).read(at) }
+    }
+
+    #[inline(always)]
+    fn number(&self, at: usize) -> u16 {
+        // SAFETY: as above.
+        u16::from_be(unsafe { (*self.scratch).read(at) })
+    }
+
+    #[inline(always)]
+    fn settled(&self, number: usize) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.scratch).forget(number) & MASK }
+    }
+}

@@ -1,0 +1,187 @@
+//! The kernel cache, as the agent fills it: answers in memory that the programs read.
+//!
+//! The layout, and the rules by which both sides touch it at the same time, are in [`dns_cache_common::cached`].
+//! No system call is needed to insert, replace or remove an entry.
+//!
+//! What stays when room is needed is decided by S3-FIFO (Yang et al., SOSP 2023): a new entry must be hit once
+//! while it is in the small queue to get into the main one; what is hit there gets another round. A scan of names
+//! that nobody asks for again passes through the small queue alone.
+
+mod entry;
+mod ghosts;
+mod index;
+mod ring;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dns_cache_common::cached::{CELL, ELEMENT, Refresh};
+use dns_cache_common::hash::Seed;
+use dns_cache_common::question::KeyParts;
+
+use crate::config::CacheLimits;
+use crate::resolver::{Entry, Time};
+use crate::sys::SharedWords;
+
+pub use entry::Seen;
+use store::Store;
+
+/// How much memory the kernel cache takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Most entries.
+    pub entries: u32,
+    /// Buckets of the index.
+    pub buckets: u32,
+    /// Elements of the arena.
+    pub elements: u32,
+}
+
+impl Size {
+    /// Room for an entry of the usual size: a cluster name with a few addresses takes two cells, a negative
+    /// answer three or four.
+    const USUAL_ENTRY: u64 = 4 * CELL as u64;
+    /// The part of the cache's bytes that the kernel may have.
+    const SHARE: u64 = 4;
+
+    /// The kernel's part of the cache's limits.
+    #[must_use]
+    pub fn new(limits: &CacheLimits) -> Self {
+        let entries = limits.max_entries.min(limits.max_bytes / Self::SHARE / Self::USUAL_ENTRY);
+        let elements = (entries * Self::USUAL_ENTRY).div_ceil(ELEMENT as u64).max(1);
+        // The largest cache that the configuration allows has 16 GiB here, as many as the index can tell apart.
+        let clamp = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            entries: clamp(entries),
+            buckets: clamp(entries.div_ceil(2)).max(1),
+            elements: clamp(elements),
+        }
+    }
+
+    /// Bytes of both maps.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        index::BUCKET_BYTES as u64 * u64::from(self.buckets)
+            + ELEMENT as u64 * u64::from(self.elements)
+    }
+}
+
+/// What is in the kernel cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Entries, those among them that have expired and were not replaced yet.
+    pub entries: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Bytes of the maps.
+    pub capacity: u64,
+    /// Entries that had to make room.
+    pub evicted: u64,
+}
+
+/// A seed that nobody can guess.
+#[must_use]
+pub fn random_seed() -> Seed {
+    use std::hash::{BuildHasher as _, RandomState};
+    let random = RandomState::new();
+    let mut seed = Seed([0; _]);
+    for (i, word) in seed.0.iter_mut().enumerate() {
+        *word = random.hash_one(i);
+    }
+    seed
+}
+
+/// Writes the kernel cache.
+#[derive(Debug)]
+pub struct KernelCache {
+    store: Mutex<Store>,
+    seed: Seed,
+    size: Size,
+}
+
+impl KernelCache {
+    /// The cache in the maps `INDEX` and `ARENA`, which have this size and belong to programs with this seed.
+    /// What is in them is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// The maps cannot be mapped into memory: they are smaller than that, or were made without
+    /// `BPF_F_MMAPABLE`.
+    pub fn new(
+        index: BorrowedFd<'_>,
+        arena: BorrowedFd<'_>,
+        size: Size,
+        seed: Seed,
+    ) -> io::Result<Self> {
+        let index = SharedWords::map(index, size.buckets as usize * index::BUCKET_WORDS)?;
+        let arena = SharedWords::map(arena, size.elements as usize * (ELEMENT / 8))?;
+        Ok(Self {
+            store: Mutex::new(Store::new(index, arena, size)),
+            seed,
+            size,
+        })
+    }
+
+    /// Puts an answer in; `refresh` is the time from which on a hit asks for a new one. An answer that cannot be
+    /// given over UDP, or not be kept, takes the old one out.
+    pub fn put(&self, key: &[u8], answer: &Entry, refresh: Time) {
+        let Some(key) = KeyParts::read(key) else {
+            return;
+        };
+        let hash = self.hash(&key);
+        let mut store = self.lock();
+        match entry::encode(&key, hash, answer, refresh) {
+            Some(entry) => store.put(entry, answer.stored_at()),
+            None => store.remove(hash, &key),
+        }
+    }
+
+    /// Takes an answer out.
+    pub fn remove(&self, key: &[u8]) {
+        if let Some(key) = KeyParts::read(key) {
+            self.lock().remove(self.hash(&key), &key);
+        }
+    }
+
+    /// Takes out the answers whose key is chosen, and says how many.
+    pub fn remove_if(&self, chosen: impl Fn(&KeyParts<'_>) -> bool) -> u64 {
+        self.lock().remove_if(chosen)
+    }
+
+    /// The entry of a key.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<Seen> {
+        let key = KeyParts::read(key)?;
+        self.lock().get(self.hash(&key), &key)
+    }
+
+    /// All entries, as far as `take` says after each.
+    pub fn for_each(&self, take: impl FnMut(Seen) -> bool) {
+        self.lock().for_each(take);
+    }
+
+    /// The key of the entry for which a program asked for a refresh; `None` if it is not there any more.
+    #[must_use]
+    pub fn key_of(&self, refresh: Refresh) -> Option<Box<[u8]>> {
+        self.lock().key_of(refresh)
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.lock().usage(self.size)
+    }
+
+    fn hash(&self, key: &KeyParts<'_>) -> u64 {
+        let tail = dns_cache_common::hash::tail(key.rtype, key.bits());
+        self.seed.hash(key.name, tail)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

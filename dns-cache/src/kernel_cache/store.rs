@@ -1,0 +1,360 @@
+//! Entries in their places: put in, replaced, moved from queue to queue, and taken out.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::fence;
+
+use dns_cache_common::cached::{
+    self, CELL, Counts, ELEMENT_CELLS, HEAD_WORDS, Refresh, Shape, WORD, unpack_rotation, word,
+};
+use dns_cache_common::question::{Key, KeyParts};
+
+use super::entry::{self, Encoded, Seen};
+use super::ghosts::Ghosts;
+use super::index::{Index, Way};
+use super::ring::{Place, Ring, Span};
+use super::{Size, Usage};
+use crate::resolver::Time;
+use crate::sys::SharedWords;
+
+const CELL_WORDS: usize = CELL / WORD;
+/// One part in so many of the arena is the small queue.
+const SMALL_SHARE: u32 = 10;
+/// The small queue has at least so many cells: some entries of the largest size.
+const SMALL_MIN: u32 = 4 * 32;
+/// At most so many entries get another round for one insertion; it must end soon even if all were hit.
+const MAX_ROUNDS: usize = 64;
+
+/// All that the lock holds.
+#[derive(Debug)]
+pub(super) struct Store {
+    index: Index,
+    arena: SharedWords,
+    small: Ring,
+    main: Ring,
+    ghosts: Ghosts,
+    generation: u64,
+    max_entries: u32,
+    entries: u32,
+    cells: u64,
+    evicted: u64,
+}
+
+/// Which queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Small,
+    Main,
+}
+
+impl Store {
+    pub(super) fn new(index: SharedWords, arena: SharedWords, size: Size) -> Self {
+        let cells = size.elements * ELEMENT_CELLS;
+        let small_end = (cells / SMALL_SHARE).max(SMALL_MIN);
+        Self {
+            index: Index::new(index, size.buckets),
+            arena,
+            // Cell 0 stays free: a way that leads to it would look like none.
+            small: Ring::new(1, small_end),
+            main: Ring::new(small_end, cells),
+            ghosts: Ghosts::new(size.entries),
+            // Not the number of an entry from before, should a program still read one.
+            generation: RandomState::new().hash_one(0),
+            max_entries: size.entries,
+            entries: 0,
+            cells: 0,
+            evicted: 0,
+        }
+    }
+
+    /// Puts an entry in, in place of the one with its key.
+    pub(super) fn put(&mut self, mut entry: Encoded, now: Time) {
+        let hash = entry.hash();
+        let mut queue = Queue::Small;
+        if let Some(way) = self.find(hash, |store, cell| store.has_key_of(cell, &entry)) {
+            let old = self.span(cached::cell(self.index.get(way)));
+            if entry.cells() <= old.cells {
+                entry.set_cells(old.cells);
+                self.write(old.cell, &entry);
+                return;
+            }
+            if self.main.has(old.cell) || self.index.hits(way) > 0 {
+                queue = Queue::Main;
+            }
+            self.unlink(way, old);
+        } else if self.ghosts.take(hash) {
+            queue = Queue::Main;
+        }
+        self.insert(entry, queue, now);
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, key: &KeyParts<'_>) {
+        if let Some(way) = self.find_key(hash, key) {
+            let span = self.span(cached::cell(self.index.get(way)));
+            self.unlink(way, span);
+        }
+    }
+
+    pub(super) fn remove_if(&mut self, chosen: impl Fn(&KeyParts<'_>) -> bool) -> u64 {
+        let mut removed = 0;
+        for way in self.index.all() {
+            let cell = cached::cell(self.index.get(way));
+            let key = (cell != 0).then(|| self.key(cell)).flatten();
+            if key.is_some_and(|key| KeyParts::read(key.as_bytes()).is_some_and(|key| chosen(&key))) {
+                let span = self.span(cell);
+                self.unlink(way, span);
+                removed += 1;
+            }
+        }
+        if self.entries == 0 {
+            self.small.clear();
+            self.main.clear();
+        }
+        removed
+    }
+
+    pub(super) fn get(&self, hash: u64, key: &KeyParts<'_>) -> Option<Seen> {
+        self.seen(self.find_key(hash, key)?)
+    }
+
+    pub(super) fn for_each(&self, mut take: impl FnMut(Seen) -> bool) {
+        for seen in self.index.all().filter_map(|way| self.seen(way)) {
+            if !take(seen) {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn key_of(&self, refresh: Refresh) -> Option<Box<[u8]>> {
+        let cell = cached::cell(refresh.way);
+        let in_arena = self.small.has(cell) || self.main.has(cell);
+        if !in_arena || self.word(cell, word::GENERATION) != refresh.generation {
+            return None;
+        }
+        let hash = self.word(cell, word::HASH);
+        self.find(hash, |_, found| found == cell)?;
+        self.key(cell).map(|key| key.as_bytes().into())
+    }
+
+    pub(super) fn usage(&self, size: Size) -> Usage {
+        Usage {
+            entries: self.entries.into(),
+            bytes: self.cells * CELL as u64,
+            capacity: size.bytes(),
+            evicted: self.evicted,
+        }
+    }
+
+    /// Writes an entry where there is room, and leads a way to it.
+    fn insert(&mut self, entry: Encoded, queue: Queue, now: Time) {
+        let mut moving = Moving::default();
+        while self.entries as usize + moving.entries.len() >= self.max_entries as usize
+            && self.make_room(&mut moving, now)
+        {}
+        match queue {
+            Queue::Main => moving.entries.push(entry),
+            Queue::Small => loop {
+                match self.small.place(entry.cells()) {
+                    Place::At(span) => break self.link(entry, span),
+                    Place::Oldest(span) => self.leave_small(span, &mut moving, now),
+                }
+            },
+        }
+        while let Some(entry) = moving.entries.pop() {
+            match self.main.place(entry.cells()) {
+                Place::At(span) => self.link(entry, span),
+                Place::Oldest(span) => {
+                    moving.entries.push(entry);
+                    self.leave_main(span, &mut moving, now);
+                }
+            }
+        }
+    }
+
+    /// The oldest entry of one of the queues leaves it; `false` if both are empty.
+    fn make_room(&mut self, moving: &mut Moving, now: Time) -> bool {
+        let small_is_large = self.small.len() >= (self.max_entries / SMALL_SHARE) as usize;
+        if (small_is_large || self.main.len() == 0)
+            && let Some(span) = self.small.pop()
+        {
+            self.leave_small(span, moving, now);
+            return true;
+        }
+        let Some(span) = self.main.pop() else {
+            return false;
+        };
+        self.leave_main(span, moving, now);
+        true
+    }
+
+    /// An entry leaves the small queue: for the main one if it was hit, or if there is room.
+    fn leave_small(&mut self, span: Span, moving: &mut Moving, now: Time) {
+        let hash = self.word(span.cell, word::HASH);
+        let full = self.entries >= self.max_entries || !self.main.has_room(span.cells);
+        match self.leave(span, now, |hits| hits > 0 || !full) {
+            Left::Kept(entry) => moving.entries.insert(0, entry),
+            Left::Evicted => self.ghosts.add(hash),
+            Left::Gone => {}
+        }
+    }
+
+    /// An entry leaves its place in the main queue: for another round there if it was hit.
+    fn leave_main(&mut self, span: Span, moving: &mut Moving, now: Time) {
+        let more = moving.rounds < MAX_ROUNDS;
+        if let Left::Kept(entry) = self.leave(span, now, |hits| more && hits > 0) {
+            moving.rounds += 1;
+            moving.entries.insert(0, entry);
+        }
+    }
+
+    /// Takes the entry out of its place, and gives it back if it is worth keeping by its hits.
+    fn leave(&mut self, span: Span, now: Time, worth: impl FnOnce(u32) -> bool) -> Left {
+        let hash = self.word(span.cell, word::HASH);
+        let Some(way) = self.find(hash, |_, cell| cell == span.cell) else {
+            return Left::Gone;
+        };
+        let expired = self.word(span.cell, word::UNTIL) <= now.nanos();
+        let kept = (!expired && worth(self.index.hits(way))).then(|| self.read(span.cell));
+        self.unlink(way, span);
+        match kept {
+            Some(entry) => Left::Kept(entry),
+            None if expired => Left::Gone,
+            None => {
+                self.evicted += 1;
+                Left::Evicted
+            }
+        }
+    }
+
+    /// Writes an entry into its place and leads a way to it. If its bucket is full, the way hit least is taken.
+    fn link(&mut self, mut entry: Encoded, span: Span) {
+        let hash = entry.hash();
+        entry.set_cells(span.cells);
+        let free = self.index.of(hash).find(|way| self.index.get(*way) == 0);
+        let way = free.or_else(|| {
+            let coldest = self.index.of(hash).min_by_key(|way| self.index.hits(*way))?;
+            self.unlink(coldest, self.span(cached::cell(self.index.get(coldest))));
+            self.evicted += 1;
+            Some(coldest)
+        });
+        self.write(span.cell, &entry);
+        // A bucket has ways.
+        if let Some(way) = way {
+            self.index.set(way, hash, span.cell);
+            self.entries += 1;
+            self.cells += u64::from(span.cells);
+        }
+    }
+
+    /// Leads the way to an entry nowhere. Its cells are free when its queue comes round.
+    fn unlink(&mut self, way: Way, span: Span) {
+        self.index.clear(way);
+        self.entries -= 1;
+        self.cells -= u64::from(span.cells);
+    }
+
+    /// Writes an entry's words; whoever reads them meanwhile sees that they change.
+    fn write(&mut self, cell: u32, entry: &Encoded) {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let place = &self.arena[cell as usize * CELL_WORDS..];
+        place[word::GENERATION].store(0, Relaxed);
+        fence(Release);
+        for (to, from) in place.iter().zip(&entry.words).skip(1) {
+            to.store(*from, Relaxed);
+        }
+        place[word::GENERATION].store(self.generation, Release);
+    }
+
+    /// The entry's words as they stand.
+    fn read(&self, cell: u32) -> Encoded {
+        let shape = Shape::unpack(self.word(cell, word::SHAPE));
+        let records = usize::from(Counts::unpack(self.word(cell, word::COUNTS)).records);
+        let len = HEAD_WORDS
+            + usize::from(shape.name_words)
+            + usize::from(shape.body_len).div_ceil(WORD)
+            + (2 * records).div_ceil(WORD);
+        Encoded {
+            words: (0..len).map(|i| self.word(cell, i)).collect(),
+        }
+    }
+
+    fn word(&self, cell: u32, word: usize) -> u64 {
+        self.arena[cell as usize * CELL_WORDS + word].load(Relaxed)
+    }
+
+    fn span(&self, cell: u32) -> Span {
+        let (_, cells) = unpack_rotation(self.word(cell, word::ROTATION));
+        Span {
+            cell,
+            cells: cells.into(),
+        }
+    }
+
+    /// The way of a hash whose cell is the one meant.
+    fn find(&self, hash: u64, meant: impl Fn(&Self, u32) -> bool) -> Option<Way> {
+        self.index.of(hash).find(|way| {
+            let way = self.index.get(*way);
+            way != 0 && cached::may_lead(way, hash) && meant(self, cached::cell(way))
+        })
+    }
+
+    /// Whether the entry in `cell` answers the same question as another one.
+    fn has_key_of(&self, cell: u32, other: &Encoded) -> bool {
+        let (mine, its) = (
+            Shape::unpack(self.word(cell, word::SHAPE)),
+            Shape::unpack(other.words[word::SHAPE]),
+        );
+        let name = HEAD_WORDS..HEAD_WORDS + usize::from(its.name_words);
+        (mine.name_words, mine.rtype, mine.bits) == (its.name_words, its.rtype, its.bits)
+            && name.into_iter().all(|i| self.word(cell, i) == other.words[i])
+    }
+
+    fn find_key(&self, hash: u64, key: &KeyParts<'_>) -> Option<Way> {
+        self.find(hash, |store, cell| {
+            store
+                .key(cell)
+                .and_then(|found| KeyParts::read(found.as_bytes()).map(|found| found == *key))
+                .unwrap_or_default()
+        })
+    }
+
+    fn key(&self, cell: u32) -> Option<Key> {
+        let shape = Shape::unpack(self.word(cell, word::SHAPE));
+        let name = (0..usize::from(shape.name_words)).map(|i| self.word(cell, HEAD_WORDS + i));
+        entry::key(shape, name)
+    }
+
+    fn seen(&self, way: Way) -> Option<Seen> {
+        let cell = match self.index.get(way) {
+            0 => return None,
+            way => cached::cell(way),
+        };
+        let shape = Shape::unpack(self.word(cell, word::SHAPE));
+        Some(Seen {
+            key: self.key(cell)?.as_bytes().into(),
+            stored: Time::from_nanos(self.word(cell, word::STORED)),
+            until: Time::from_nanos(self.word(cell, word::UNTIL)),
+            rcode: shape.flags.rcode(),
+            records: Counts::unpack(self.word(cell, word::COUNTS)).records,
+            bytes: u64::from(self.span(cell).cells) * CELL as u64,
+            hits: self.index.hits(way),
+        })
+    }
+}
+
+/// What became of an entry that had to leave its place.
+enum Left {
+    /// It shall have another one.
+    Kept(Encoded),
+    /// It is out, for want of room.
+    Evicted,
+    /// It was not there any more, or had expired.
+    Gone,
+}
+
+/// Entries on their way to the main queue, and how many of them were there before.
+#[derive(Default)]
+struct Moving {
+    entries: Vec<Encoded>,
+    rounds: usize,
+}
