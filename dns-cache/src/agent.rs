@@ -1,6 +1,7 @@
 //! The agent: starts every part, waits for the signal to end, and ends every part.
 
-use std::collections::BTreeMap;
+mod handler;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::control::{DatapathStatus, ResolverStatus, Server, ServerError, Status, StatusSource};
+use crate::control::{Handler, Server, ServerError};
 use crate::datapath::{self, Datapath};
 use crate::resolver::{self, Resolver};
 use crate::serve;
@@ -59,7 +60,7 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     });
 
     info!(listen = ?agent.config.listen, state_dir = ?agent.config.state_dir, "started");
-    let mut control = tokio::spawn(control.run(Arc::clone(&agent) as Arc<dyn StatusSource>, told));
+    let mut control = tokio::spawn(control.run(Arc::clone(&agent) as Arc<dyn Handler>, told));
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
@@ -89,61 +90,4 @@ struct Agent {
     started: Instant,
     datapath: Datapath,
     resolver: Arc<Resolver>,
-}
-
-impl StatusSource for Agent {
-    fn status(&self) -> Status {
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            config_path: self.config_path.clone(),
-            state_dir: self.config.state_dir.clone(),
-            listen: self.config.listen.clone(),
-            datapath: self.datapath_status(),
-            resolver: self.resolver_status(),
-        }
-    }
-}
-
-impl Agent {
-    fn datapath_status(&self) -> DatapathStatus {
-        let mut status = DatapathStatus {
-            kernel: kernel_release(),
-            resolver_netns: Some(self.datapath.namespace_path().to_owned()),
-            ..DatapathStatus::default()
-        };
-        match self.datapath.status() {
-            Ok(datapath) => {
-                status.mechanism = Some(datapath.mechanism);
-                status.interfaces = datapath.interfaces;
-                status.counters = named(datapath.counters);
-            }
-            Err(error) => warn!(%error, "no status of the datapath"),
-        }
-        status
-    }
-
-    fn resolver_status(&self) -> ResolverStatus {
-        let status = self.resolver.status();
-        ResolverStatus {
-            cache_entries: status.cache_entries,
-            cache_bytes: status.cache_bytes,
-            counters: named(status.counters),
-            upstreams: status.upstreams,
-        }
-    }
-}
-
-fn named(counters: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {
-    counters
-        .into_iter()
-        .map(|(name, count)| (name.to_owned(), count))
-        .collect()
-}
-
-fn kernel_release() -> String {
-    nix::sys::utsname::uname()
-        .map(|uname| uname.release().to_string_lossy().into_owned())
-        .unwrap_or_default()
 }

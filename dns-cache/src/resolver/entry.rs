@@ -132,8 +132,14 @@ impl Entry {
     /// Its age in whole seconds, as long as it may be given.
     #[must_use]
     pub fn age(&self, now: Time) -> Option<u32> {
-        let age = now.seconds_since(self.stored);
+        let age = self.seconds_old(now);
         is_fresh(self.ttl()?, age).then_some(age)
+    }
+
+    /// Its age in whole seconds, whether it may still be given or not.
+    #[must_use]
+    pub fn seconds_old(&self, now: Time) -> u32 {
+        now.seconds_since(self.stored)
     }
 
     /// Bytes of memory that it takes, its own structure included.

@@ -3,6 +3,7 @@
 mod cache;
 mod clock;
 mod compress;
+mod contents;
 pub(crate) mod counters;
 mod entry;
 mod flights;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 pub use clock::{Clock, Time};
+pub use contents::{Cached, Listing, Selection};
 pub use dns_cache_common::question::Transport;
 pub use entry::{BadResponse, Entry};
 
@@ -244,11 +246,11 @@ impl Resolver {
                 let this = Arc::clone(self);
                 tokio::spawn(async move {
                     let entry = Arc::new(this.fetch(flight.key()).await);
-                    match entry.ttl() {
-                        Some(_) => this.cache.insert(flight.key().into(), Arc::clone(&entry)),
+                    let key = flight.key().into();
+                    this.flights.land(flight, entry, |entry| match entry.ttl() {
+                        Some(_) => this.cache.insert(key, entry),
                         None => this.counters.not_cacheable.add(1),
-                    }
-                    this.flights.land(flight, entry);
+                    });
                 });
             }
             None => self.counters.coalesced.add(1),

@@ -51,13 +51,13 @@ use crate::upstream::fake::{self, Fake};
 const LONG: Duration = Duration::from_secs(30);
 
 /// A resolver by a clock that the test moves.
-struct Bench {
-    resolver: Arc<Resolver>,
+pub(super) struct Bench {
+    pub(super) resolver: Arc<Resolver>,
     nanos: Arc<AtomicU64>,
 }
 
 impl Bench {
-    fn new(upstreams: &[SocketAddr]) -> Self {
+    pub(super) fn new(upstreams: &[SocketAddr]) -> Self {
         Self::with(&config(upstreams), LONG)
     }
 
@@ -75,12 +75,12 @@ impl Bench {
         }
     }
 
-    fn pass(&self, seconds: f64) {
+    pub(super) fn pass(&self, seconds: f64) {
         self.nanos.fetch_add((seconds * 1e9) as u64, SeqCst);
     }
 
     /// The reply, and whether it came from the cache.
-    async fn ask(&self, query: &[u8], transport: Transport) -> (Vec<u8>, bool) {
+    pub(super) async fn ask(&self, query: &[u8], transport: Transport) -> (Vec<u8>, bool) {
         let mut out = Vec::new();
         let now = self.resolver.clock().now();
         match self.resolver.answer_cached(query, transport, now, &mut out) {

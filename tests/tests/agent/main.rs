@@ -3,6 +3,7 @@
 //! What the same lab does without the agent is shown in `lab.rs` and by the tests named `control_…`.
 
 mod answers;
+mod cache;
 mod cohabitation;
 mod death;
 mod detach;
