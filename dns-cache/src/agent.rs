@@ -1,21 +1,29 @@
 //! The agent: starts every part, waits for the signal to end, and ends every part.
 
 mod handler;
+mod scrape;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::control::{Handler, Server, ServerError};
 use crate::datapath::{self, Datapath};
+use crate::metrics;
 use crate::resolver::{self, Resolver};
 use crate::serve;
+use crate::serve::tally::Tally;
+
+/// Between two attempts to hear of any upstream, after the start.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why the agent ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +31,9 @@ pub enum Error {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ServerError),
+    /// The metrics endpoint.
+    #[error(transparent)]
+    Metrics(#[from] metrics::Error),
     /// The packet's way.
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
@@ -47,6 +58,11 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     let mut interrupt = signal(SignalKind::interrupt())?;
     // The lock of the state directory next: everything below may touch what is in it.
     let control = Server::bind(&config.state_dir)?;
+    let metrics = match config.metrics.listen {
+        Some(address) => Some(metrics::Server::bind(address).await?),
+        None => None,
+    };
+    metrics::panics::watch();
     let (shutdown, told) = watch::channel(false);
     let resolver = Resolver::new(&config)?;
     let (datapath, sockets) = Datapath::start(&config).await?;
@@ -57,7 +73,13 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
         started: Instant::now(),
         datapath,
         resolver,
+        tally: Arc::clone(server.tally()),
     });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(probe(Arc::clone(&agent.resolver)));
+    if let Some(metrics) = metrics {
+        tasks.spawn(metrics.run(Arc::clone(&agent) as Arc<dyn metrics::Source>));
+    }
 
     info!(listen = ?agent.config.listen, state_dir = ?agent.config.state_dir, "started");
     let mut control = tokio::spawn(control.run(Arc::clone(&agent) as Arc<dyn Handler>, told));
@@ -73,6 +95,7 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     }
     server.shutdown().await;
     agent.datapath.stop();
+    tasks.shutdown().await;
     // Nobody listens if the one task is what ended.
     let _ = shutdown.send(true);
     let ended = match ended {
@@ -83,6 +106,14 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     Ok(())
 }
 
+/// Asks upstreams until one answers: pods shall not be the first to find out that none does.
+async fn probe(resolver: Arc<Resolver>) {
+    while !resolver.probe().await {
+        warn!("no upstream answers; trying again");
+        sleep(PROBE_PAUSE).await;
+    }
+}
+
 /// What the parts know of the whole.
 struct Agent {
     config: Config,
@@ -90,4 +121,5 @@ struct Agent {
     started: Instant,
     datapath: Datapath,
     resolver: Arc<Resolver>,
+    tally: Arc<Tally>,
 }

@@ -10,6 +10,7 @@ pub mod control;
 pub mod datapath;
 pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod presentation;
 pub mod resolver;
 pub mod serve;

@@ -97,8 +97,8 @@ impl Agent {
     fn resolver_status(&self) -> ResolverStatus {
         let status = self.resolver.status();
         ResolverStatus {
-            cache_entries: status.cache_entries,
-            cache_bytes: status.cache_bytes,
+            cache_entries: status.cache.entries,
+            cache_bytes: status.cache.bytes,
             counters: named(status.counters),
             upstreams: status.upstreams,
         }

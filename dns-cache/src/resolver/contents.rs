@@ -24,6 +24,17 @@ pub enum Selection {
     Name(Box<[u8]>),
 }
 
+/// What the cache holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Answers.
+    pub entries: u64,
+    /// Those among them without data: NXDOMAIN and NODATA.
+    pub denials: u64,
+    /// Bytes of memory that they take.
+    pub bytes: u64,
+}
+
 /// Some of the cache's answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
@@ -78,6 +89,18 @@ impl Selection {
 }
 
 impl Resolver {
+    /// What the cache holds now. It looks at every entry.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        for (key, entry) in self.cache.iter() {
+            usage.entries += 1;
+            usage.denials += u64::from(entry.is_denial());
+            usage.bytes += size(&key, &entry) as u64;
+        }
+        usage
+    }
+
     /// Takes the answers for these names out of the cache, whatever their types; says how many there were.
     ///
     /// When it returns none of them is given any more. What is on its way from an upstream reaches those who

@@ -120,6 +120,12 @@ impl Entry {
         }
     }
 
+    /// Whether it says that there is no such name, or no such data (RFC 2308).
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        self.counts[ANSWER] == 0
+    }
+
     /// The seconds for which it may be kept; `None` if not at all.
     #[must_use]
     pub fn ttl(&self) -> Option<u32> {

@@ -10,6 +10,7 @@ mod detach;
 mod forged;
 mod liar;
 mod malformed;
+mod metrics;
 mod pods;
 mod sizes;
 mod untouched;
