@@ -1,20 +1,29 @@
 //! The agent: starts every part, waits for the signal to end, and ends every part.
 
-use std::collections::BTreeMap;
+mod handler;
+mod scrape;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::control::{DatapathStatus, ResolverStatus, Server, ServerError, Status, StatusSource};
+use crate::control::{Handler, Server, ServerError};
 use crate::datapath::{self, Datapath};
+use crate::metrics;
 use crate::resolver::{self, Resolver};
 use crate::serve;
+use crate::serve::tally::Tally;
+
+/// Between two attempts to hear of any upstream, after the start.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why the agent ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +31,9 @@ pub enum Error {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ServerError),
+    /// The metrics endpoint.
+    #[error(transparent)]
+    Metrics(#[from] metrics::Error),
     /// The packet's way.
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
@@ -46,6 +58,11 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     let mut interrupt = signal(SignalKind::interrupt())?;
     // The lock of the state directory next: everything below may touch what is in it.
     let control = Server::bind(&config.state_dir)?;
+    let metrics = match config.metrics.listen {
+        Some(address) => Some(metrics::Server::bind(address).await?),
+        None => None,
+    };
+    metrics::panics::watch();
     let (shutdown, told) = watch::channel(false);
     let resolver = Resolver::new(&config)?;
     let (datapath, sockets) = Datapath::start(&config).await?;
@@ -56,10 +73,16 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
         started: Instant::now(),
         datapath,
         resolver,
+        tally: Arc::clone(server.tally()),
     });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(probe(Arc::clone(&agent.resolver)));
+    if let Some(metrics) = metrics {
+        tasks.spawn(metrics.run(Arc::clone(&agent) as Arc<dyn metrics::Source>));
+    }
 
     info!(listen = ?agent.config.listen, state_dir = ?agent.config.state_dir, "started");
-    let mut control = tokio::spawn(control.run(Arc::clone(&agent) as Arc<dyn StatusSource>, told));
+    let mut control = tokio::spawn(control.run(Arc::clone(&agent) as Arc<dyn Handler>, told));
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
@@ -72,6 +95,7 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     }
     server.shutdown().await;
     agent.datapath.stop();
+    tasks.shutdown().await;
     // Nobody listens if the one task is what ended.
     let _ = shutdown.send(true);
     let ended = match ended {
@@ -82,6 +106,14 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     Ok(())
 }
 
+/// Asks upstreams until one answers: pods shall not be the first to find out that none does.
+async fn probe(resolver: Arc<Resolver>) {
+    while !resolver.probe().await {
+        warn!("no upstream answers; trying again");
+        sleep(PROBE_PAUSE).await;
+    }
+}
+
 /// What the parts know of the whole.
 struct Agent {
     config: Config,
@@ -89,61 +121,5 @@ struct Agent {
     started: Instant,
     datapath: Datapath,
     resolver: Arc<Resolver>,
-}
-
-impl StatusSource for Agent {
-    fn status(&self) -> Status {
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            config_path: self.config_path.clone(),
-            state_dir: self.config.state_dir.clone(),
-            listen: self.config.listen.clone(),
-            datapath: self.datapath_status(),
-            resolver: self.resolver_status(),
-        }
-    }
-}
-
-impl Agent {
-    fn datapath_status(&self) -> DatapathStatus {
-        let mut status = DatapathStatus {
-            kernel: kernel_release(),
-            resolver_netns: Some(self.datapath.namespace_path().to_owned()),
-            ..DatapathStatus::default()
-        };
-        match self.datapath.status() {
-            Ok(datapath) => {
-                status.mechanism = Some(datapath.mechanism);
-                status.interfaces = datapath.interfaces;
-                status.counters = named(datapath.counters);
-            }
-            Err(error) => warn!(%error, "no status of the datapath"),
-        }
-        status
-    }
-
-    fn resolver_status(&self) -> ResolverStatus {
-        let status = self.resolver.status();
-        ResolverStatus {
-            cache_entries: status.cache_entries,
-            cache_bytes: status.cache_bytes,
-            counters: named(status.counters),
-            upstreams: status.upstreams,
-        }
-    }
-}
-
-fn named(counters: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {
-    counters
-        .into_iter()
-        .map(|(name, count)| (name.to_owned(), count))
-        .collect()
-}
-
-fn kernel_release() -> String {
-    nix::sys::utsname::uname()
-        .map(|uname| uname.release().to_string_lossy().into_owned())
-        .unwrap_or_default()
+    tally: Arc<Tally>,
 }

@@ -12,6 +12,8 @@ pub mod datapath;
 pub mod kernel_cache;
 pub mod limits;
 pub mod log;
+pub mod metrics;
+pub mod presentation;
 pub mod resolver;
 pub mod serve;
 mod sys;

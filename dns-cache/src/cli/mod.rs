@@ -1,11 +1,14 @@
 //! The command line, a file a subcommand.
 
+mod ask;
+mod cache;
 mod check_config;
 mod detach;
 mod reflect;
 mod run;
 mod status;
 mod table;
+mod units;
 mod verifier;
 
 use std::io::{self, Write};
@@ -30,6 +33,8 @@ use crate::config::{self, Config, Overrides};
   dns-cache run --config config.yaml          run the agent (needs root)
   dns-cache run --listen 10.96.0.10 --cluster-upstreams 10.244.0.2,10.244.0.3
   dns-cache status                            what does the agent on this node do?
+  dns-cache cache ls                          what has it cached?
+  dns-cache cache flush svc.cluster.local     let go of a zone's answers
   dns-cache detach --config config.yaml       remove all that an agent left on this node
 
 `dns-cache COMMAND --help` explains a command's flags."
@@ -44,6 +49,7 @@ enum Command {
     Run(run::Run),
     CheckConfig(check_config::CheckConfig),
     Status(status::StatusCommand),
+    Cache(cache::CacheCommand),
     Detach(detach::Detach),
     #[command(hide = true)]
     Verifier(verifier::Verifier),
@@ -61,6 +67,7 @@ impl Cli {
             Command::Run(command) => command.execute(),
             Command::CheckConfig(command) => command.execute(),
             Command::Status(command) => command.execute(),
+            Command::Cache(command) => command.execute(),
             Command::Detach(command) => command.execute(),
             Command::Verifier(command) => command.execute(),
             Command::Reflect(command) => command.execute(),

@@ -1,14 +1,14 @@
 //! `dns-cache status`
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::print;
+use super::ask::Ask;
 use super::table::Table;
-use crate::control::{self, Status};
+use super::units::{bytes, duration, milliseconds};
+use crate::control::Status;
 
 /// Show what the agent on this node does: interfaces, cache, servers, counters
 ///
@@ -19,42 +19,14 @@ use crate::control::{self, Status};
   dns-cache status --output json | jq .resolver.counters
   dns-cache status --state-dir /run/other")]
 pub(super) struct StatusCommand {
-    /// The agent's state directory, `stateDir` in its configuration
-    #[arg(
-        long,
-        env = "DNS_CACHE_STATE_DIR",
-        hide_env_values = true,
-        value_name = "DIR",
-        default_value = "/run/dns-cache"
-    )]
-    state_dir: PathBuf,
-
-    /// For people or for programs
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
-
-    /// Seconds to wait for the agent
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    /// Tables
-    Text,
-    /// One JSON object
-    Json,
+    #[command(flatten)]
+    agent: Ask,
 }
 
 impl StatusCommand {
     pub(super) fn execute(self) -> anyhow::Result<()> {
-        let status = control::status(&self.state_dir, Duration::from_secs(self.timeout))?;
-        let text = match self.output {
-            Output::Text => text(&status),
-            Output::Json => format!("{}\n", serde_json::to_string_pretty(&status)?),
-        };
-        print(&text)?;
-        Ok(())
+        let status = self.agent.status()?;
+        self.agent.print(&status, text)
     }
 }
 
@@ -163,33 +135,6 @@ fn path(path: Option<&Path>, none: &str) -> String {
     path.map_or_else(|| none.to_owned(), |path| path.display().to_string())
 }
 
-fn duration(seconds: u64) -> String {
-    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
-    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m {seconds}s"),
-        (0, ..) => format!("{hours}h {minutes}m"),
-        _ => format!("{days}d {hours}h"),
-    }
-}
-
-/// With one decimal, rounded down.
-fn bytes(bytes: u64) -> String {
-    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        let whole = bytes >> shift;
-        if whole > 0 {
-            let tenths = ((bytes >> (shift - 10)) % 1024) * 10 / 1024;
-            return format!("{whole}.{tenths} {unit}");
-        }
-    }
-    format!("{bytes} bytes")
-}
-
-fn milliseconds(micros: u64) -> String {
-    format!("{}.{:02} ms", micros / 1_000, micros % 1_000 / 10)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,25 +230,6 @@ steered_udp         5
         assert!(
             !text.contains("SERVER") && !text.contains("COUNTER"),
             "{text}"
-        );
-    }
-
-    #[test]
-    fn sizes_and_times_are_short() {
-        assert_eq!(
-            [0, 1023, 1024, 1536, 5 << 20, 3 << 30].map(bytes),
-            [
-                "0 bytes",
-                "1023 bytes",
-                "1.0 KiB",
-                "1.5 KiB",
-                "5.0 MiB",
-                "3.0 GiB"
-            ]
-        );
-        assert_eq!(
-            [0, 59, 60, 3_600, 90_000].map(duration),
-            ["0s", "59s", "1m 0s", "1h 0m", "1d 1h"]
         );
     }
 }

@@ -1,5 +1,7 @@
 //! What holds where neither file nor flag says otherwise.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use super::{CacheLimits, TtlCaps};
 
 /// The host sides of pods' interfaces as the usual network plugins name them.
@@ -23,4 +25,7 @@ pub(super) const CACHE: CacheLimits = CacheLimits {
 };
 pub(super) const STATE_DIR: &str = "/run/dns-cache";
 pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";
+/// NodeLocalDNS's port: what scrapes it goes on to find it.
+pub(super) const METRICS_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9253);
 pub(super) const LOG_LEVEL: &str = "info";

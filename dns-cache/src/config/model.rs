@@ -26,6 +26,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// A directory on a BPF file system for pinned maps and links; one directory an instance.
     pub bpffs: PathBuf,
+    /// The metrics endpoint.
+    pub metrics: Metrics,
     /// Log output.
     pub log: Log,
 }
@@ -83,6 +85,13 @@ pub enum AttachMode {
     Tcx,
     /// A clsact filter only.
     Clsact,
+}
+
+/// The metrics endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where it listens, in the node's network namespace; `None` if it is off.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Log output.

@@ -90,6 +90,16 @@ pub struct Overrides {
     )]
     pub bpffs: Option<String>,
 
+    /// Where /metrics, /health and /ready are, IP:PORT or off
+    /// [file: metrics.listen] [default: 0.0.0.0:9253]
+    #[arg(
+        long,
+        env = "DNS_CACHE_METRICS_LISTEN",
+        hide_env_values = true,
+        value_name = "ADDRESS"
+    )]
+    pub metrics_listen: Option<String>,
+
     /// Form of the log on standard error: text or json [file: log.format] [default: text]
     #[arg(
         long,
@@ -157,6 +167,14 @@ impl Overrides {
 
     pub(super) fn bpffs(&self) -> Flag<'_> {
         Flag::new("--bpffs", "DNS_CACHE_BPFFS", &self.bpffs)
+    }
+
+    pub(super) fn metrics_listen(&self) -> Flag<'_> {
+        Flag::new(
+            "--metrics-listen",
+            "DNS_CACHE_METRICS_LISTEN",
+            &self.metrics_listen,
+        )
     }
 
     pub(super) fn log_format(&self) -> Flag<'_> {

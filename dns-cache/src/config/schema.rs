@@ -10,11 +10,11 @@ use super::setting::Setting;
 use super::tree::Node;
 use super::value::{address, choice, filter, interface, name, number, path, quoted};
 use super::{
-    AttachMode, CacheLimits, Cluster, Config, InterfacePattern, Log, LogFormat, TtlCaps, Zone,
-    defaults,
+    AttachMode, CacheLimits, Cluster, Config, InterfacePattern, Log, LogFormat, Metrics, TtlCaps,
+    Zone, defaults,
 };
 
-const TOP_KEYS: [&str; 11] = [
+const TOP_KEYS: [&str; 12] = [
     "listen",
     "interfaces",
     "cluster",
@@ -25,22 +25,25 @@ const TOP_KEYS: [&str; 11] = [
     "attach",
     "stateDir",
     "bpffs",
+    "metrics",
     "log",
 ];
 const CLUSTER_KEYS: [&str; 4] = ["domain", "upstreams", "reverseZones", "ttl"];
 const ZONE_KEYS: [&str; 3] = ["zone", "upstreams", "ttl"];
 const TTL_KEYS: [&str; 2] = ["positive", "negative"];
 const CACHE_KEYS: [&str; 2] = ["maxEntries", "maxBytes"];
+const METRICS_KEYS: [&str; 1] = ["listen"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 6] = [
+pub(super) const ALL_KEYS: [&[&str]; 7] = [
     &TOP_KEYS,
     &CLUSTER_KEYS,
     &ZONE_KEYS,
     &TTL_KEYS,
     &CACHE_KEYS,
+    &METRICS_KEYS,
     &LOG_KEYS,
 ];
 
@@ -71,6 +74,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
         attach: attach.valid().unwrap_or(AttachMode::Auto),
         state_dir,
         bpffs,
+        metrics: metrics(&top, overrides, report),
         log: log(&top, overrides, report),
     }
 }
@@ -243,6 +247,15 @@ fn cache(top: &Section<'_>, report: &mut Report) -> CacheLimits {
         max_entries: limit("maxEntries", number::entries, defaults::CACHE.max_entries),
         max_bytes: limit("maxBytes", number::bytes, defaults::CACHE.max_bytes),
         kernel: defaults::CACHE.kernel,
+    }
+}
+
+fn metrics(top: &Section<'_>, overrides: &Overrides, report: &mut Report) -> Metrics {
+    let section = top.section("metrics", &METRICS_KEYS, report);
+    let flag = Some(overrides.metrics_listen());
+    let listen = Setting::scalar(&section, "listen", flag, address::endpoint, report);
+    Metrics {
+        listen: listen.valid().unwrap_or(Some(defaults::METRICS_LISTEN)),
     }
 }
 

@@ -65,6 +65,9 @@ fn minimal() -> Config {
         attach: AttachMode::Auto,
         state_dir: "/run/dns-cache".into(),
         bpffs: "/sys/fs/bpf/dns-cache".into(),
+        metrics: Metrics {
+            listen: Some("0.0.0.0:9253".parse().unwrap()),
+        },
         log: Log {
             format: LogFormat::Text,
             level: "info".to_owned(),
@@ -98,6 +101,7 @@ cache: {maxEntries: 1e+06, maxBytes: 1Gi}
 attach: clsact
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
+metrics: {listen: "[::1]:9000"}
 log: {format: json, level: "warn,dns_cache=debug"}
 "#;
     let expected = Config {
@@ -152,6 +156,9 @@ log: {format: json, level: "warn,dns_cache=debug"}
         attach: AttachMode::Clsact,
         state_dir: "/run/a".into(),
         bpffs: "/sys/fs/bpf/a".into(),
+        metrics: Metrics {
+            listen: Some("[::1]:9000".parse().unwrap()),
+        },
         log: Log {
             format: LogFormat::Json,
             level: "warn,dns_cache=debug".to_owned(),

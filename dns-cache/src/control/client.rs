@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::protocol::{Command, Response};
 use super::{SOCKET_NAME, Status};
 
-/// A status of some thousand interfaces is less than a mebibyte; this bounds a mad agent.
+/// The longest listing of the cache is shorter; this bounds a mad agent.
 const LONGEST_RESPONSE: u64 = 64 * 1024 * 1024;
 
 /// Why a request was not answered.
@@ -110,7 +110,19 @@ pub fn request(
 pub fn status(state_dir: &Path, patience: Duration) -> Result<Status, ClientError> {
     match request(state_dir, &Command::Status, patience)? {
         Response::Status(status) => Ok(*status),
-        Response::Error(message) => Err(ClientError::Refused(message)),
+        other => Err(ClientError::beside_the_point(state_dir, &other)),
+    }
+}
+
+impl ClientError {
+    /// An agent that answers what it was not asked.
+    pub(crate) fn beside_the_point(state_dir: &Path, response: &Response) -> Self {
+        let mut reason = format!("{response:?}");
+        reason.truncate(reason.floor_char_boundary(60));
+        Self::NotUnderstood {
+            socket: state_dir.join(SOCKET_NAME),
+            reason: format!("an answer to something else: {reason}"),
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! → {"version":1,"command":"status"}
 //! ← {"version":1,"status":{…}}        or {"version":1,"error":"…"}
 //! ```
+//!
+//! An answer may be some mebibytes long; no request takes the agent more memory than its answer.
 
 mod client;
 mod protocol;
@@ -13,8 +15,8 @@ mod server;
 mod status;
 
 pub use client::{ClientError, request, status};
-pub use protocol::{Command, Response, VERSION};
-pub use server::{Server, ServerError, StatusSource};
+pub use protocol::{Command, Flushed, MOST_ENTRIES, Names, Response, VERSION};
+pub use server::{Handler, Server, ServerError};
 pub use status::{
     AttachedInterface, DatapathStatus, Mechanism, ResolverStatus, Status, UpstreamStatus,
 };

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Status;
+use crate::resolver::Listing;
 
 /// The version of the protocol; both sides must speak the same.
 pub const VERSION: u64 = 1;
@@ -15,6 +16,37 @@ pub const VERSION: u64 = 1;
 pub enum Command {
     /// Everything at a glance.
     Status,
+    /// What is cached for some names.
+    CacheList {
+        /// For these.
+        #[serde(flatten)]
+        names: Names,
+        /// A record type; all if it is left out.
+        #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+        rtype: Option<String>,
+        /// Not more than this many answers; at most [`MOST_ENTRIES`].
+        limit: usize,
+    },
+    /// Takes the answers for some names out of every cache.
+    CacheFlush {
+        /// For these.
+        #[serde(flatten)]
+        names: Names,
+    },
+}
+
+/// Answers in one listing: some tens of mebibytes.
+pub const MOST_ENTRIES: usize = 100_000;
+
+/// Names of the cache: `{"zone":"NAME"}`, `{"name":"NAME"}`, or neither.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// This name and every name below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// This name alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// What it answers.
@@ -24,8 +56,19 @@ pub enum Command {
 pub enum Response {
     /// To [`Command::Status`].
     Status(Box<Status>),
+    /// To [`Command::CacheList`].
+    Cache(Listing),
+    /// To [`Command::CacheFlush`]: nothing of what was cached is given any more.
+    Flushed(Flushed),
     /// Why there is no answer.
     Error(String),
+}
+
+/// What a flush took out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// Answers.
+    pub entries: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,7 +167,7 @@ mod tests {
             ("{\"version\":1,\"command\":7}", "not a request: "),
             (
                 "{\"version\":1,\"command\":\"halt\"}",
-                "not a request: unknown variant `halt`, expected `status`",
+                "not a request: unknown variant `halt`, expected one of `status`,",
             ),
         ] {
             let error = Command::from_line(line.as_bytes()).expect_err(line);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, fchmod};
@@ -18,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::SOCKET_NAME;
 use super::protocol::{Command, Response};
-use super::{SOCKET_NAME, Status};
 
 /// Bytes of a request with its line break.
 const LONGEST_REQUEST: usize = 64 * 1024;
@@ -32,10 +33,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Held for as long as the agent lives; the kernel lets go of it however the agent ends.
 const LOCK_NAME: &str = "agent.lock";
 
-/// What the status is taken from.
-pub trait StatusSource: Send + Sync {
-    /// The status now. It is called on the runtime: it must not block.
-    fn status(&self) -> Status;
+/// Who does what is asked for.
+pub trait Handler: Send + Sync {
+    /// The answer to a request. It is awaited on the runtime: what takes long belongs on a thread of its own.
+    fn handle(self: Arc<Self>, command: Command) -> BoxFuture<'static, Response>;
 }
 
 /// Why a state directory cannot be taken.
@@ -141,7 +142,7 @@ impl Server {
     /// If the socket cannot be handed to the runtime.
     pub async fn run(
         self,
-        source: Arc<dyn StatusSource>,
+        handler: Arc<dyn Handler>,
         mut shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
@@ -155,7 +156,7 @@ impl Server {
                 Some(_) = clients.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((client, _)) if clients.len() < MOST_CLIENTS => {
-                        clients.spawn(serve(client, Arc::clone(&source)));
+                        clients.spawn(serve(client, Arc::clone(&handler)));
                     }
                     Ok((client, _)) => turn_away(&client),
                     Err(error) => {
@@ -231,13 +232,13 @@ fn turn_away(client: &UnixStream) {
 }
 
 /// Answers one client's requests, one after the other.
-async fn serve(client: UnixStream, source: Arc<dyn StatusSource>) {
-    if let Err(error) = converse(client, source.as_ref()).await {
+async fn serve(client: UnixStream, handler: Arc<dyn Handler>) {
+    if let Err(error) = converse(client, handler).await {
         debug!(%error, "a client of the control socket is gone");
     }
 }
 
-async fn converse(client: UnixStream, source: &dyn StatusSource) -> io::Result<()> {
+async fn converse(client: UnixStream, handler: Arc<dyn Handler>) -> io::Result<()> {
     let (reader, mut writer) = client.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -257,7 +258,7 @@ async fn converse(client: UnixStream, source: &dyn StatusSource) -> io::Result<(
                 let message = format!("the request is longer than {LONGEST_REQUEST} bytes");
                 (Response::Error(message), false)
             }
-            Ok(Ok(_)) => (answer(&line, source), true),
+            Ok(Ok(_)) => (answer(&line, &handler).await, true),
         };
         let response = response.to_line()?;
         timeout(PATIENCE, writer.write_all(response.as_bytes())).await??;
@@ -267,9 +268,9 @@ async fn converse(client: UnixStream, source: &dyn StatusSource) -> io::Result<(
     }
 }
 
-fn answer(line: &[u8], source: &dyn StatusSource) -> Response {
+async fn answer(line: &[u8], handler: &Arc<dyn Handler>) -> Response {
     match Command::from_line(line) {
-        Ok(Command::Status) => Response::Status(Box::new(source.status())),
+        Ok(command) => Arc::clone(handler).handle(command).await,
         Err(message) => Response::Error(message),
     }
 }

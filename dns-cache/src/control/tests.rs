@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,7 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Fixed;
 
-impl StatusSource for Fixed {
+impl Handler for Fixed {
+    fn handle(self: Arc<Self>, _: Command) -> BoxFuture<'static, Response> {
+        ready(Response::Status(Box::new(self.status()))).boxed()
+    }
+}
+
+impl Fixed {
     fn status(&self) -> Status {
         Status {
             version: "1.2.3".to_owned(),

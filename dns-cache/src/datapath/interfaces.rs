@@ -52,6 +52,8 @@ pub(super) struct State {
     attached: BTreeMap<u32, (Attached, Interface)>,
     /// Bridges that have pods behind them.
     bridges: BTreeSet<u32>,
+    /// How often attaching has failed.
+    failed: u64,
     /// The resolver's link; its program is not ours to look after.
     link: ResolverLink,
 }
@@ -76,6 +78,7 @@ impl State {
             attacher,
             attached: BTreeMap::new(),
             bridges: BTreeSet::new(),
+            failed: 0,
             link,
         }
     }
@@ -101,6 +104,7 @@ impl State {
                     }
                 })
                 .collect(),
+            failed_interfaces: self.failed,
             counters: self.programs.counters()?,
         })
     }
@@ -158,6 +162,7 @@ impl State {
                 );
             }
             Err(error) => {
+                self.failed += 1;
                 self.programs.remove_interface(ifindex);
                 // A pod that was removed at once is no fault.
                 warn!(interface = name, ifindex, %error, "not attached: its DNS takes the ordinary path");

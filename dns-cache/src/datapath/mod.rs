@@ -50,6 +50,8 @@ pub struct Status {
     pub mechanism: Mechanism,
     /// Interfaces that lead to pods and carry the program.
     pub interfaces: Vec<Attached>,
+    /// Interfaces that could not be attached to since the start.
+    pub failed_interfaces: u64,
     /// The programs' counters, over all CPUs.
     pub counters: Vec<(&'static str, u64)>,
 }

@@ -49,18 +49,20 @@ impl Cache {
         self.entries.insert(key, entry);
     }
 
-    /// Entries, and the bytes they take.
-    pub(super) fn usage(&self) -> (u64, u64) {
+    /// Takes an answer out; says whether there was one.
+    pub(super) fn remove(&self, key: &[u8]) -> bool {
+        self.entries.remove(key).is_some()
+    }
+
+    /// All keys and answers as they are now, in no order. It holds up nobody else.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Arc<Box<[u8]>>, Arc<Entry>)> {
         self.entries.run_pending_tasks();
-        self.entries
-            .iter()
-            .fold((0, 0), |(count, bytes), (key, entry)| {
-                (count + 1, bytes + size(&key, &entry) as u64)
-            })
+        self.entries.iter()
     }
 }
 
-fn size(key: &[u8], entry: &Entry) -> usize {
+/// Bytes that an entry takes, its part of the cache's own structure included.
+pub(super) fn size(key: &[u8], entry: &Entry) -> usize {
     OVERHEAD + key.len() + entry.size()
 }
 

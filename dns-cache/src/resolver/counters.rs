@@ -35,6 +35,8 @@ macro_rules! counters {
 counters! {
     /// Queries answered from the cache.
     hits,
+    /// Those among them that said that there is no such name or data.
+    denial_hits,
     /// Queries that an upstream had to be asked for.
     misses,
     /// Misses that joined a query already on its way.

@@ -120,6 +120,12 @@ impl Entry {
         }
     }
 
+    /// Whether it says that there is no such name, or no such data (RFC 2308).
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        self.counts[ANSWER] == 0
+    }
+
     /// The seconds for which it may be kept; `None` if not at all.
     #[must_use]
     pub fn ttl(&self) -> Option<u32> {
@@ -138,8 +144,14 @@ impl Entry {
     /// Its age in whole seconds, as long as it may be given.
     #[must_use]
     pub fn age(&self, now: Time) -> Option<u32> {
-        let age = now.seconds_since(self.stored);
+        let age = self.seconds_old(now);
         is_fresh(self.ttl()?, age).then_some(age)
+    }
+
+    /// Its age in whole seconds, whether it may still be given or not.
+    #[must_use]
+    pub fn seconds_old(&self, now: Time) -> u32 {
+        now.seconds_since(self.stored)
     }
 
     /// Bytes of memory that it takes, its own structure included.

@@ -62,9 +62,22 @@ impl Flights {
         }
     }
 
-    /// Ends a flight.
-    pub(super) fn land(&self, flight: Flight, entry: Arc<Entry>) {
+    /// Ends a flight. `keep` enters its answer into the cache; it is left out if the key was forgotten
+    /// meanwhile.
+    pub(super) fn land(&self, flight: Flight, entry: Arc<Entry>, keep: impl FnOnce(Arc<Entry>)) {
+        let by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_key.get(&flight.key).is_some_and(|own| flight.is(own)) {
+            keep(Arc::clone(&entry));
+        }
+        drop(by_key);
         flight.answer.send_replace(Some(entry));
+    }
+
+    /// Forgets the flights for the keys that are meant: those who wait get what they bring, but it is not
+    /// kept, and who asks from now on starts a new one.
+    pub(super) fn forget(&self, meant: impl Fn(&[u8]) -> bool) {
+        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        by_key.retain(|key, _| !meant(key));
     }
 }
 
@@ -72,13 +85,19 @@ impl Flight {
     pub(super) fn key(&self) -> &[u8] {
         &self.key
     }
+
+    /// Whether those who wait there wait for this flight.
+    fn is(&self, landing: &Landing) -> bool {
+        self.answer.subscribe().same_channel(landing)
+    }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.flights
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+        let mut by_key = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        // After it was forgotten another one may be on its way.
+        if by_key.get(&self.key).is_some_and(|own| self.is(own)) {
+            by_key.remove(&self.key);
+        }
     }
 }

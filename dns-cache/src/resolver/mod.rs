@@ -3,9 +3,11 @@
 mod cache;
 mod clock;
 mod compress;
+mod contents;
 pub(crate) mod counters;
 mod entry;
 mod flights;
+mod probe;
 mod rdata;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 pub use clock::{Clock, Time};
+pub use contents::{Cached, Listing, Selection, Usage};
 pub use dns_cache_common::question::Transport;
 pub use entry::{BadResponse, Entry};
 
@@ -90,10 +93,8 @@ pub enum Error {
 /// The resolver's state, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Answers in the cache.
-    pub cache_entries: u64,
-    /// Bytes of memory that they take.
-    pub cache_bytes: u64,
+    /// What is in the cache.
+    pub cache: Usage,
     /// Counts since the start, by name.
     pub counters: Vec<(&'static str, u64)>,
     /// All servers of all zones.
@@ -164,6 +165,9 @@ impl Resolver {
             Parsed::Query(query) => {
                 if let Some((entry, age)) = self.cache.fresh(query.key.as_bytes(), now) {
                     self.counters.hits.add(1);
+                    if entry.is_denial() {
+                        self.counters.denial_hits.add(1);
+                    }
                     let source = Source::Cache { age };
                     let reply = Reply::new(&query.client, query.question, entry.stored(), source)
                         .turned(turn());
@@ -215,7 +219,6 @@ impl Resolver {
     /// The state of cache and upstreams. It looks at every entry.
     #[must_use]
     pub fn status(&self) -> Status {
-        let (cache_entries, cache_bytes) = self.cache.usage();
         let upstreams = self.zones.iter().flat_map(|zone| {
             zone.group
                 .status()
@@ -223,8 +226,7 @@ impl Resolver {
                 .map(|server| UpstreamStatus::new(&zone.name, &server))
         });
         Status {
-            cache_entries,
-            cache_bytes,
+            cache: self.usage(),
             counters: self.counters.list(),
             upstreams: upstreams.collect(),
         }
@@ -244,11 +246,11 @@ impl Resolver {
                 let this = Arc::clone(self);
                 tokio::spawn(async move {
                     let entry = Arc::new(this.fetch(flight.key()).await);
-                    match entry.ttl() {
-                        Some(_) => this.cache.insert(flight.key().into(), Arc::clone(&entry)),
+                    let key = flight.key().into();
+                    this.flights.land(flight, entry, |entry| match entry.ttl() {
+                        Some(_) => this.cache.insert(key, entry),
                         None => this.counters.not_cacheable.add(1),
-                    }
-                    this.flights.land(flight, entry);
+                    });
                 });
             }
             None => self.counters.coalesced.add(1),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{AttachMode, CacheLimits, Cluster, Config, Log, LogFormat, TtlCaps};
+use crate::config::{AttachMode, CacheLimits, Cluster, Config, Log, LogFormat, Metrics, TtlCaps};
 
 /// A configuration whose cluster zone has these servers, and which has no others.
 pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
@@ -33,6 +33,7 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
         attach: AttachMode::Auto,
         state_dir: "/nonexistent".into(),
         bpffs: "/nonexistent".into(),
+        metrics: Metrics { listen: None },
         log: Log {
             format: LogFormat::Text,
             level: "info".to_owned(),
@@ -53,13 +54,13 @@ use crate::upstream::fake::{self, Fake};
 const LONG: Duration = Duration::from_secs(30);
 
 /// A resolver by a clock that the test moves.
-struct Bench {
-    resolver: Arc<Resolver>,
+pub(super) struct Bench {
+    pub(super) resolver: Arc<Resolver>,
     nanos: Arc<AtomicU64>,
 }
 
 impl Bench {
-    fn new(upstreams: &[SocketAddr]) -> Self {
+    pub(super) fn new(upstreams: &[SocketAddr]) -> Self {
         Self::with(&config(upstreams), LONG)
     }
 
@@ -77,12 +78,12 @@ impl Bench {
         }
     }
 
-    fn pass(&self, seconds: f64) {
+    pub(super) fn pass(&self, seconds: f64) {
         self.nanos.fetch_add((seconds * 1e9) as u64, SeqCst);
     }
 
     /// The reply, and whether it came from the cache.
-    async fn ask(&self, query: &[u8], transport: Transport) -> (Vec<u8>, bool) {
+    pub(super) async fn ask(&self, query: &[u8], transport: Transport) -> (Vec<u8>, bool) {
         let mut out = Vec::new();
         let now = self.resolver.clock().now();
         match self.resolver.answer_cached(query, transport, now, &mut out) {
@@ -209,8 +210,8 @@ async fn a_miss_is_asked_and_a_hit_is_not() {
     assert_eq!(queries.load(SeqCst), 3);
     assert_eq!((bench.count("hits"), bench.count("misses")), (2, 3));
     let status = bench.resolver.status();
-    assert_eq!(status.cache_entries, 2);
-    assert!(status.cache_bytes > 200);
+    assert_eq!(status.cache.entries, 2);
+    assert!(status.cache.bytes > 200);
     assert_eq!(
         (
             status.upstreams[0].zone.as_str(),
@@ -311,7 +312,7 @@ async fn what_may_not_be_kept_is_answered_and_asked_again() {
     assert_eq!(
         (
             bench.count("not_cacheable"),
-            bench.resolver.status().cache_entries
+            bench.resolver.status().cache.entries
         ),
         (6, 0)
     );
@@ -380,7 +381,7 @@ async fn the_number_of_entries_is_bounded() {
             .ask(&query(1, &format!("n{i}"), 1, 0x0100), Transport::Udp)
             .await;
     }
-    assert!(bench.resolver.status().cache_entries <= 20);
+    assert!(bench.resolver.status().cache.entries <= 20);
 }
 
 #[test]

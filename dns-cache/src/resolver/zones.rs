@@ -72,6 +72,13 @@ impl Zones {
         self.zones.iter()
     }
 
+    /// The name of each zone in wire form, and the servers that are asked for it.
+    pub(super) fn by_name(&self) -> impl Iterator<Item = (&[u8], &Group)> {
+        self.by_name
+            .iter()
+            .filter_map(|(name, index)| Some((&**name, &self.zones.get(*index)?.group)))
+    }
+
     fn add(
         &mut self,
         name: &str,

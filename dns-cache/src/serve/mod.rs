@@ -1,5 +1,6 @@
 //! Bytes in, bytes out: the listeners of the resolver's namespace.
 
+pub(crate) mod tally;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::limits;
-use crate::resolver::Resolver;
+use crate::resolver::{Miss, Resolver, Time};
+use tally::{Manner, Tally};
 
 /// Sockets made in the resolver's namespace, all non-blocking.
 #[derive(Debug)]
@@ -73,15 +75,25 @@ impl Default for Limits {
 /// The listeners, running until [`shutdown`](Self::shutdown) or drop.
 #[derive(Debug)]
 pub struct Server {
+    tally: Arc<Tally>,
     stop: watch::Sender<bool>,
     finished: mpsc::Receiver<()>,
     drain: Duration,
+}
+
+/// A query that waits for an upstream.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    at: Time,
+    manner: Manner,
+    bytes: usize,
 }
 
 /// What every listener, connection and waiting query holds as long as it lives.
 #[derive(Debug, Clone)]
 struct Running {
     resolver: Arc<Resolver>,
+    tally: Arc<Tally>,
     limits: Limits,
     /// The runtime that upstream connections and TCP clients live on.
     runtime: Handle,
@@ -106,8 +118,10 @@ impl Server {
     ) -> Result<Self, Error> {
         let (stop, stopped) = watch::channel(false);
         let (alive, finished) = mpsc::channel(1);
+        let tally = Arc::<Tally>::default();
         let running = Running {
             resolver,
+            tally: Arc::clone(&tally),
             limits,
             runtime: Handle::current(),
             stop: stopped,
@@ -121,10 +135,16 @@ impl Server {
             tokio::spawn(tcp::listen(listener, running.clone(), Arc::clone(&places)));
         }
         Ok(Self {
+            tally,
             stop,
             finished,
             drain: limits.drain,
         })
+    }
+
+    /// The counts of queries and replies.
+    pub(crate) fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// Ends the service: returns when what came until now is answered, or after [`Limits::drain`] (5 s).
@@ -144,6 +164,21 @@ impl Server {
 }
 
 impl Running {
+    /// Gets the answer to a miss, and counts it.
+    async fn resolve(&self, miss: Miss, arrival: Arrival) -> Vec<u8> {
+        let reply = self.resolver.resolve(miss).await;
+        self.tally.answered(arrival.manner, arrival.bytes, &reply);
+        self.took(arrival.at, 1);
+        reply
+    }
+
+    /// Counts the time of so many queries, from their arrival until now.
+    fn took(&self, since: Time, queries: u64) {
+        let now = self.resolver.clock().now();
+        self.tally
+            .took(now.nanos().saturating_sub(since.nanos()), queries);
+    }
+
     /// Returns when no more queries shall be read.
     async fn stopped(&mut self) {
         // An error means that the server was dropped.

@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Limits, Running};
+use super::tally::Manner;
+use super::{Arrival, Limits, Running};
 use crate::resolver::{Answer, Miss, Transport};
 
 /// Bytes of the length before each message (RFC 1035 §4.2.2).
@@ -114,6 +115,11 @@ async fn serve(stream: TcpStream, client: SocketAddr, running: Running, _place: 
     let reader = async {
         let result = Reader {
             running: running.clone(),
+            manner: Manner {
+                transport: Transport::Tcp,
+                is_ipv6: client.is_ipv6(),
+                forwarded: false,
+            },
             replies,
             buffer: BytesMut::new(),
         }
@@ -151,6 +157,8 @@ async fn write(
 
 struct Reader {
     running: Running,
+    /// How its queries come, and are answered at once.
+    manner: Manner,
     replies: mpsc::Sender<Vec<u8>>,
     buffer: BytesMut,
 }
@@ -196,7 +204,7 @@ impl Reader {
     async fn answer(&mut self, misses: &Arc<Semaphore>) -> io::Result<bool> {
         let now = self.running.resolver.clock().now();
         let mut hits = Vec::new();
-        let mut any = false;
+        let (mut any, mut answered) = (false, 0);
         while let Some(length) = u16_at(&self.buffer, 0).map(usize::from) {
             let Some(message) = self.buffer.get(PREFIX..PREFIX + length) else {
                 break;
@@ -208,9 +216,13 @@ impl Reader {
                 self.running
                     .resolver
                     .answer_cached(message, Transport::Tcp, now, &mut hits);
-            self.buffer.advance(PREFIX + length);
+            let bytes = message.len();
+            self.buffer.advance(PREFIX + bytes);
             match answer {
                 Answer::Reply(length) => {
+                    let reply = &hits[start + PREFIX..];
+                    self.running.tally.answered(self.manner, bytes, reply);
+                    answered += 1;
                     // A stream's limit is what its prefix can say.
                     hits[start..start + PREFIX].copy_from_slice(&(length as u16).to_be_bytes());
                     if hits.len() >= WRITE_CHUNK {
@@ -225,8 +237,16 @@ impl Reader {
                     let Ok(permit) = Arc::clone(misses).acquire_owned().await else {
                         break;
                     };
+                    let arrival = Arrival {
+                        at: now,
+                        manner: Manner {
+                            forwarded: true,
+                            ..self.manner
+                        },
+                        bytes,
+                    };
                     let (running, replies) = (self.running.clone(), self.replies.clone());
-                    tokio::spawn(answer_late(running, replies, miss, permit));
+                    tokio::spawn(answer_late(running, replies, miss, arrival, permit));
                 }
                 Answer::Drop => {
                     // Nothing sensible follows a message without a header, or a response.
@@ -237,6 +257,7 @@ impl Reader {
             }
         }
         self.send(hits).await?;
+        self.running.took(now, answered);
         Ok(any)
     }
 
@@ -257,9 +278,10 @@ async fn answer_late(
     running: Running,
     replies: mpsc::Sender<Vec<u8>>,
     miss: Miss,
+    arrival: Arrival,
     _permit: OwnedSemaphorePermit,
 ) {
-    let reply = running.resolver.resolve(miss).await;
+    let reply = running.resolve(miss, arrival).await;
     let length = (reply.len() as u16).to_be_bytes();
     // The connection may be gone by now.
     let _ = replies.send([&length[..], &reply].concat()).await;

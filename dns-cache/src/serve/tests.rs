@@ -523,6 +523,7 @@ async fn shutdown_answers_what_waits_in_udp_sockets() {
     let (alive, mut finished) = mpsc::channel(1);
     let running = Running {
         resolver,
+        tally: Arc::default(),
         limits: Limits::default(),
         runtime: Handle::current(),
         stop: stopped,

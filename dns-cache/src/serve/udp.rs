@@ -20,8 +20,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::Running;
-use crate::resolver::{Answer, Miss, Transport};
+use super::tally::Manner;
+use super::{Arrival, Running};
+use crate::resolver::{Answer, Miss, Time, Transport};
 use crate::sys::{Received, Replies};
 
 /// Datagrams of a batch.
@@ -71,6 +72,8 @@ struct Worker {
     /// The same socket for late replies, which must get out even after this thread's runtime has ended.
     late: Arc<std::net::UdpSocket>,
     running: Running,
+    /// How its queries come, and are answered at once.
+    manner: Manner,
     misses: Arc<Semaphore>,
     received: Received,
     outgoing: Replies,
@@ -85,6 +88,11 @@ impl Worker {
         misses: Arc<Semaphore>,
     ) -> io::Result<Self> {
         Ok(Self {
+            manner: Manner {
+                transport: Transport::Udp,
+                is_ipv6: socket.local_addr()?.is_ipv6(),
+                forwarded: false,
+            },
             late: Arc::new(socket.try_clone()?),
             socket: UdpSocket::from_std(socket)?,
             running,
@@ -176,7 +184,7 @@ impl Worker {
                 Answer::Drop => continue,
                 Answer::Miss(miss) => match self.misses.clone().try_acquire_owned() {
                     Ok(permit) => {
-                        self.spawn(miss, index, permit);
+                        self.spawn(miss, index, now, permit);
                         continue;
                     }
                     Err(_) => *reply = resolver.turn_away(&miss),
@@ -184,19 +192,29 @@ impl Worker {
             }
             *to = index;
             filled += 1;
+            let query = self.received.datagram(index).len();
+            self.running.tally.answered(self.manner, query, reply);
         }
         self.send(filled).await;
+        self.running.took(now, filled as u64);
     }
 
     /// Leaves a query to a task that may wait.
-    fn spawn(&self, miss: Miss, index: usize, permit: OwnedSemaphorePermit) {
+    fn spawn(&self, miss: Miss, index: usize, at: Time, permit: OwnedSemaphorePermit) {
         let Some(client) = self.received.sender(index) else {
             return;
         };
+        let arrival = Arrival {
+            at,
+            manner: Manner {
+                forwarded: true,
+                ..self.manner
+            },
+            bytes: self.received.datagram(index).len(),
+        };
         let (socket, running) = (Arc::clone(&self.late), self.running.clone());
-        self.running
-            .runtime
-            .spawn(answer_late(running, socket, client, miss, permit));
+        let late = answer_late(running, socket, client, miss, arrival, permit);
+        self.running.runtime.spawn(late);
     }
 
     /// Sends the first `count` replies. One that cannot be sent (a forged source address) is left out.
@@ -233,9 +251,10 @@ async fn answer_late(
     socket: Arc<std::net::UdpSocket>,
     client: SocketAddr,
     miss: Miss,
+    arrival: Arrival,
     _permit: OwnedSemaphorePermit,
 ) {
-    let reply = running.resolver.resolve(miss).await;
+    let reply = running.resolve(miss, arrival).await;
     // It does not block; with the socket's buffer full the reply is lost, as on any full link.
     if socket.send_to(&reply, client).is_err() {
         running.resolver.counters().send_errors.add(1);

@@ -3,12 +3,14 @@
 //! What the same lab does without the agent is shown in `lab.rs` and by the tests named `control_…`.
 
 mod answers;
+mod cache;
 mod cohabitation;
 mod death;
 mod detach;
 mod forged;
 mod liar;
 mod malformed;
+mod metrics;
 mod pods;
 mod sizes;
 mod untouched;

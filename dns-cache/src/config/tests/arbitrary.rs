@@ -123,6 +123,7 @@ proptest! {
                 attach: text.clone(),
                 state_dir: text.clone(),
                 bpffs: text.clone(),
+                metrics_listen: text.clone(),
                 log_format: text.clone(),
                 log_level: text,
             };

@@ -9,19 +9,19 @@ fn under_a_valid_file() {
         (
             "lisen: 1",
             &[
-                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "stateDIR: 1",
             &[
-                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "banana: 1",
             &[
-                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -31,19 +31,19 @@ fn under_a_valid_file() {
         (
             "? [a]\n: b",
             &[
-                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "? {a: b}\n: b",
             &[
-                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "~: 3",
             &[
-                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -53,6 +53,18 @@ fn under_a_valid_file() {
         (
             "attach: [auto]",
             &["f:3:9: attach: a list found; give a single value, in quotes if it has brackets"],
+        ),
+        (
+            "metrics: {listen: 9253}",
+            &[
+                "f:3:19: metrics.listen: \"9253\" is not an address with a port; give IP:PORT such as 0.0.0.0:9253 or \"[::]:9253\", or off",
+            ],
+        ),
+        (
+            "metrics: {listen: 10.0.0.1:0}",
+            &[
+                "f:3:19: metrics.listen: 10.0.0.1:0 has port 0; give IP:PORT such as 0.0.0.0:9253 or \"[::]:9253\", or off",
+            ],
         ),
         (
             "attach:",
@@ -319,7 +331,7 @@ fn under_a_valid_file() {
         (
             "'': 3",
             &[
-                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -356,19 +368,19 @@ fn of_a_whole_file() {
         (
             "[]",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "a",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "3",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -458,7 +470,7 @@ fn of_a_whole_file() {
         (
             "- a\n- b",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
             ],
         ),
     ];

@@ -16,6 +16,7 @@ fn all() -> Overrides {
         attach: some("tcx"),
         state_dir: some("/run/b"),
         bpffs: some("/sys/fs/bpf/b"),
+        metrics_listen: some("off"),
         log_format: some("json"),
         log_level: some("debug"),
     }
@@ -31,6 +32,7 @@ fn overridden() -> Config {
     config.attach = AttachMode::Tcx;
     config.state_dir = "/run/b".into();
     config.bpffs = "/sys/fs/bpf/b".into();
+    config.metrics.listen = None;
     config.log = Log {
         format: LogFormat::Json,
         level: "debug".to_owned(),

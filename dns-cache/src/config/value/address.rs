@@ -78,6 +78,22 @@ pub(in super::super) fn upstream(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
+/// Where the metrics endpoint listens: `IP:PORT`, or `off`.
+pub(in super::super) fn endpoint(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let allowed = "give IP:PORT such as 0.0.0.0:9253 or \"[::]:9253\", or off";
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err(format!("{address} has port 0; {allowed}")),
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(format!(
+            "{} is not an address with a port; {allowed}",
+            quoted(text)
+        )),
+    }
+}
+
 fn unicast(address: IpAddr) -> Result<(), String> {
     let what = if address.is_unspecified() {
         "the unspecified address"

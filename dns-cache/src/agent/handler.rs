@@ -1,0 +1,119 @@
+//! What the agent does when it is asked by its control socket.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use super::Agent;
+use crate::control::{
+    Command, DatapathStatus, Flushed, Handler, MOST_ENTRIES, Names, ResolverStatus, Response,
+    Status,
+};
+use crate::presentation;
+use crate::resolver::Selection;
+
+impl Handler for Agent {
+    fn handle(self: Arc<Self>, command: Command) -> BoxFuture<'static, Response> {
+        async {
+            // Each of them may look at a million entries.
+            match spawn_blocking(move || self.answer(command)).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => Response::Error(error.to_string()),
+                Err(error) => {
+                    Response::Error(format!("the request could not be worked on: {error}"))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Agent {
+    fn answer(&self, command: Command) -> Result<Response, presentation::Error> {
+        Ok(match command {
+            Command::Status => Response::Status(Box::new(self.status())),
+            Command::CacheList {
+                names,
+                rtype,
+                limit,
+            } => {
+                let names = selection(&names)?;
+                let rtype = rtype.as_deref().map(presentation::rtype).transpose()?;
+                let limit = limit.min(MOST_ENTRIES);
+                Response::Cache(self.resolver.cached(&names, rtype, limit))
+            }
+            Command::CacheFlush { names } => {
+                let entries = self.resolver.flush(&selection(&names)?);
+                info!(zone = names.zone, name = names.name, entries, "flushed");
+                Response::Flushed(Flushed { entries })
+            }
+        })
+    }
+}
+
+fn selection(names: &Names) -> Result<Selection, presentation::Error> {
+    Ok(match (&names.name, &names.zone) {
+        (Some(name), _) => Selection::Name(presentation::name(name)?),
+        (None, Some(zone)) => Selection::Zone(presentation::name(zone)?),
+        (None, None) => Selection::All,
+    })
+}
+
+impl Agent {
+    fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            config_path: self.config_path.clone(),
+            state_dir: self.config.state_dir.clone(),
+            listen: self.config.listen.clone(),
+            datapath: self.datapath_status(),
+            resolver: self.resolver_status(),
+        }
+    }
+
+    fn datapath_status(&self) -> DatapathStatus {
+        let mut status = DatapathStatus {
+            kernel: kernel_release(),
+            resolver_netns: Some(self.datapath.namespace_path().to_owned()),
+            ..DatapathStatus::default()
+        };
+        match self.datapath.status() {
+            Ok(datapath) => {
+                status.mechanism = Some(datapath.mechanism);
+                status.interfaces = datapath.interfaces;
+                status.counters = named(datapath.counters);
+            }
+            Err(error) => warn!(%error, "no status of the datapath"),
+        }
+        status
+    }
+
+    fn resolver_status(&self) -> ResolverStatus {
+        let status = self.resolver.status();
+        ResolverStatus {
+            cache_entries: status.cache.entries,
+            cache_bytes: status.cache.bytes,
+            counters: named(status.counters),
+            upstreams: status.upstreams,
+        }
+    }
+}
+
+fn named(counters: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {
+    counters
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
+}
+
+fn kernel_release() -> String {
+    nix::sys::utsname::uname()
+        .map(|uname| uname.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
+}

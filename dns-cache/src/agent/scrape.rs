@@ -1,0 +1,220 @@
+//! What the metrics endpoint says of the agent.
+
+use dns_cache_common::question::Transport;
+use dns_cache_common::types::rcode;
+
+use super::Agent;
+use crate::datapath;
+use crate::metrics::names::Metric;
+use crate::metrics::{Exposition, Source, names, panics, process};
+use crate::presentation::{rcode_text, rtype_text};
+use crate::resolver::{self, UpstreamStatus};
+use crate::serve::tally::{Manner, TYPES, Totals};
+
+/// CoreDNS has these for each of its server blocks. Here is one, for all zones.
+const SERVER: [(&str, &str); 3] = [("server", "dns://:53"), ("zone", "."), ("view", "")];
+/// The same for its cache.
+const CACHE: [(&str, &str); 3] = [("server", "dns://:53"), ("zones", "."), ("view", "")];
+const NANOSECONDS: f64 = 1e-9;
+const BYTES: f64 = 1.0;
+
+impl Source for Agent {
+    fn scrape(&self, out: &mut Exposition) {
+        let resolver = self.resolver.status();
+        let datapath = self.datapath.status().ok();
+        let totals = self.tally.totals();
+        queries(out, &totals);
+        out.single(&names::PANICS, panics::count());
+        cache(out, &resolver);
+        self.errors(out, datapath.as_ref());
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        out.metric(&names::BUILD_INFO).sample(&version, 1);
+        out.single(&names::READY, u8::from(self.not_ready().is_empty()));
+        paths(out, &totals, datapath.as_ref());
+        events(out, &resolver, datapath.as_ref());
+        let interfaces = datapath.map_or(0, |datapath| datapath.interfaces.len());
+        out.single(&names::INTERFACES, interfaces);
+        out.single(&names::CACHE_BYTES, resolver.cache.bytes);
+        let limits = self.config.cache;
+        out.single(&names::CACHE_MAX_ENTRIES, limits.max_entries);
+        out.single(&names::CACHE_MAX_BYTES, limits.max_bytes);
+        upstreams(out, &resolver.upstreams);
+        process(out, self.started);
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        // That the sockets are open is certain: without them there is no agent.
+        let mut reasons = Vec::new();
+        if let Err(error) = self.datapath.status() {
+            reasons.push(format!("the programs cannot be asked: {error}"));
+        }
+        if !self.resolver.has_been_answered() {
+            reasons.push("no upstream has answered yet".to_owned());
+        }
+        reasons
+    }
+}
+
+impl Agent {
+    fn errors(&self, out: &mut Exposition, datapath: Option<&datapath::Status>) {
+        let interfaces = datapath.map_or(0, |datapath| datapath.failed_interfaces);
+        out.metric(&names::SETUP_ERRORS)
+            .sample(&[("errortype", "interface_add")], interfaces);
+    }
+}
+
+fn queries(out: &mut Exposition, totals: &Totals) {
+    let mut requests = out.metric(&names::DNS_REQUESTS);
+    // Forwarded or not is no label of theirs.
+    let (cached, forwarded) = Manner::ALL.split_at(Manner::ALL.len() / 2);
+    for (n, manner) in cached.iter().enumerate() {
+        let also = n + forwarded.len();
+        for (n_type, rtype) in TYPES.iter().map(Some).chain([None]).enumerate() {
+            let count = totals.requests[n][n_type] + totals.requests[also][n_type];
+            let name = rtype.map_or_else(|| "other".to_owned(), |rtype| rtype_text(*rtype));
+            let labels = [
+                ("proto", proto(manner.transport)),
+                ("family", if manner.is_ipv6 { "2" } else { "1" }),
+                ("type", name.as_str()),
+            ];
+            // A or AAAA are there from the start, the others once they are asked for.
+            if count > 0 || n_type < 2 {
+                requests.sample(&with(SERVER, labels), count);
+            }
+        }
+    }
+    let mut responses = out.metric(&names::DNS_RESPONSES);
+    for forwarded in [false, true] {
+        for code in 0..totals.responses[0].len() {
+            let manners = Manner::ALL.iter().zip(&totals.responses);
+            let count: u64 = manners
+                .filter(|(manner, _)| manner.forwarded == forwarded)
+                .map(|(_, counts)| counts[code])
+                .sum();
+            let code = code as u16;
+            let plugin = match (forwarded, code) {
+                (true, _) => "forward",
+                (false, rcode::NOERROR | rcode::NXDOMAIN | rcode::SERVFAIL) => "cache",
+                // Not a question to anybody.
+                (false, _) => "",
+            };
+            if count > 0 || code == rcode::NOERROR {
+                let labels = [("rcode", rcode_text(code)), ("plugin", plugin.to_owned())];
+                let labels = labels.each_ref().map(|(name, text)| (*name, text.as_str()));
+                responses.sample(&with(SERVER, labels), count);
+            }
+        }
+    }
+    out.metric(&names::DNS_DURATION)
+        .histogram(&SERVER, &totals.duration, NANOSECONDS);
+    for (metric, sizes) in [
+        (&names::DNS_REQUEST_SIZE, &totals.query_size),
+        (&names::DNS_RESPONSE_SIZE, &totals.reply_size),
+    ] {
+        let mut samples = out.metric(metric);
+        for (transport, sizes) in [Transport::Udp, Transport::Tcp].into_iter().zip(sizes) {
+            let labels = with(SERVER, [("proto", proto(transport))]);
+            samples.histogram(&labels, sizes, BYTES);
+        }
+    }
+    out.metric(&names::DNS_DO_REQUESTS)
+        .sample(&SERVER, totals.dnssec_ok);
+}
+
+fn cache(out: &mut Exposition, resolver: &resolver::Status) {
+    let usage = resolver.cache;
+    let count = |name: &str| count(&resolver.counters, name);
+    let (hits, denials, misses) = (count("hits"), count("denial_hits"), count("misses"));
+    let of_type = |kind| with(CACHE, [("type", kind)]);
+    out.metric(&names::CACHE_ENTRIES)
+        .sample(&of_type("success"), usage.entries - usage.denials)
+        .sample(&of_type("denial"), usage.denials);
+    out.metric(&names::CACHE_REQUESTS)
+        .sample(&CACHE, hits + misses);
+    out.metric(&names::CACHE_HITS)
+        .sample(&of_type("success"), hits.saturating_sub(denials))
+        .sample(&of_type("denial"), denials);
+    out.metric(&names::CACHE_MISSES).sample(&CACHE, misses);
+    out.single(&names::OVERLOAD, count("overload"));
+}
+
+/// The kernel's counts go in here, and nowhere else together with those of userspace.
+fn paths(out: &mut Exposition, totals: &Totals, datapath: Option<&datapath::Status>) {
+    let userspace: u64 = totals.requests.iter().flatten().sum();
+    let ordinary: u64 = datapath
+        .iter()
+        .flat_map(|datapath| &datapath.counters)
+        .filter(|(name, _)| name.starts_with("ordinary_"))
+        .map(|(_, count)| count)
+        .sum();
+    out.metric(&names::QUERIES)
+        .sample(&[("path", "userspace")], userspace)
+        .sample(&[("path", "ordinary")], ordinary);
+}
+
+fn events(out: &mut Exposition, resolver: &resolver::Status, datapath: Option<&datapath::Status>) {
+    let kernel = datapath.map_or(&[][..], |datapath| &datapath.counters);
+    for (metric, counters) in [
+        (&names::DATAPATH, kernel),
+        (&names::RESOLVER, &resolver.counters),
+    ] {
+        let mut samples = out.metric(metric);
+        for (name, count) in counters {
+            samples.sample(&[("event", *name)], count);
+        }
+    }
+}
+
+fn upstreams(out: &mut Exposition, upstreams: &[UpstreamStatus]) {
+    type Value = fn(&UpstreamStatus) -> Option<f64>;
+    let columns: [(&Metric, Value); 7] = [
+        (&names::UPSTREAM_QUERIES, |server| {
+            Some(server.queries as f64)
+        }),
+        (&names::UPSTREAM_FAILURES, |server| {
+            Some(server.failures as f64)
+        }),
+        (&names::UPSTREAM_UNMATCHED, |server| {
+            Some(server.unmatched as f64)
+        }),
+        (&names::UPSTREAM_IN_FLIGHT, |server| {
+            Some(server.in_flight as f64)
+        }),
+        (&names::UPSTREAM_CONNECTIONS, |server| {
+            Some(server.connections as f64)
+        }),
+        (&names::UPSTREAM_RTT, |server| {
+            Some(server.rtt_micros? as f64 / 1e6)
+        }),
+        (&names::UPSTREAM_UP, |server| {
+            Some(f64::from(u8::from(!server.suspect)))
+        }),
+    ];
+    for (metric, value) in columns {
+        let mut samples = out.metric(metric);
+        for server in upstreams {
+            if let Some(value) = value(server) {
+                let to = server.address.to_string();
+                samples.sample(&[("zone", &server.zone), ("to", &to)], value);
+            }
+        }
+    }
+}
+
+fn proto(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+    }
+}
+
+fn count(counters: &[(&'static str, u64)], name: &str) -> u64 {
+    let found = counters.iter().find(|(known, _)| *known == name);
+    found.map_or(0, |(_, count)| *count)
+}
+
+type Label<'a> = (&'a str, &'a str);
+
+fn with<'a, const N: usize>(common: [Label<'a>; 3], more: [Label<'a>; N]) -> Vec<Label<'a>> {
+    [&common[..], &more].concat()
+}

@@ -1,0 +1,129 @@
+//! Every metric, once. Names and labels are CoreDNS's where the meaning is, so that its dashboards and alerts
+//! go on working; what CoreDNS does not have is called `dns_cache_…`.
+
+/// A metric's name and meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What its values are.
+    pub kind: Kind,
+    /// Its meaning, in one line.
+    pub help: &'static str,
+}
+
+/// What a metric's values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A count that only grows.
+    Counter,
+    /// A value of now.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+macro_rules! metrics {
+    ($($constant:ident: $kind:ident $name:literal $help:literal,)+) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };
+        )+
+
+        /// All of them, in the order in which a scrape has them.
+        pub const ALL: &[Metric] = &[$($constant),+];
+    };
+}
+
+metrics! {
+    DNS_REQUESTS: Counter "coredns_dns_requests_total"
+        "Queries answered, in userspace or in the kernel, by transport, family (1: IPv4, 2: IPv6) and type.",
+    DNS_RESPONSES: Counter "coredns_dns_responses_total"
+        "Responses by code; plugin is cache for those from a cache, forward for those that an upstream was asked for.",
+    DNS_DURATION: Histogram "coredns_dns_request_duration_seconds"
+        "From a query's arrival in userspace to its reply.",
+    DNS_REQUEST_SIZE: Histogram "coredns_dns_request_size_bytes"
+        "Bytes of queries that userspace answered.",
+    DNS_RESPONSE_SIZE: Histogram "coredns_dns_response_size_bytes"
+        "Bytes of responses that userspace gave.",
+    DNS_DO_REQUESTS: Counter "coredns_dns_do_requests_total"
+        "Queries with the DO bit that userspace answered.",
+    PANICS: Counter "coredns_panics_total"
+        "Panics of the agent's threads.",
+    CACHE_ENTRIES: Gauge "coredns_cache_entries"
+        "Answers in the cache: success with data, denial without.",
+    CACHE_REQUESTS: Counter "coredns_cache_requests_total"
+        "Questions put to the cache, in userspace or in the kernel.",
+    CACHE_HITS: Counter "coredns_cache_hits_total"
+        "Questions answered from the cache, in userspace or in the kernel.",
+    CACHE_MISSES: Counter "coredns_cache_misses_total"
+        "Questions that the cache had no answer for.",
+    OVERLOAD: Counter "coredns_forward_max_concurrent_rejects_total"
+        "Queries refused because too many waited for upstreams.",
+    SETUP_ERRORS: Counter "coredns_nodecache_setup_errors_total"
+        "Errors of setting up the node, by type: interface_add (a pod's interface).",
+    BUILD_INFO: Gauge "dns_cache_build_info"
+        "Always 1; the version.",
+    READY: Gauge "dns_cache_ready"
+        "1 if /ready says so.",
+    QUERIES: Counter "dns_cache_queries_total"
+        "Pods' queries by the path they took: kernel, userspace, ordinary (left to kube-proxy's rules; packets).",
+    DATAPATH: Counter "dns_cache_datapath_events_total"
+        "What the kernel programs counted.",
+    RESOLVER: Counter "dns_cache_resolver_events_total"
+        "What the resolver counted.",
+    INTERFACES: Gauge "dns_cache_interfaces"
+        "Pods' interfaces that carry the program.",
+    CACHE_BYTES: Gauge "dns_cache_cache_bytes"
+        "Memory that the cache's answers take.",
+    CACHE_MAX_ENTRIES: Gauge "dns_cache_cache_max_entries"
+        "The cache's configured bound.",
+    CACHE_MAX_BYTES: Gauge "dns_cache_cache_max_bytes"
+        "The cache's configured bound.",
+    UPSTREAM_QUERIES: Counter "dns_cache_upstream_queries_total"
+        "Queries sent to a server.",
+    UPSTREAM_FAILURES: Counter "dns_cache_upstream_failures_total"
+        "Attempts at a server that ended without an answer, or without one in time.",
+    UPSTREAM_UNMATCHED: Counter "dns_cache_upstream_unmatched_total"
+        "Messages of a server that answered none of its queries.",
+    UPSTREAM_IN_FLIGHT: Gauge "dns_cache_upstream_in_flight"
+        "Queries that wait for a server.",
+    UPSTREAM_CONNECTIONS: Gauge "dns_cache_upstream_connections"
+        "Open connections to a server.",
+    UPSTREAM_RTT: Gauge "dns_cache_upstream_rtt_seconds"
+        "A server's smoothed round-trip time; none before its first answer.",
+    UPSTREAM_UP: Gauge "dns_cache_upstream_up"
+        "0 if a server did not answer lately and is asked last.",
+    PROCESS_CPU: Counter "process_cpu_seconds_total"
+        "CPU time of the agent, user and system.",
+    PROCESS_MEMORY: Gauge "process_resident_memory_bytes"
+        "Resident memory of the agent.",
+    PROCESS_FDS: Gauge "process_open_fds"
+        "Open file descriptors of the agent.",
+    PROCESS_MAX_FDS: Gauge "process_max_fds"
+        "The most file descriptors that the agent may have open.",
+    PROCESS_START: Gauge "process_start_time_seconds"
+        "When the agent started, in seconds since 1970.",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_prometheus_names_and_unique() {
+        for (n, metric) in ALL.iter().enumerate() {
+            let Metric { name, kind, help } = metric;
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{name}"
+            );
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert!(
+                help.ends_with('.') && !help.contains(['\\', '\n']),
+                "{name}"
+            );
+            assert!(ALL[..n].iter().all(|other| other.name != *name), "{name}");
+        }
+    }
+}

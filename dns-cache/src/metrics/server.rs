@@ -1,0 +1,168 @@
+//! HTTP/1.1 for the few who ask: Prometheus, the kubelet, a person with curl.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::Exposition;
+
+/// Connections at once; one more is closed unread.
+const MOST_CONNECTIONS: usize = 32;
+/// For a request's head to come.
+const HEAD: Duration = Duration::from_secs(5);
+/// For a whole connection, whatever it does: scrapers come back.
+const CONNECTION: Duration = Duration::from_secs(60);
+/// Bytes of a request's head; hyper's least.
+const BUFFER: usize = 8 * 1024;
+/// Before the next accept when descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who knows what is asked for here. Both may take a while.
+pub trait Source: Send + Sync + 'static {
+    /// Writes every metric.
+    fn scrape(&self, out: &mut Exposition);
+
+    /// Why pods cannot be served; nothing if they can.
+    fn not_ready(&self) -> Vec<String>;
+}
+
+/// Why there is no endpoint.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics.listen {address}: {source}; give another address and port there, or off")]
+pub struct Error {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// The endpoint's socket.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+}
+
+impl Server {
+    /// Opens the socket, in this thread's network namespace.
+    ///
+    /// # Errors
+    /// If the system refuses, as when the port is taken.
+    pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
+        match TcpListener::bind(address).await {
+            Ok(listener) => Ok(Self { listener }),
+            Err(source) => Err(Error { address, source }),
+        }
+    }
+
+    /// The address it listens at.
+    ///
+    /// # Errors
+    /// If the system refuses to say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until the task is aborted; its connections end with it.
+    pub async fn run(self, source: Arc<dyn Source>) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(_) = connections.join_next() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) if connections.len() < MOST_CONNECTIONS => {
+                        connections.spawn(serve(stream, Arc::clone(&source)));
+                    }
+                    Ok(_) => debug!("too many connections to the metrics endpoint"),
+                    Err(error) => {
+                        warn!(%error, "the metrics endpoint does not accept");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, source: Arc<dyn Source>) {
+    let service = service_fn(move |request| {
+        let source = Arc::clone(&source);
+        async move { Ok::<_, Infallible>(respond(&request, source).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = timeout(CONNECTION, connection).await {
+        debug!(%error, "a connection to the metrics endpoint ended");
+    }
+}
+
+async fn respond(request: &Request<Incoming>, source: Arc<dyn Source>) -> Response<Full<Bytes>> {
+    let plain = "text/plain; charset=utf-8";
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let mut response = response(
+            StatusCode::METHOD_NOT_ALLOWED,
+            plain,
+            "GET or HEAD\n".to_owned(),
+        );
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(ALLOW, allowed);
+        return response;
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            let scraped = spawn_blocking(move || {
+                let mut out = Exposition::default();
+                source.scrape(&mut out);
+                out.finish()
+            });
+            match scraped.await {
+                Ok(text) => response(
+                    StatusCode::OK,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    text,
+                ),
+                Err(error) => {
+                    let text = format!("{error}\n");
+                    response(StatusCode::INTERNAL_SERVER_ERROR, plain, text)
+                }
+            }
+        }
+        "/health" => response(StatusCode::OK, plain, "OK\n".to_owned()),
+        "/ready" => {
+            let reasons = spawn_blocking(move || source.not_ready()).await;
+            match reasons.unwrap_or_else(|error| vec![error.to_string()]) {
+                none if none.is_empty() => response(StatusCode::OK, plain, "OK\n".to_owned()),
+                reasons => {
+                    let text = format!("{}\n", reasons.join("\n"));
+                    response(StatusCode::SERVICE_UNAVAILABLE, plain, text)
+                }
+            }
+        }
+        _ => {
+            let text = "/metrics, /health and /ready are here\n".to_owned();
+            response(StatusCode::NOT_FOUND, plain, text)
+        }
+    }
+}
+
+fn response(status: StatusCode, content: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let content = HeaderValue::from_static(content);
+    response.headers_mut().insert(CONTENT_TYPE, content);
+    response
+}

@@ -1,0 +1,196 @@
+//! A look into the cache from outside, and its flush.
+
+#[cfg(test)]
+mod tests;
+
+use dns_cache_common::header::{Flags, Header};
+use dns_cache_common::question::{Client, KeyParts, TCP_LIMIT};
+use dns_cache_common::reply::{Reply, Source};
+use hickory_proto::op::Message;
+use serde::{Deserialize, Serialize};
+
+use super::cache::size;
+use super::{Entry, Resolver, Time, append};
+use crate::presentation::{name_text, rcode_text, rtype_text};
+
+/// Which names are meant; in wire form and lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All of them.
+    All,
+    /// This name and every name below it.
+    Zone(Box<[u8]>),
+    /// This name alone.
+    Name(Box<[u8]>),
+}
+
+/// What the cache holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Answers.
+    pub entries: u64,
+    /// Those among them without data: NXDOMAIN and NODATA.
+    pub denials: u64,
+    /// Bytes of memory that they take.
+    pub bytes: u64,
+}
+
+/// Some of the cache's answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Sorted by name and type.
+    pub entries: Vec<Cached>,
+    /// How many more are meant, beyond the limit.
+    pub more: u64,
+}
+
+/// An answer in the cache.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cached {
+    /// The question's name, without the trailing dot.
+    pub name: String,
+    /// The question's type.
+    #[serde(rename = "type")]
+    pub rtype: String,
+    /// The answer is for clients that want DNSSEC records (DO).
+    pub dnssec_ok: bool,
+    /// The answer is for clients that want no validation (CD).
+    pub checking_disabled: bool,
+    /// The response code.
+    pub rcode: String,
+    /// Seconds for which it is still fresh; 0 if it is not any more.
+    pub ttl_seconds: u32,
+    /// Seconds since it came from an upstream.
+    pub age_seconds: u32,
+    /// Bytes of memory that it takes.
+    pub bytes: u64,
+    /// All its records as text, with TTLs as a client would get them; left out of long listings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<String>,
+}
+
+impl Selection {
+    /// Whether a name in wire form and lower case is meant.
+    fn means(&self, name: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Name(meant) => name == &**meant,
+            Self::Zone(zone) => {
+                let mut rest = name;
+                while rest.len() > zone.len() {
+                    // A sound name: each label is as long as it says.
+                    let label = rest.first().copied().map_or(0, usize::from);
+                    rest = rest.get(1 + label..).unwrap_or_default();
+                }
+                rest == &**zone
+            }
+        }
+    }
+}
+
+impl Resolver {
+    /// What the cache holds now. It looks at every entry.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        for (key, entry) in self.cache.iter() {
+            usage.entries += 1;
+            usage.denials += u64::from(entry.is_denial());
+            usage.bytes += size(&key, &entry) as u64;
+        }
+        usage
+    }
+
+    /// Takes the answers for these names out of the cache, whatever their types; says how many there were.
+    ///
+    /// When it returns none of them is given any more. What is on its way from an upstream reaches those who
+    /// wait for it, and is not kept.
+    pub fn flush(&self, names: &Selection) -> u64 {
+        let meant = |key: &[u8]| KeyParts::read(key).is_some_and(|parts| names.means(parts.name));
+        // First: from here on nothing old comes in.
+        self.flights.forget(meant);
+        let keys = self.cache.iter().map(|(key, _)| key);
+        keys.filter(|key| meant(key) && self.cache.remove(key))
+            .count() as u64
+    }
+
+    /// The answers in the cache for these names, and for one type if it is given; not more than `limit`.
+    #[must_use]
+    pub fn cached(&self, names: &Selection, rtype: Option<u16>, limit: usize) -> Listing {
+        let now = self.clock.now();
+        let mut listing = Listing::default();
+        for (key, entry) in self.cache.iter() {
+            let Some(parts) = KeyParts::read(&key) else {
+                continue;
+            };
+            if !names.means(parts.name) || rtype.is_some_and(|rtype| rtype != parts.rtype) {
+                continue;
+            }
+            if listing.entries.len() < limit {
+                let mut cached = Cached::new(&parts, &entry, now);
+                cached.bytes = size(&key, &entry) as u64;
+                if matches!(names, Selection::Name(_)) {
+                    cached.records = records(&parts, &entry, now);
+                }
+                listing.entries.push(cached);
+            } else {
+                listing.more += 1;
+            }
+        }
+        listing.entries.sort();
+        listing
+    }
+}
+
+impl Cached {
+    fn new(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Self {
+        let age = entry.seconds_old(now);
+        Self {
+            name: name_text(parts.name),
+            rtype: rtype_text(parts.rtype),
+            dnssec_ok: parts.dnssec_ok,
+            checking_disabled: parts.checking_disabled,
+            rcode: rcode_text(entry.stored().flags.rcode()),
+            ttl_seconds: entry.ttl().unwrap_or_default().saturating_sub(age),
+            age_seconds: age,
+            bytes: 0,
+            records: Vec::new(),
+        }
+    }
+}
+
+/// The answer's records as text, by way of the reply that a client would get.
+fn records(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Vec<String> {
+    let client = Client {
+        id: 0,
+        flags: Flags::default(),
+        edns: None,
+        limit: TCP_LIMIT,
+    };
+    let mut question = parts.name.to_vec();
+    question.extend(parts.rtype.to_be_bytes());
+    question.extend(parts.class.to_be_bytes());
+    let source = Source::Cache {
+        age: entry.seconds_old(now),
+    };
+    let mut message = Vec::new();
+    append(
+        &Reply::new(&client, &question, entry.stored(), source),
+        &mut message,
+    );
+    match Message::from_vec(&message) {
+        Ok(message) => message
+            .answers
+            .iter()
+            .chain(&message.authorities)
+            .chain(&message.additionals)
+            .map(ToString::to_string)
+            .collect(),
+        Err(error) => {
+            let counts = Header::read(&message).map(|header| header.records);
+            vec![format!(
+                "; records {counts:?} that cannot be shown: {error}"
+            )]
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Is anybody there? Asked before pods ask.
+
+use std::sync::Arc;
+
+use dns_cache_common::question::KeyParts;
+use dns_cache_common::types::{class, rtype};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::timeout;
+
+use super::Resolver;
+use crate::upstream;
+
+impl Resolver {
+    /// Asks the servers of all zones for their zone's SOA record, whatever they say to it; returns when one of
+    /// them has answered, or none has in time. Its connections are open then.
+    pub async fn probe(&self) -> bool {
+        let mut answers: FuturesUnordered<_> = self
+            .zones
+            .by_name()
+            .map(|(name, group)| async move {
+                let query = Arc::new(upstream::Query::new(&KeyParts {
+                    name,
+                    rtype: rtype::SOA,
+                    class: class::IN,
+                    dnssec_ok: false,
+                    checking_disabled: false,
+                }));
+                timeout(self.deadline, group.ask(&query)).await
+            })
+            .collect();
+        while let Some(answer) = answers.next().await {
+            if matches!(answer, Ok(Ok(_))) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether any server of any zone has answered since the start.
+    #[must_use]
+    pub fn has_been_answered(&self) -> bool {
+        let mut servers = self.zones.iter().flat_map(|zone| zone.group.status());
+        servers.any(|server| server.rtt.is_some())
+    }
+}

@@ -1,0 +1,93 @@
+//! `dns-cache cache`: what is cached is shown, and taken out.
+
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::{Agent, Family, Flavour, OrPanic};
+use serde_json::Value;
+
+use crate::{WEB, lab_with_agent};
+
+/// What the agent says to `dns-cache cache …`, as JSON.
+fn cache(agent: &Agent, args: &[&str]) -> Value {
+    let text = said(agent, &[args, &["--output", "json"]].concat());
+    serde_json::from_str(&text).or_panic(format_args!("reading {text}"))
+}
+
+fn said(agent: &Agent, args: &[&str]) -> String {
+    let output = agent.command(&[&["cache"], args].concat());
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Name and type of what `cache ls` lists.
+fn listed(agent: &Agent, zone: &[&str]) -> Vec<String> {
+    let listing = cache(agent, &[&["ls"], zone].concat());
+    let entries = listing["entries"].as_array().or_panic("no entries");
+    let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+    entries
+        .iter()
+        .map(|entry| format!("{} {}", text(entry, "name"), text(entry, "type")))
+        .collect()
+}
+
+#[test]
+fn what_is_cached_is_shown_and_flushed() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    let fill = || {
+        let _ = client.lookup(WEB, rtype::A);
+        let _ = client.lookup(WEB, rtype::AAAA);
+        let _ = client.lookup("nothing.default.svc.cluster.local", rtype::A);
+        let _ = client.lookup("www.example.com", rtype::A);
+    };
+    fill();
+    let all = [
+        "nothing.default.svc.cluster.local A",
+        "web.default.svc.cluster.local A",
+        "web.default.svc.cluster.local AAAA",
+        "www.example.com A",
+    ];
+    assert_eq!(listed(&agent, &[]), all);
+    assert_eq!(listed(&agent, &["CLUSTER.local."]), all[..3]);
+    assert_eq!(cache(&agent, &["ls", "--limit", "1"])["more"], 3);
+
+    let found = cache(&agent, &["get", WEB, "A"]);
+    let entry = &found["entries"][0];
+    assert_eq!(entry["rcode"], "NOERROR");
+    let (ttl, age) = (entry["ttl_seconds"].as_u64(), entry["age_seconds"].as_u64());
+    assert!(
+        ttl.zip(age).is_some_and(|(ttl, age)| ttl + age <= 30),
+        "{found:#}"
+    );
+    let record = entry["records"][0].as_str().unwrap_or_default();
+    assert!(record.ends_with(" IN A 10.96.10.10"), "{found:#}");
+    let text = said(&agent, &["ls"]);
+    assert!(text.contains("NXDOMAIN") && text.contains(WEB), "{text}");
+
+    assert_eq!(cache(&agent, &["flush", "--exact", WEB])["entries"], 2);
+    assert_eq!(listed(&agent, &[]), [all[0], all[3]]);
+    assert_eq!(cache(&agent, &["flush", "cluster.local"])["entries"], 1);
+    assert_eq!(listed(&agent, &[]), all[3..]);
+    fill();
+    assert_eq!(said(&agent, &["flush"]), "flushed 4 answers\n");
+    assert!(listed(&agent, &[]).is_empty());
+    let output = agent.command(&["cache", "flush", "a..b"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("empty label"),
+        "{error}"
+    );
+}
+
+/// A service whose address changed is served by the new one from the flush on.
+#[test]
+fn after_a_flush_the_cluster_dns_is_asked_again() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V6);
+    for _ in 0..3 {
+        let asked = agent.counters().resolver("misses");
+        let _ = client.lookup(WEB, rtype::A);
+        let _ = client.lookup(WEB, rtype::A);
+        assert_eq!(agent.counters().resolver("misses"), asked + 1);
+        let _ = cache(&agent, &["flush", WEB]);
+    }
+}

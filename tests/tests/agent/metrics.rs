@@ -1,0 +1,210 @@
+//! The metrics endpoint: every metric, by its name, and what the kubelet asks.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use dns_cache::metrics::names::{self, Kind, Metric};
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Transport};
+
+use crate::{assert_web, lab_with_agent};
+
+/// Status line and body of what the endpoint in the node's namespace says.
+fn get(lab: &Lab, path: &str) -> (String, String) {
+    exchange(
+        lab,
+        &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+    )
+}
+
+fn connect(lab: &Lab) -> TcpStream {
+    let stream = lab
+        .node()
+        .netns()
+        .run(|| TcpStream::connect("127.0.0.1:9253"));
+    let stream = stream.or_panic("connecting to the metrics endpoint");
+    let patience = Some(Duration::from_secs(20));
+    stream
+        .set_read_timeout(patience)
+        .or_panic("setting a time-out");
+    stream
+}
+
+fn exchange(lab: &Lab, request: &str) -> (String, String) {
+    let mut stream = connect(lab);
+    stream
+        .write_all(request.as_bytes())
+        .or_panic("sending a request");
+    let mut text = String::new();
+    stream
+        .read_to_string(&mut text)
+        .or_panic("reading a response");
+    let (head, body) = text.split_once("\r\n\r\n").or_panic("no response");
+    let status = head.lines().next().unwrap_or_default();
+    (status.to_owned(), body.to_owned())
+}
+
+/// A scrape's samples, by name and labels as they are written.
+#[derive(Debug)]
+struct Scrape(BTreeMap<String, f64>);
+
+impl Scrape {
+    fn of(lab: &Lab) -> Self {
+        let (status, text) = get(lab, "/metrics");
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        let samples = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| {
+                let (name, value) = line.rsplit_once(' ').or_panic(format_args!("{line:?}"));
+                (
+                    name.to_owned(),
+                    value.parse().or_panic(format_args!("{line:?}")),
+                )
+            });
+        Self(samples.collect())
+    }
+
+    /// The sum of a metric's samples that have all these labels.
+    fn sum(&self, metric: &Metric, labels: &[&str]) -> f64 {
+        self.samples(metric.name)
+            .filter(|(name, _)| labels.iter().all(|label| name.contains(label)))
+            .map(|(_, value)| value)
+            .sum()
+    }
+
+    fn samples<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        self.0.iter().filter_map(move |(sample, value)| {
+            let rest = sample.strip_prefix(name)?;
+            (rest.is_empty() || rest.starts_with('{')).then_some((&**sample, *value))
+        })
+    }
+}
+
+#[test]
+fn every_metric_is_in_a_scrape_under_its_name() {
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
+    let (_, text) = get(&lab, "/metrics");
+    let scrape = Scrape::of(&lab);
+    let mut described = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    for metric in names::ALL {
+        let (kind, sample) = match metric.kind {
+            Kind::Counter => ("counter", metric.name.to_owned()),
+            Kind::Gauge => ("gauge", metric.name.to_owned()),
+            Kind::Histogram => ("histogram", format!("{}_bucket", metric.name)),
+        };
+        // In the table's order, so that none is there twice, and none that the table does not have.
+        assert_eq!(described.next(), Some(&*format!("{} {kind}", metric.name)));
+        assert!(
+            scrape.samples(&sample).next().is_some(),
+            "{} has no sample",
+            metric.name
+        );
+    }
+    assert_eq!(described.next(), None);
+}
+
+#[test]
+fn lookups_are_counted_once() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let before = Scrape::of(&lab);
+    for family in Family::BOTH {
+        let client = lab.pod(0).client(family);
+        for transport in [Transport::Connected, Transport::Tcp] {
+            for _ in 0..3 {
+                assert_web(&client, transport);
+            }
+        }
+        let _ = client.lookup("nothing.default.svc.cluster.local", rtype::AAAA);
+    }
+    let after = Scrape::of(&lab);
+    let grown =
+        |metric: &Metric, labels: &[&str]| after.sum(metric, labels) - before.sum(metric, labels);
+    for (labels, count) in [
+        (&["proto=\"udp\"", "family=\"1\"", "type=\"A\""][..], 3.0),
+        (&["proto=\"tcp\"", "family=\"2\"", "type=\"A\""], 3.0),
+        (&["type=\"AAAA\""], 2.0),
+        (&["server=\"dns://:53\"", "zone=\".\"", "view=\"\""], 14.0),
+    ] {
+        assert_eq!(grown(&names::DNS_REQUESTS, labels), count, "{labels:?}");
+    }
+    assert_eq!(grown(&names::DNS_RESPONSES, &["NOERROR"]), 12.0);
+    assert_eq!(grown(&names::DNS_RESPONSES, &["NXDOMAIN"]), 2.0);
+    assert_eq!(grown(&names::DNS_RESPONSES, &["plugin=\"forward\""]), 2.0);
+    assert_eq!(grown(&names::CACHE_HITS, &["success"]), 11.0);
+    assert_eq!(grown(&names::CACHE_HITS, &["denial"]), 1.0);
+    assert_eq!(grown(&names::CACHE_MISSES, &[]), 2.0);
+    assert_eq!(grown(&names::QUERIES, &["userspace"]), 14.0);
+    assert_eq!(grown(&names::QUERIES, &["ordinary"]), 0.0);
+    let timed = |scrape: &Scrape| -> f64 {
+        let name = format!("{}_count", names::DNS_DURATION.name);
+        scrape.samples(&name).map(|(_, value)| value).sum()
+    };
+    assert_eq!(timed(&after) - timed(&before), 14.0);
+    assert_eq!(after.sum(&names::CACHE_ENTRIES, &["success"]), 1.0);
+    assert_eq!(
+        after.sum(&names::INTERFACES, &[]),
+        agent.interfaces().len() as f64
+    );
+    assert!(after.sum(&names::DATAPATH, &["replies\""]) >= 14.0);
+    assert_eq!(agent.counters().resolver("hits"), 12);
+}
+
+/// Ready once an upstream has answered, without a pod's question; it stays so when they fall silent.
+#[test]
+fn the_kubelet_is_told_the_truth() {
+    let lab = Lab::builder().start();
+    for replica in lab.dns().replicas() {
+        replica.black_hole();
+    }
+    lab.node().netns().ip("link set up0 down\n");
+    let agent = lab.agent(&AgentConfig::default());
+    let (status, body) = get(&lab, "/ready");
+    assert_eq!(
+        (&*status, &*body),
+        (
+            "HTTP/1.1 503 Service Unavailable",
+            "no upstream has answered yet\n"
+        )
+    );
+    assert_eq!(get(&lab, "/health").1, "OK\n");
+    assert_eq!(Scrape::of(&lab).sum(&names::READY, &[]), 0.0);
+    lab.dns().replicas()[0].reachable();
+    let end = Instant::now() + Duration::from_secs(20);
+    while get(&lab, "/ready").1 != "OK\n" {
+        assert!(Instant::now() < end, "not ready:\n{}", agent.log());
+    }
+    lab.dns().replicas()[0].black_hole();
+    assert_eq!(get(&lab, "/ready").1, "OK\n");
+    assert_eq!(Scrape::of(&lab).sum(&names::READY, &[]), 1.0);
+}
+
+#[test]
+fn the_endpoint_is_not_to_be_worn_out() {
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    assert_eq!(get(&lab, "/x").0, "HTTP/1.1 404 Not Found");
+    let post =
+        "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_eq!(exchange(&lab, post).0, "HTTP/1.1 405 Method Not Allowed");
+    let mut garbage = connect(&lab);
+    garbage.write_all(&[0xff; 100]).or_panic("sending garbage");
+    let mut answer = Vec::new();
+    let _ = garbage.read_to_end(&mut answer);
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"),
+        "{answer:?}"
+    );
+    // As many as may be connected, all silent: they are sent away, and others have their turn.
+    let silent: Vec<_> = (0..32).map(|_| connect(&lab)).collect();
+    let mut turned_away = connect(&lab);
+    assert!(matches!(turned_away.read(&mut [0; 1]), Ok(0) | Err(_)));
+    for mut stream in silent {
+        let _ = stream
+            .read(&mut [0; 100])
+            .or_panic("a silent client is not sent away");
+    }
+    assert_eq!(get(&lab, "/health").0, "HTTP/1.1 200 OK");
+}
