@@ -187,7 +187,7 @@ fn records(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Vec<String> {
             .map(ToString::to_string)
             .collect(),
         Err(error) => {
-            let counts = Header::read(&message).map(|header| header.records);
+            let counts = Header::read(&message[..]).map(|header| header.records);
             vec![format!(
                 "; records {counts:?} that cannot be shown: {error}"
             )]

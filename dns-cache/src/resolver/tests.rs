@@ -27,7 +27,7 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
         cache: CacheLimits {
             max_entries: 1000,
             max_bytes: 1 << 20,
-        kernel: false,
+            kernel: false,
             kernel: false,
         },
         attach: AttachMode::Auto,
@@ -356,7 +356,7 @@ async fn a_large_answer_is_cut_for_udp_and_whole_for_tcp() {
         let (reply, _) = bench.ask(&query, transport).await;
         assert_eq!(reply[2] & 2, tc);
         assert!(reply.len() <= limit && (tc == 0 || reply.len() + 16 > limit));
-        let header = Header::read(&reply).unwrap();
+        let header = Header::read(&reply[..]).unwrap();
         let opt = query.len() - plain.len();
         assert_eq!(
             reply.len(),
