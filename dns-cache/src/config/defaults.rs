@@ -1,6 +1,6 @@
 //! What holds where neither file nor flag says otherwise.
 
-use super::{CacheLimits, TtlCaps};
+use super::{CacheLimits, Prefetch, TtlCaps};
 
 /// The host sides of pods' interfaces as the usual network plugins name them.
 pub(super) const INTERFACES: [&str; 6] = ["veth*", "cali*", "lxc*", "eni*", "azv*", "gke*"];
@@ -19,6 +19,11 @@ pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub(super) const CACHE: CacheLimits = CacheLimits {
     max_entries: 10_000,
     max_bytes: 64 * 1024 * 1024,
+};
+pub(super) const PREFETCH: Prefetch = Prefetch {
+    percent: 10,
+    min_seconds: 1,
+    min_hits: 1,
 };
 pub(super) const STATE_DIR: &str = "/run/dns-cache";
 pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";

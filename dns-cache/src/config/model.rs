@@ -20,6 +20,8 @@ pub struct Config {
     pub default_ttl: TtlCaps,
     /// Bounds of the cache.
     pub cache: CacheLimits,
+    /// When answers in use are refreshed.
+    pub prefetch: Prefetch,
     /// How the programs are attached.
     pub attach: AttachMode,
     /// Runtime state: the control socket and the resolver's namespace; one directory an instance.
@@ -70,6 +72,17 @@ pub struct CacheLimits {
     pub max_entries: u64,
     /// Bytes of stored answers and keys.
     pub max_bytes: u64,
+}
+
+/// When an answer in use is refreshed before it expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefetch {
+    /// The last part of its TTL, in percent, in which a hit refreshes it; 0: none does.
+    pub percent: u32,
+    /// The least length of that part in seconds, but never more than a fifth of the TTL.
+    pub min_seconds: u32,
+    /// Hits since it was stored, this one included, below which it is left to expire.
+    pub min_hits: u32,
 }
 
 /// How the programs are attached to interfaces.

@@ -62,6 +62,11 @@ fn minimal() -> Config {
             max_entries: 10_000,
             max_bytes: 64 << 20,
         },
+        prefetch: Prefetch {
+            percent: 10,
+            min_seconds: 1,
+            min_hits: 1,
+        },
         attach: AttachMode::Auto,
         state_dir: "/run/dns-cache".into(),
         bpffs: "/sys/fs/bpf/dns-cache".into(),
@@ -94,7 +99,7 @@ zones:
   - {zone: ., upstreams: 192.0.2.1}
 resolvConf: /run/resolv.conf
 ttl: {negative: 10}
-cache: {maxEntries: 1e+06, maxBytes: 1Gi}
+cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}}
 attach: clsact
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
@@ -148,6 +153,11 @@ log: {format: json, level: "warn,dns_cache=debug"}
         cache: CacheLimits {
             max_entries: 1_000_000,
             max_bytes: 1 << 30,
+        },
+        prefetch: Prefetch {
+            percent: 20,
+            min_seconds: 1,
+            min_hits: 3,
         },
         attach: AttachMode::Clsact,
         state_dir: "/run/a".into(),

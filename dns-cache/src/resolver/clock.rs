@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use crate::sys;
 
@@ -15,6 +16,13 @@ impl Time {
     pub fn seconds_since(self, earlier: Self) -> u32 {
         let seconds = self.0.saturating_sub(earlier.0) / 1_000_000_000;
         u32::try_from(seconds).unwrap_or(u32::MAX)
+    }
+
+    /// The moment so much later.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
     }
 
     /// Nanoseconds since boot.

@@ -39,6 +39,8 @@ counters! {
     misses,
     /// Misses that joined a query already on its way.
     coalesced,
+    /// Entries in use that were refreshed before they expired, or tried to be.
+    prefetches,
     /// Queries answered by an error without looking further: FORMERR, NOTIMP, BADVERS, REFUSED.
     refused,
     /// Messages met with silence: too short, or responses.

@@ -16,13 +16,14 @@ use dns_cache_common::{edns, header};
 use super::clock::Time;
 use super::compress::Writer;
 use super::rdata::{Field, layout};
+use super::usage::Usage;
 use crate::config::TtlCaps;
 
 /// Longest body that leaves room for header, question and OPT in a stream's message.
 const MAX_BODY: usize = 65_535 - edns::OPT_LEN;
 
 /// An answer, kept or just received.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Entry {
     flags: Flags,
     counts: [u16; 3],
@@ -31,6 +32,7 @@ pub struct Entry {
     rotation: Option<Rotation>,
     ttl: Ttl,
     stored: Time,
+    usage: Usage,
 }
 
 /// How long an answer may be kept.
@@ -105,6 +107,7 @@ impl Entry {
             rotation: None,
             ttl: Ttl::NotKept,
             stored: now,
+            usage: Usage::default(),
         }
     }
 
@@ -127,6 +130,18 @@ impl Entry {
             Ttl::Seconds(seconds) => Some(seconds),
             Ttl::NotKept => None,
         }
+    }
+
+    /// When it arrived.
+    #[must_use]
+    pub fn stored_at(&self) -> Time {
+        self.stored
+    }
+
+    /// How often it was given, and whether it is being refreshed.
+    #[must_use]
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Its age in whole seconds, as long as it may be given.
@@ -292,6 +307,7 @@ impl<'a> Rebuilt<'a> {
                 Ttl::NotKept
             },
             stored: now,
+            usage: Usage::default(),
         }
     }
 

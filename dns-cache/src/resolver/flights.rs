@@ -11,10 +11,12 @@ use super::entry::Entry;
 /// Receives the answer once it is there.
 pub(super) type Landing = watch::Receiver<Option<Arc<Entry>>>;
 
+type ByKey = Mutex<HashMap<Box<[u8]>, Landing>>;
+
 /// Keys whose answers are on their way.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    by_key: Arc<Mutex<HashMap<Box<[u8]>, Landing>>>,
+    by_key: Arc<ByKey>,
 }
 
 /// What a miss has to wait for.
@@ -29,7 +31,7 @@ pub(super) enum Boarding {
 /// The duty to fetch an answer; if it is dropped without one, whoever waits is told, and the key is free.
 #[derive(Debug)]
 pub(super) struct Flight {
-    flights: Arc<Mutex<HashMap<Box<[u8]>, Landing>>>,
+    flights: Arc<ByKey>,
     key: Box<[u8]>,
     answer: watch::Sender<Option<Arc<Entry>>>,
 }
@@ -50,16 +52,29 @@ impl Flights {
                 if let Some((entry, age)) = cached() {
                     return (Boarding::Landed(entry, age), None);
                 }
-                let (answer, landing) = watch::channel(None);
+                let (flight, landing) = Flight::new(&self.by_key, key);
                 vacant.insert(landing.clone());
-                let flight = Flight {
-                    flights: Arc::clone(&self.by_key),
-                    key: key.into(),
-                    answer,
-                };
                 (Boarding::Flight(landing), Some(flight))
             }
         }
+    }
+
+    /// Begins a flight that nobody waits for yet; `None` if there is one for this key.
+    pub(super) fn begin(&self, key: &[u8]) -> Option<Flight> {
+        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let Slot::Vacant(vacant) = by_key.entry(key.into()) else {
+            return None;
+        };
+        let (flight, landing) = Flight::new(&self.by_key, key);
+        vacant.insert(landing);
+        Some(flight)
+    }
+
+    /// Flights under way.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        let by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        by_key.len()
     }
 
     /// Ends a flight.
@@ -69,6 +84,16 @@ impl Flights {
 }
 
 impl Flight {
+    fn new(flights: &Arc<ByKey>, key: &[u8]) -> (Self, Landing) {
+        let (answer, landing) = watch::channel(None);
+        let flight = Self {
+            flights: Arc::clone(flights),
+            key: key.into(),
+            answer,
+        };
+        (flight, landing)
+    }
+
     pub(super) fn key(&self) -> &[u8] {
         &self.key
     }

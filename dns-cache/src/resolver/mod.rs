@@ -6,12 +6,13 @@ mod compress;
 pub(crate) mod counters;
 mod entry;
 mod flights;
+mod prefetch;
 mod rdata;
 #[cfg(test)]
 pub(crate) mod tests;
+mod usage;
 mod zones;
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use dns_cache_common::question::{self, Client, KeyParts, Parsed, Query, Refusal}
 use dns_cache_common::reply::{Reply, Source, Stored};
 use dns_cache_common::types::rcode;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 pub use clock::{Clock, Time};
@@ -31,7 +33,9 @@ use crate::config::Config;
 use crate::upstream::{self, ServerStatus, Timings};
 use cache::Cache;
 use counters::Counters;
-use flights::{Boarding, Flights};
+use flights::{Boarding, Flight, Flights};
+use prefetch::Prefetch;
+use usage::random;
 use zones::Zones;
 
 /// A client is answered within this time, with SERVFAIL if need be: before glibc's 5 s.
@@ -43,6 +47,9 @@ pub struct Resolver {
     cache: Cache,
     zones: Zones,
     flights: Flights,
+    prefetch: Prefetch,
+    /// Where upstreams are asked: the threads of the UDP sockets are for answers at hand.
+    runtime: Handle,
     clock: Clock,
     counters: Counters,
     deadline: Duration,
@@ -124,7 +131,8 @@ pub struct UpstreamStatus {
 }
 
 impl Resolver {
-    /// A resolver with an empty cache; it connects to servers when they are needed.
+    /// A resolver with an empty cache; it connects to servers when they are needed. Must be called within the
+    /// tokio runtime in which it shall ask them.
     pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
         Self::with(config, Clock::default(), Timings::default(), DEADLINE)
     }
@@ -139,6 +147,8 @@ impl Resolver {
             cache: Cache::new(config.cache),
             zones: Zones::new(config, timings)?,
             flights: Flights::default(),
+            prefetch: Prefetch::new(config.prefetch),
+            runtime: Handle::current(),
             clock,
             counters: Counters::default(),
             deadline,
@@ -154,7 +164,7 @@ impl Resolver {
     /// Answers a message at once if it can be: from the cache, or by an error. The reply is appended to `out`;
     /// nothing is allocated if that has room.
     pub fn answer_cached(
-        &self,
+        self: &Arc<Self>,
         message: &[u8],
         transport: Transport,
         now: Time,
@@ -166,8 +176,11 @@ impl Resolver {
                     self.counters.hits.add(1);
                     let source = Source::Cache { age };
                     let reply = Reply::new(&query.client, query.question, entry.stored(), source)
-                        .turned(turn());
-                    Answer::Reply(append(&reply, out))
+                        .turned(random());
+                    let length = append(&reply, out);
+                    entry.usage().hit();
+                    self.refresh_if_due(query.key.as_bytes(), &entry, now);
+                    Answer::Reply(length)
                 } else {
                     Answer::Miss(Miss::new(&query))
                 }
@@ -206,6 +219,19 @@ impl Resolver {
         }
     }
 
+    /// Tells of hits on an entry that userspace did not see, and refreshes it if it is about to expire.
+    ///
+    /// `key` is that of the question, as [`dns_cache_common::question::Key`] has it; `hits` are those since
+    /// the last time.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the kernel's hits"))]
+    pub(crate) fn prefetch(self: &Arc<Self>, key: &[u8], hits: u32) {
+        let now = self.clock.now();
+        if let Some((entry, _)) = self.cache.fresh(key, now) {
+            entry.usage().add(hits);
+            self.refresh_if_due(key, &entry, now);
+        }
+    }
+
     /// The reply to a query that cannot be worked on because too many are.
     pub(crate) fn turn_away(&self, miss: &Miss) -> Vec<u8> {
         self.counters.overload.add(1);
@@ -241,19 +267,37 @@ impl Resolver {
             .board(key, || self.cache.fresh(key, self.clock.now()));
         match new {
             Some(flight) => {
-                let this = Arc::clone(self);
-                tokio::spawn(async move {
-                    let entry = Arc::new(this.fetch(flight.key()).await);
-                    match entry.ttl() {
-                        Some(_) => this.cache.insert(flight.key().into(), Arc::clone(&entry)),
-                        None => this.counters.not_cacheable.add(1),
-                    }
-                    this.flights.land(flight, entry);
-                });
+                tokio::spawn(Arc::clone(self).fly(flight));
             }
             None => self.counters.coalesced.add(1),
         }
         boarding
+    }
+
+    /// Refreshes an entry that was given just now, if it is about to expire.
+    fn refresh_if_due(self: &Arc<Self>, key: &[u8], entry: &Entry, now: Time) {
+        let Some(place) = self.prefetch.claim(entry, now) else {
+            return;
+        };
+        let Some(flight) = self.flights.begin(key) else {
+            return;
+        };
+        self.counters.prefetches.add(1);
+        let this = Arc::clone(self);
+        self.runtime.spawn(async move {
+            this.fly(flight).await;
+            drop(place);
+        });
+    }
+
+    /// Brings a flight to its end: fetches its answer, keeps it, and gives it to all who wait.
+    async fn fly(self: Arc<Self>, flight: Flight) {
+        let entry = Arc::new(self.fetch(flight.key()).await);
+        match entry.ttl() {
+            Some(_) => self.cache.insert(flight.key().into(), Arc::clone(&entry)),
+            None => self.counters.not_cacheable.add(1),
+        }
+        self.flights.land(flight, entry);
     }
 
     /// Asks the zone's servers what `key` asks.
@@ -291,7 +335,7 @@ impl Miss {
     }
 
     fn reply(&self, stored: Stored<'_>, source: Source) -> Vec<u8> {
-        let reply = Reply::new(&self.client, &self.question, stored, source).turned(turn());
+        let reply = Reply::new(&self.client, &self.question, stored, source).turned(random());
         let mut out = Vec::with_capacity(reply.size());
         append(&reply, &mut out);
         out
@@ -314,20 +358,6 @@ impl UpstreamStatus {
             suspect: server.suspect,
         }
     }
-}
-
-/// A number for the next reply's order of addresses: Marsaglia's xorshift32. Not one after the other, or
-/// a client that asks for A and AAAA in turn would always get the same first A.
-fn turn() -> u32 {
-    thread_local!(static STATE: Cell<u32> = const { Cell::new(0x9e37_79b9) });
-    STATE.with(|state| {
-        let mut x = state.get();
-        x ^= x << 13;
-        x ^= x >> 17;
-        x ^= x << 5;
-        state.set(x);
-        x
-    })
 }
 
 fn append(reply: &Reply<'_>, out: &mut Vec<u8>) -> usize {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{AttachMode, CacheLimits, Cluster, Config, Log, LogFormat, TtlCaps};
+use crate::config::{AttachMode, CacheLimits, Cluster, Config, Log, LogFormat, Prefetch, TtlCaps};
 
 /// A configuration whose cluster zone has these servers, and which has no others.
 pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
@@ -28,6 +28,11 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
             max_entries: 1000,
             max_bytes: 1 << 20,
         },
+        prefetch: Prefetch {
+            percent: 10,
+            min_seconds: 1,
+            min_hits: 1,
+        },
         attach: AttachMode::Auto,
         state_dir: "/nonexistent".into(),
         bpffs: "/nonexistent".into(),
@@ -46,6 +51,9 @@ use dns_cache_common::header::{Flags, Header};
 use proptest::prelude::*;
 
 use super::*;
+
+mod prefetch;
+
 use crate::upstream::fake::{self, Fake};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -90,6 +98,13 @@ impl Bench {
             }
             Answer::Miss(miss) => (self.resolver.resolve(miss).await, false),
             Answer::Drop => panic!("dropped"),
+        }
+    }
+
+    /// Returns once no answer is on its way any more.
+    async fn settled(&self) {
+        while self.resolver.flights.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -380,8 +395,8 @@ async fn the_number_of_entries_is_bounded() {
     assert!(bench.resolver.status().cache_entries <= 20);
 }
 
-#[test]
-fn what_cannot_be_read_is_refused_or_dropped() {
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_or_dropped() {
     let bench = Bench::new(&["127.0.0.1:1".parse().unwrap()]);
     let mut out = vec![0xee];
     let mut ask = |message: &[u8]| {
@@ -405,6 +420,8 @@ fn what_cannot_be_read_is_refused_or_dropped() {
 proptest! {
     #[test]
     fn arbitrary_messages_never_panic(message: Vec<u8>, tcp: bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _entered = runtime.enter();
         let bench = Bench::new(&["127.0.0.1:1".parse().unwrap()]);
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };
         let mut out = Vec::new();

@@ -61,12 +61,20 @@ fn under_a_valid_file() {
         (
             "cache: 5",
             &[
-                "f:3:8: cache: a single value found; give a mapping with the keys maxEntries, maxBytes",
+                "f:3:8: cache: a single value found; give a mapping with the keys maxEntries, maxBytes, prefetch",
             ],
         ),
         (
             "cache: {maxEntries: 5}",
             &["f:3:21: cache.maxEntries: \"5\" found; give a whole number from 100 to 10M"],
+        ),
+        (
+            "cache: {prefetch: {percent: 91, minSeconds: x, minHits: 0}}",
+            &[
+                "f:3:29: cache.prefetch.percent: \"91\" found; give whole percent from 0 to 90 (0: no prefetch)",
+                "f:3:45: cache.prefetch.minSeconds: \"x\" found; give whole seconds from 0 to 60",
+                "f:3:57: cache.prefetch.minHits: \"0\" found; give whole hits from 1 to 1000000",
+            ],
         ),
         (
             "cache: {maxEntries: -1, maxBytes: 12Q}",

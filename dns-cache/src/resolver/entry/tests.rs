@@ -415,7 +415,7 @@ fn malformed_responses() {
     ];
     assert!(ingest(1, &good).is_ok());
     for (what, response) in table {
-        assert_eq!(ingest(1, &response), Err(Malformed), "{what}");
+        assert_eq!(ingest(1, &response).err(), Some(Malformed), "{what}");
     }
     for len in 0..good.len() {
         assert!(ingest(1, &good[..len]).is_err(), "cut at {len}");
@@ -426,7 +426,7 @@ fn malformed_responses() {
 fn another_name_is_malformed() {
     let mut other = response(0x8180, 1, [0; 3], &[]);
     other[14] = b'v';
-    assert_eq!(ingest(1, &other), Err(Malformed));
+    assert_eq!(ingest(1, &other).err(), Some(Malformed));
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn a_response_that_grows_too_large_is_refused() {
         .collect();
     let bomb = response(0x8180, 33, [2501, 0, 0], &records);
     assert!(bomb.len() < 65_536);
-    assert_eq!(ingest(33, &bomb), Err(TooLarge));
+    assert_eq!(ingest(33, &bomb).err(), Some(TooLarge));
 }
 
 #[test]
