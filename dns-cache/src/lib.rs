@@ -10,6 +10,7 @@ pub mod control;
 pub mod datapath;
 pub mod limits;
 pub mod log;
+mod places;
 pub mod resolver;
 pub mod serve;
 mod sys;

@@ -1,6 +1,6 @@
 //! What holds where neither file nor flag says otherwise.
 
-use super::{CacheLimits, Prefetch, TtlCaps};
+use super::{CacheLimits, Prefetch, Queries, ServeStale, TtlCaps};
 
 /// The host sides of pods' interfaces as the usual network plugins name them.
 pub(super) const INTERFACES: [&str; 6] = ["veth*", "cali*", "lxc*", "eni*", "azv*", "gke*"];
@@ -24,6 +24,17 @@ pub(super) const PREFETCH: Prefetch = Prefetch {
     percent: 10,
     min_seconds: 1,
     min_hits: 1,
+};
+/// Below the first retry of the usual clients, which comes after 2 s or more.
+pub(super) const SERVE_STALE: ServeStale = ServeStale {
+    enabled: true,
+    after_millis: 1_800,
+    max_seconds: 3_600,
+    ttl: 5,
+};
+pub(super) const QUERIES: Queries = Queries {
+    in_flight: 4_096,
+    in_flight_per_client: 1_024,
 };
 pub(super) const STATE_DIR: &str = "/run/dns-cache";
 pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";

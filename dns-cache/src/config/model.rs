@@ -22,6 +22,10 @@ pub struct Config {
     pub cache: CacheLimits,
     /// When answers in use are refreshed.
     pub prefetch: Prefetch,
+    /// Answers after their time, where there are no others.
+    pub serve_stale: ServeStale,
+    /// Bounds of the queries that wait for upstreams.
+    pub queries: Queries,
     /// How the programs are attached.
     pub attach: AttachMode,
     /// Runtime state: the control socket and the resolver's namespace; one directory an instance.
@@ -83,6 +87,28 @@ pub struct Prefetch {
     pub min_seconds: u32,
     /// Hits since it was stored, this one included, below which it is left to expire.
     pub min_hits: u32,
+}
+
+/// Answers whose TTL is over, for when the upstreams of their zone fail (RFC 8767).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServeStale {
+    /// Whether they are given at all.
+    pub enabled: bool,
+    /// Milliseconds that the upstreams have before a stale answer is given instead of theirs.
+    pub after_millis: u32,
+    /// Seconds after its TTL for which an answer may be given.
+    pub max_seconds: u32,
+    /// The TTL that it shows then.
+    pub ttl: u32,
+}
+
+/// Bounds of the queries that wait for upstreams; beyond them queries get a stale answer or REFUSED at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queries {
+    /// In all.
+    pub in_flight: usize,
+    /// From one address.
+    pub in_flight_per_client: usize,
 }
 
 /// How the programs are attached to interfaces.

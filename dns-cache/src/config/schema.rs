@@ -1,5 +1,7 @@
 //! The keys of the file, what each may hold, and what holds between them.
 
+mod cache;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -10,11 +12,10 @@ use super::setting::Setting;
 use super::tree::Node;
 use super::value::{address, choice, filter, interface, name, number, path, quoted};
 use super::{
-    AttachMode, CacheLimits, Cluster, Config, InterfacePattern, Log, LogFormat, Prefetch, TtlCaps,
-    Zone, defaults,
+    AttachMode, Cluster, Config, InterfacePattern, Log, LogFormat, Queries, TtlCaps, Zone, defaults,
 };
 
-const TOP_KEYS: [&str; 11] = [
+const TOP_KEYS: [&str; 12] = [
     "listen",
     "interfaces",
     "cluster",
@@ -22,6 +23,7 @@ const TOP_KEYS: [&str; 11] = [
     "resolvConf",
     "ttl",
     "cache",
+    "queries",
     "attach",
     "stateDir",
     "bpffs",
@@ -30,19 +32,20 @@ const TOP_KEYS: [&str; 11] = [
 const CLUSTER_KEYS: [&str; 4] = ["domain", "upstreams", "reverseZones", "ttl"];
 const ZONE_KEYS: [&str; 3] = ["zone", "upstreams", "ttl"];
 const TTL_KEYS: [&str; 2] = ["positive", "negative"];
-const CACHE_KEYS: [&str; 3] = ["maxEntries", "maxBytes", "prefetch"];
-const PREFETCH_KEYS: [&str; 3] = ["percent", "minSeconds", "minHits"];
+const QUERIES_KEYS: [&str; 2] = ["inFlight", "inFlightPerClient"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 7] = [
+pub(super) const ALL_KEYS: [&[&str]; 9] = [
     &TOP_KEYS,
     &CLUSTER_KEYS,
     &ZONE_KEYS,
     &TTL_KEYS,
-    &CACHE_KEYS,
-    &PREFETCH_KEYS,
+    &cache::KEYS,
+    &cache::PREFETCH_KEYS,
+    &cache::STALE_KEYS,
+    &QUERIES_KEYS,
     &LOG_KEYS,
 ];
 
@@ -60,7 +63,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let flag = Some(overrides.attach());
     let attach = Setting::scalar(&top, "attach", flag, choice::attach, report);
     let (state_dir, bpffs) = directories(&top, overrides, report);
-    let (cache, prefetch) = cache(&top, report);
+    let cache = cache::read(&top, report);
     Config {
         listen,
         interfaces,
@@ -70,8 +73,10 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
             .valid()
             .unwrap_or_else(|| defaults::RESOLV_CONF.into()),
         default_ttl: ttl(&top, defaults::TTL, report),
-        cache,
-        prefetch,
+        cache: cache.limits,
+        prefetch: cache.prefetch,
+        serve_stale: cache.serve_stale,
+        queries: queries(&top, report),
         attach: attach.valid().unwrap_or(AttachMode::Auto),
         state_dir,
         bpffs,
@@ -236,32 +241,17 @@ fn ttl(section: &Section<'_>, default: TtlCaps, report: &mut Report) -> TtlCaps 
     }
 }
 
-fn cache(top: &Section<'_>, report: &mut Report) -> (CacheLimits, Prefetch) {
-    let section = top.section("cache", &CACHE_KEYS, report);
-    let mut limit = |key, rule, default| {
-        Setting::scalar(&section, key, None, rule, report)
+fn queries(top: &Section<'_>, report: &mut Report) -> Queries {
+    let section = top.section("queries", &QUERIES_KEYS, report);
+    let mut limit = |key, default| {
+        Setting::scalar(&section, key, None, number::queries, report)
             .valid()
             .unwrap_or(default)
     };
-    let limits = CacheLimits {
-        max_entries: limit("maxEntries", number::entries, defaults::CACHE.max_entries),
-        max_bytes: limit("maxBytes", number::bytes, defaults::CACHE.max_bytes),
-    };
-    (limits, prefetch(&section, report))
-}
-
-fn prefetch(cache: &Section<'_>, report: &mut Report) -> Prefetch {
-    let section = cache.section("prefetch", &PREFETCH_KEYS, report);
-    let default = defaults::PREFETCH;
-    let mut number = |key, rule, default| {
-        Setting::scalar(&section, key, None, rule, report)
-            .valid()
-            .unwrap_or(default)
-    };
-    Prefetch {
-        percent: number("percent", number::prefetch_percent, default.percent),
-        min_seconds: number("minSeconds", number::prefetch_seconds, default.min_seconds),
-        min_hits: number("minHits", number::prefetch_hits, default.min_hits),
+    let default = defaults::QUERIES;
+    Queries {
+        in_flight: limit("inFlight", default.in_flight),
+        in_flight_per_client: limit("inFlightPerClient", default.in_flight_per_client),
     }
 }
 

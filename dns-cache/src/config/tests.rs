@@ -67,6 +67,16 @@ fn minimal() -> Config {
             min_seconds: 1,
             min_hits: 1,
         },
+        serve_stale: ServeStale {
+            enabled: true,
+            after_millis: 1_800,
+            max_seconds: 3_600,
+            ttl: 5,
+        },
+        queries: Queries {
+            in_flight: 4_096,
+            in_flight_per_client: 1_024,
+        },
         attach: AttachMode::Auto,
         state_dir: "/run/dns-cache".into(),
         bpffs: "/sys/fs/bpf/dns-cache".into(),
@@ -99,7 +109,8 @@ zones:
   - {zone: ., upstreams: 192.0.2.1}
 resolvConf: /run/resolv.conf
 ttl: {negative: 10}
-cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}}
+cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}, serveStale: {enabled: false, ttl: 30}}
+queries: {inFlightPerClient: 99}
 attach: clsact
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
@@ -158,6 +169,16 @@ log: {format: json, level: "warn,dns_cache=debug"}
             percent: 20,
             min_seconds: 1,
             min_hits: 3,
+        },
+        serve_stale: ServeStale {
+            enabled: false,
+            after_millis: 1_800,
+            max_seconds: 3_600,
+            ttl: 30,
+        },
+        queries: Queries {
+            in_flight: 4_096,
+            in_flight_per_client: 99,
         },
         attach: AttachMode::Clsact,
         state_dir: "/run/a".into(),

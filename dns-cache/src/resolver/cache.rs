@@ -21,7 +21,8 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    pub(super) fn new(limits: CacheLimits) -> Self {
+    /// A cache that keeps entries for so long after their TTL.
+    pub(super) fn new(limits: CacheLimits, keep: Duration) -> Self {
         // moka has one bound. An entry that weighs no less than its share of the bytes makes it hold for
         // their number as well.
         let share = limits.max_bytes.div_ceil(limits.max_entries.max(1));
@@ -33,20 +34,31 @@ impl Cache {
                     .unwrap_or(u32::MAX)
                     .max(share)
             })
-            .expire_after(ByTtl)
+            .expire_after(Lifetime { keep })
             .build();
         Self { entries }
     }
 
-    /// The answer for a key and its age in seconds, if it may still be given.
+    /// The answer for a key, fresh or not.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        self.entries.get(key)
+    }
+
+    /// The answer for a key and its age in seconds, if its TTL is not over.
     pub(super) fn fresh(&self, key: &[u8], now: Time) -> Option<(Arc<Entry>, u32)> {
-        let entry = self.entries.get(key)?;
+        let entry = self.get(key)?;
         let age = entry.age(now)?;
         Some((entry, age))
     }
 
+    /// Adds an entry, or puts it in another's place. Every one comes by this way.
     pub(super) fn insert(&self, key: Box<[u8]>, entry: Arc<Entry>) {
         self.entries.insert(key, entry);
+    }
+
+    /// Takes an entry out before its time.
+    pub(super) fn remove(&self, key: &[u8]) {
+        self.entries.invalidate(key);
     }
 
     /// Entries, and the bytes they take.
@@ -64,18 +76,21 @@ fn size(key: &[u8], entry: &Entry) -> usize {
     OVERHEAD + key.len() + entry.size()
 }
 
-/// Removes entries when their TTL is over. What may be given is decided by [`Entry::age`] alone: moka's
+/// Removes entries some time after their TTL is over. What may be given is decided by [`Entry::age`] alone: moka's
 /// clock stands still while the machine is suspended.
-struct ByTtl;
+struct Lifetime {
+    keep: Duration,
+}
 
-impl Expiry<Box<[u8]>, Arc<Entry>> for ByTtl {
+impl Expiry<Box<[u8]>, Arc<Entry>> for Lifetime {
     fn expire_after_create(
         &self,
         _: &Box<[u8]>,
         entry: &Arc<Entry>,
         _: Instant,
     ) -> Option<Duration> {
-        Some(Duration::from_secs(entry.ttl().unwrap_or_default().into()))
+        let ttl = Duration::from_secs(entry.ttl().unwrap_or_default().into());
+        Some(ttl + self.keep)
     }
 
     fn expire_after_update(

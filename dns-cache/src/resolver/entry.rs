@@ -51,9 +51,12 @@ pub enum BadResponse {
     /// Written without the compression it came with it is longer than a message may be.
     #[error("the response is too large")]
     TooLarge,
+    /// The server says by this rcode that it cannot or will not answer.
+    #[error("the upstream answered with rcode {0}")]
+    Error(u16),
 }
 
-use BadResponse::{Malformed, TooLarge};
+use BadResponse::{Error, Malformed, TooLarge};
 
 impl Entry {
     /// Takes in a response to what `key` asks, which arrived at `now`.
@@ -67,13 +70,14 @@ impl Entry {
         if !header.flags.has(Flags::QR) || header.flags.opcode() != 0 {
             return Err(Malformed);
         }
-        match header.questions {
-            // Errors may come without a question; then there is nothing else in them either.
-            0 if header.flags.rcode() != rcode::NOERROR => {
-                return Ok(Self::bare(header.flags.rcode(), now));
-            }
-            1 => {}
-            _ => return Err(Malformed),
+        // Errors may come without a question.
+        if let code @ (rcode::FORMERR | rcode::SERVFAIL | rcode::NOTIMP | rcode::REFUSED) =
+            header.flags.rcode()
+        {
+            return Err(Error(code));
+        }
+        if header.questions != 1 {
+            return Err(Malformed);
         }
         let (question, _) = split_question(response).ok_or(Malformed)?;
         let (name, numbers) = question.split_at(question.len() - 4);
@@ -91,24 +95,9 @@ impl Entry {
         }
         if rebuilt.extended_rcode != 0 {
             // An error that a client without EDNS could not even be told.
-            return Ok(Self::bare(rcode::SERVFAIL, now));
+            return Err(Error(rcode::SERVFAIL));
         }
         Ok(rebuilt.entry(header.flags, caps, now))
-    }
-
-    /// An answer of ours that is nothing but a response code, and is not kept.
-    #[must_use]
-    pub fn bare(rcode: u16, now: Time) -> Self {
-        Self {
-            flags: Stored::bare(rcode).flags,
-            counts: [0; 3],
-            records: Box::default(),
-            body: Box::default(),
-            rotation: None,
-            ttl: Ttl::NotKept,
-            stored: now,
-            usage: Usage::default(),
-        }
     }
 
     /// The form from which replies are built.

@@ -2,21 +2,32 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::entry::Entry;
+use super::failures::Failure;
 
-/// Receives the answer once it is there.
-pub(super) type Landing = watch::Receiver<Option<Arc<Entry>>>;
+/// How a flight ends.
+pub(super) type Outcome = Result<Arc<Entry>, Failure>;
+
+/// Keys whose answers are on their way.
+#[derive(Debug)]
+pub(super) struct Flights {
+    by_key: Arc<ByKey>,
+    most: usize,
+}
 
 type ByKey = Mutex<HashMap<Box<[u8]>, Landing>>;
 
-/// Keys whose answers are on their way.
-#[derive(Debug, Default)]
-pub(super) struct Flights {
-    by_key: Arc<ByKey>,
+/// Receives the answer once it is there.
+#[derive(Debug, Clone)]
+pub(super) struct Landing {
+    outcome: watch::Receiver<Option<Outcome>>,
+    /// When the upstreams were asked.
+    pub(super) began: Instant,
 }
 
 /// What a miss has to wait for.
@@ -24,8 +35,12 @@ pub(super) struct Flights {
 pub(super) enum Boarding {
     /// Nothing: the answer came in the meantime; it has this age in seconds.
     Landed(Arc<Entry>, u32),
-    /// This flight.
-    Flight(Landing),
+    /// A flight that is on its way.
+    Joined(Landing),
+    /// A new flight, which the caller must bring to its end.
+    New(Landing, Flight),
+    /// There are too many flights for another one.
+    Full,
 }
 
 /// The duty to fetch an answer; if it is dropped without one, whoever waits is told, and the key is free.
@@ -33,69 +48,95 @@ pub(super) enum Boarding {
 pub(super) struct Flight {
     flights: Arc<ByKey>,
     key: Box<[u8]>,
-    answer: watch::Sender<Option<Arc<Entry>>>,
+    outcome: watch::Sender<Option<Outcome>>,
 }
 
 impl Flights {
-    /// Joins the flight for `key`. If there is none, and the cache has no answer either, a new one begins,
-    /// which the caller must bring to its end.
+    /// Room for so many at once.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            by_key: Arc::default(),
+            most,
+        }
+    }
+
+    /// Joins the flight for `key`. If there is none, and the cache has no answer either, a new one begins.
     pub(super) fn board(
         &self,
         key: &[u8],
         cached: impl FnOnce() -> Option<(Arc<Entry>, u32)>,
-    ) -> (Boarding, Option<Flight>) {
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        match by_key.entry(key.into()) {
-            Slot::Occupied(flight) => (Boarding::Flight(flight.get().clone()), None),
-            Slot::Vacant(vacant) => {
-                // A flight enters its answer into the cache before it leaves the map.
-                if let Some((entry, age)) = cached() {
-                    return (Boarding::Landed(entry, age), None);
-                }
-                let (flight, landing) = Flight::new(&self.by_key, key);
-                vacant.insert(landing.clone());
-                (Boarding::Flight(landing), Some(flight))
-            }
+    ) -> Boarding {
+        let mut by_key = self.lock();
+        if let Some(landing) = by_key.get(key) {
+            return Boarding::Joined(landing.clone());
+        }
+        // A flight enters its answer into the cache before it leaves the map.
+        if let Some((entry, age)) = cached() {
+            return Boarding::Landed(entry, age);
+        }
+        match self.enter(&mut by_key, key) {
+            Some((landing, flight)) => Boarding::New(landing, flight),
+            None => Boarding::Full,
         }
     }
 
-    /// Begins a flight that nobody waits for yet; `None` if there is one for this key.
+    /// Begins a flight that nobody waits for yet; `None` if there is one for this key, or too many.
     pub(super) fn begin(&self, key: &[u8]) -> Option<Flight> {
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        self.enter(&mut self.lock(), key).map(|(_, flight)| flight)
+    }
+
+    fn enter(
+        &self,
+        by_key: &mut HashMap<Box<[u8]>, Landing>,
+        key: &[u8],
+    ) -> Option<(Landing, Flight)> {
+        if by_key.len() >= self.most {
+            return None;
+        }
         let Slot::Vacant(vacant) = by_key.entry(key.into()) else {
             return None;
         };
-        let (flight, landing) = Flight::new(&self.by_key, key);
-        vacant.insert(landing);
-        Some(flight)
+        let (sender, outcome) = watch::channel(None);
+        let landing = Landing {
+            outcome,
+            began: Instant::now(),
+        };
+        vacant.insert(landing.clone());
+        let flight = Flight {
+            flights: Arc::clone(&self.by_key),
+            key: key.into(),
+            outcome: sender,
+        };
+        Some((landing, flight))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Landing>> {
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Flights under way.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        let by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        by_key.len()
+        self.lock().len()
     }
+}
 
-    /// Ends a flight.
-    pub(super) fn land(&self, flight: Flight, entry: Arc<Entry>) {
-        flight.answer.send_replace(Some(entry));
+impl Landing {
+    /// How the flight ends; `None` if it was given up.
+    pub(super) async fn outcome(mut self) -> Option<Outcome> {
+        let outcome = self.outcome.wait_for(Option::is_some).await;
+        outcome.ok().and_then(|outcome| outcome.clone())
     }
 }
 
 impl Flight {
-    fn new(flights: &Arc<ByKey>, key: &[u8]) -> (Self, Landing) {
-        let (answer, landing) = watch::channel(None);
-        let flight = Self {
-            flights: Arc::clone(flights),
-            key: key.into(),
-            answer,
-        };
-        (flight, landing)
-    }
-
     pub(super) fn key(&self) -> &[u8] {
         &self.key
+    }
+
+    /// Ends it; what comes from now on for the same key begins another.
+    pub(super) fn land(self, outcome: Outcome) {
+        self.outcome.send_replace(Some(outcome));
     }
 }
 

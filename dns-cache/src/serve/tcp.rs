@@ -1,9 +1,8 @@
 //! TCP (RFC 7766): many queries on a connection, each answered as soon as its answer is there.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -14,7 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Limits, Running};
+use super::Running;
+use crate::places::{Place, Places};
 use crate::resolver::{Answer, Miss, Transport};
 
 /// Bytes of the length before each message (RFC 1035 §4.2.2).
@@ -24,60 +24,6 @@ const READ_CHUNK: usize = 4096;
 const WAITING: usize = 16;
 /// Replies that are written together.
 const WRITE_CHUNK: usize = 64 * 1024;
-
-/// Places for connections, in all and for each client.
-#[derive(Debug)]
-pub(super) struct Places {
-    taken: Mutex<HashMap<IpAddr, usize>>,
-    all: usize,
-    each: usize,
-}
-
-/// A connection's place, free again when dropped.
-struct Place {
-    places: Arc<Places>,
-    client: IpAddr,
-}
-
-impl Places {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self {
-            taken: Mutex::default(),
-            all: limits.connections,
-            each: limits.connections_per_client,
-        }
-    }
-
-    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = taken.values().sum::<usize>();
-        let of_client = taken.get(&client).copied().unwrap_or_default();
-        if all >= self.all || of_client >= self.each {
-            return None;
-        }
-        taken.insert(client, of_client + 1);
-        Some(Place {
-            places: Arc::clone(self),
-            client,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self
-            .places
-            .taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.client);
-            }
-        }
-    }
-}
 
 /// Takes connections until the server stops.
 pub(super) async fn listen(listener: TcpListener, mut running: Running, places: Arc<Places>) {
@@ -114,6 +60,7 @@ async fn serve(stream: TcpStream, client: SocketAddr, running: Running, _place: 
     let reader = async {
         let result = Reader {
             running: running.clone(),
+            client,
             replies,
             buffer: BytesMut::new(),
         }
@@ -151,6 +98,7 @@ async fn write(
 
 struct Reader {
     running: Running,
+    client: SocketAddr,
     replies: mpsc::Sender<Vec<u8>>,
     buffer: BytesMut,
 }
@@ -226,7 +174,8 @@ impl Reader {
                         break;
                     };
                     let (running, replies) = (self.running.clone(), self.replies.clone());
-                    tokio::spawn(answer_late(running, replies, miss, permit));
+                    let place = running.resolver.admit(self.client.ip());
+                    tokio::spawn(answer_late(running, replies, miss, place, permit));
                 }
                 Answer::Drop => {
                     // Nothing sensible follows a message without a header, or a response.
@@ -257,9 +206,13 @@ async fn answer_late(
     running: Running,
     replies: mpsc::Sender<Vec<u8>>,
     miss: Miss,
+    place: Option<Place>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let reply = running.resolver.resolve(miss).await;
+    let reply = match place {
+        Some(_) => running.resolver.resolve(miss).await,
+        None => running.resolver.turn_away(&miss),
+    };
     let length = (reply.len() as u16).to_be_bytes();
     // The connection may be gone by now.
     let _ = replies.send([&length[..], &reply].concat()).await;

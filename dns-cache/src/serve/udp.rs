@@ -16,11 +16,11 @@ use futures_util::future::join_all;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::runtime::Builder;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use super::Running;
+use crate::places::Place;
 use crate::resolver::{Answer, Miss, Transport};
 use crate::sys::{Received, Replies};
 
@@ -32,11 +32,7 @@ const MAX_QUERY: usize = 2048;
 const TURN: usize = 16;
 
 /// Serves sockets, spread over one thread a core, until the server stops.
-pub(super) fn start(
-    sockets: Vec<std::net::UdpSocket>,
-    running: &Running,
-    misses: &Arc<Semaphore>,
-) -> io::Result<()> {
+pub(super) fn start(sockets: Vec<std::net::UdpSocket>, running: &Running) -> io::Result<()> {
     let cores = available_parallelism().map_or(1, usize::from);
     let mut threads: Vec<_> = (0..cores.min(sockets.len())).map(|_| Vec::new()).collect();
     for (i, socket) in sockets.into_iter().enumerate() {
@@ -46,7 +42,7 @@ pub(super) fn start(
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let workers = {
             let _entered = runtime.enter();
-            let worker = |socket| Worker::new(socket, running.clone(), Arc::clone(misses));
+            let worker = |socket| Worker::new(socket, running.clone());
             sockets
                 .into_iter()
                 .map(worker)
@@ -71,7 +67,6 @@ struct Worker {
     /// The same socket for late replies, which must get out even after this thread's runtime has ended.
     late: Arc<std::net::UdpSocket>,
     running: Running,
-    misses: Arc<Semaphore>,
     received: Received,
     outgoing: Replies,
     /// Replies of this batch, each with the index of its query; the vectors' room is used again.
@@ -79,16 +74,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(
-        socket: std::net::UdpSocket,
-        running: Running,
-        misses: Arc<Semaphore>,
-    ) -> io::Result<Self> {
+    fn new(socket: std::net::UdpSocket, running: Running) -> io::Result<Self> {
         Ok(Self {
             late: Arc::new(socket.try_clone()?),
             socket: UdpSocket::from_std(socket)?,
             running,
-            misses,
             received: Received::new(BATCH, MAX_QUERY),
             outgoing: Replies::new(BATCH),
             replies: vec![(0, Vec::with_capacity(usize::from(UDP_SIZE))); BATCH],
@@ -174,13 +164,18 @@ impl Worker {
             {
                 Answer::Reply(_) => {}
                 Answer::Drop => continue,
-                Answer::Miss(miss) => match self.misses.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        self.spawn(miss, index, permit);
+                Answer::Miss(miss) => {
+                    let Some(client) = self.received.sender(index) else {
                         continue;
+                    };
+                    match resolver.admit(client.ip()) {
+                        Some(place) => {
+                            self.spawn(miss, client, place);
+                            continue;
+                        }
+                        None => *reply = resolver.turn_away(&miss),
                     }
-                    Err(_) => *reply = resolver.turn_away(&miss),
-                },
+                }
             }
             *to = index;
             filled += 1;
@@ -189,14 +184,11 @@ impl Worker {
     }
 
     /// Leaves a query to a task that may wait.
-    fn spawn(&self, miss: Miss, index: usize, permit: OwnedSemaphorePermit) {
-        let Some(client) = self.received.sender(index) else {
-            return;
-        };
+    fn spawn(&self, miss: Miss, client: SocketAddr, place: Place) {
         let (socket, running) = (Arc::clone(&self.late), self.running.clone());
         self.running
             .runtime
-            .spawn(answer_late(running, socket, client, miss, permit));
+            .spawn(answer_late(running, socket, client, miss, place));
     }
 
     /// Sends the first `count` replies. One that cannot be sent (a forged source address) is left out.
@@ -233,7 +225,7 @@ async fn answer_late(
     socket: Arc<std::net::UdpSocket>,
     client: SocketAddr,
     miss: Miss,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 ) {
     let reply = running.resolver.resolve(miss).await;
     // It does not block; with the socket's buffer full the reply is lost, as on any full link.

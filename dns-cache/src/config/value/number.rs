@@ -42,6 +42,26 @@ pub(in super::super) fn prefetch_hits(text: &str) -> Result<u32, String> {
     within(text, 1..=1_000_000, "hits", "")
 }
 
+/// The time that upstreams have before a stale answer is given; a client has none left after 3.5 s.
+pub(in super::super) fn stale_millis(text: &str) -> Result<u32, String> {
+    within(text, 0..=3_500, "milliseconds", "")
+}
+
+/// How long after its TTL an answer may be given (RFC 8767 §5.11 has one to three days as the most).
+pub(in super::super) fn stale_seconds(text: &str) -> Result<u32, String> {
+    within(text, 1..=259_200, "seconds", "")
+}
+
+/// The TTL of a stale answer.
+pub(in super::super) fn stale_ttl(text: &str) -> Result<u32, String> {
+    within(text, 1..=300, "seconds", "")
+}
+
+/// Queries that wait at once.
+pub(in super::super) fn queries(text: &str) -> Result<usize, String> {
+    within(text, 1..=1_000_000, "queries", "").map(|number| number as usize)
+}
+
 /// A whole number of `unit` within bounds; `note` says more about them.
 fn within(text: &str, allowed: RangeInclusive<u32>, unit: &str, note: &str) -> Result<u32, String> {
     whole(text)

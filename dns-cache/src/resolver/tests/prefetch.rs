@@ -1,5 +1,7 @@
 //! Entries in use are refreshed before they expire.
 
+use dns_cache_common::question::{self, Parsed};
+
 use super::*;
 
 /// An answer with another TTL than 20.
