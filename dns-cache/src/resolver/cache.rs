@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
 
 use super::clock::Time;
@@ -14,10 +15,25 @@ use crate::config::CacheLimits;
 /// entries of known size.
 const OVERHEAD: usize = 480;
 
+/// The part of the room that newcomers have to themselves.
+const NEWCOMERS: u64 = 10;
+
+type Entries = Moka<Box<[u8]>, Arc<Entry>>;
+
 /// A bounded cache of answers.
+///
+/// Once it is full, new entries stay in a small part of it, in which the latest push out the oldest, until
+/// they are asked for a second time. So names that are asked for once, however many, push out nothing that is
+/// in use. moka's own admission does not suffice: its frequency sketch is sized for a quarter of the entries
+/// where they have weights, and after a million random names a fifth of a thousand names in use was gone.
 #[derive(Debug)]
 pub(super) struct Cache {
-    entries: Moka<Box<[u8]>, Arc<Entry>>,
+    entries: Entries,
+    newcomers: Entries,
+    /// The weight that `entries` may have.
+    room: u64,
+    /// The weight that an entry has at least.
+    share: u32,
 }
 
 impl Cache {
@@ -27,21 +43,32 @@ impl Cache {
         // their number as well.
         let share = limits.max_bytes.div_ceil(limits.max_entries.max(1));
         let share = u32::try_from(share).unwrap_or(u32::MAX);
-        let entries = Moka::<Box<[u8]>, _>::builder()
-            .max_capacity(limits.max_bytes)
-            .weigher(move |key, entry: &Arc<Entry>| {
-                u32::try_from(size(key, entry))
-                    .unwrap_or(u32::MAX)
-                    .max(share)
-            })
-            .expire_after(Lifetime { keep })
-            .build();
-        Self { entries }
+        let part = |bytes, policy| {
+            Entries::builder()
+                .max_capacity(bytes)
+                .eviction_policy(policy)
+                .weigher(move |key, entry| weight(key, entry, share))
+                .expire_after(Lifetime { keep })
+                .build()
+        };
+        let for_newcomers = limits.max_bytes / NEWCOMERS;
+        let room = limits.max_bytes - for_newcomers;
+        Self {
+            entries: part(room, EvictionPolicy::tiny_lfu()),
+            newcomers: part(for_newcomers, EvictionPolicy::lru()),
+            room,
+            share,
+        }
     }
 
     /// The answer for a key, fresh or not.
     pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
-        self.entries.get(key)
+        self.entries.get(key).or_else(|| {
+            let entry = self.newcomers.get(key)?;
+            // It may still be turned away there; then it stays here for its time.
+            self.entries.insert(key.into(), Arc::clone(&entry));
+            Some(entry)
+        })
     }
 
     /// The answer for a key and its age in seconds, if its TTL is not over.
@@ -53,23 +80,45 @@ impl Cache {
 
     /// Adds an entry, or puts it in another's place. Every one comes by this way.
     pub(super) fn insert(&self, key: Box<[u8]>, entry: Arc<Entry>) {
-        self.entries.insert(key, entry);
+        let weight = u64::from(weight(&key, &entry, self.share));
+        // Up to some hundred entries are not counted before.
+        self.entries.run_pending_tasks();
+        if self.entries.weighted_size() + weight <= self.room || self.entries.contains_key(&key) {
+            self.newcomers.invalidate(&key);
+            self.entries.insert(key, entry);
+        } else {
+            self.newcomers.insert(key, entry);
+        }
     }
 
     /// Takes an entry out before its time.
     pub(super) fn remove(&self, key: &[u8]) {
         self.entries.invalidate(key);
+        self.newcomers.invalidate(key);
+    }
+
+    /// All entries. It looks at every one.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Arc<Box<[u8]>>, Arc<Entry>)> {
+        self.entries.run_pending_tasks();
+        self.newcomers.run_pending_tasks();
+        let newcomers = self.newcomers.iter();
+        let newcomers = newcomers.filter(|(key, _)| !self.entries.contains_key(&***key));
+        self.entries.iter().chain(newcomers)
     }
 
     /// Entries, and the bytes they take.
     pub(super) fn usage(&self) -> (u64, u64) {
-        self.entries.run_pending_tasks();
-        self.entries
-            .iter()
-            .fold((0, 0), |(count, bytes), (key, entry)| {
-                (count + 1, bytes + size(&key, &entry) as u64)
-            })
+        self.iter().fold((0, 0), |(count, bytes), (key, entry)| {
+            (count + 1, bytes + size(&key, &entry) as u64)
+        })
     }
+}
+
+/// What an entry counts for against the bounds, in bytes.
+fn weight(key: &[u8], entry: &Entry, share: u32) -> u32 {
+    u32::try_from(size(key, entry))
+        .unwrap_or(u32::MAX)
+        .max(share)
 }
 
 fn size(key: &[u8], entry: &Entry) -> usize {
@@ -101,5 +150,112 @@ impl Expiry<Box<[u8]>, Arc<Entry>> for Lifetime {
         _: Option<Duration>,
     ) -> Option<Duration> {
         self.expire_after_create(key, entry, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TtlCaps;
+    use crate::resolver::Clock;
+    use dns_cache_common::question::KeyParts;
+
+    const CAPS: TtlCaps = TtlCaps {
+        positive: 30,
+        negative: 5,
+    };
+
+    /// A key of type A, and an entry with one address for it.
+    fn pair(label: &str, now: Time) -> (Box<[u8]>, Arc<Entry>) {
+        let length = u8::try_from(label.len()).unwrap();
+        let name = [&[length], label.as_bytes(), b"\x07default\x03svc\0"].concat();
+        let key = KeyParts {
+            name: &name,
+            rtype: 1,
+            class: 1,
+            dnssec_ok: false,
+            checking_disabled: false,
+        };
+        let response = [
+            b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0",
+            &name[..],
+            b"\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x14\0\x04\x0a\0\0\x01",
+        ]
+        .concat();
+        let entry = Entry::new(&response, &key, CAPS, now).unwrap();
+        (
+            [&name[..], &[0, 1, 0, 1, 0]].concat().into(),
+            Arc::new(entry),
+        )
+    }
+
+    #[test]
+    fn a_full_cache_takes_in_what_is_asked_for_again() {
+        let now = Clock::Boot.now();
+        let limits = CacheLimits {
+            max_entries: 1_000,
+            max_bytes: 8 << 20,
+        };
+        let cache = Cache::new(limits, Duration::ZERO);
+        for i in 0..10_000 {
+            let (key, entry) = pair(&format!("once{i}"), now);
+            cache.insert(key, entry);
+        }
+        let (key, entry) = pair("again", now);
+        cache.insert(key.clone(), entry);
+        assert!(cache.get(&key).is_some());
+        for i in 0..10_000 {
+            let (other, entry) = pair(&format!("more{i}"), now);
+            cache.insert(other, entry);
+            if i % 50 == 0 {
+                assert!(cache.get(&key).is_some(), "{i}");
+            }
+        }
+        // The newest one is there in the one place and the other.
+        let (_, newer) = pair("again", now.after(Duration::from_secs(1)));
+        cache.insert(key.clone(), newer);
+        assert_eq!(
+            cache.get(&key).unwrap().stored_at(),
+            now.after(Duration::from_secs(1))
+        );
+        cache.remove(&key);
+        assert!(cache.get(&key).is_none());
+    }
+
+    /// A pod asks for a million names that do not exist, while others go on with a thousand that do.
+    #[test]
+    fn a_scan_pushes_nothing_out_that_is_in_use() {
+        const HOT: usize = 1_000;
+        let now = Clock::Boot.now();
+        for (max_bytes, random) in [(64 << 20, 1_000_000), (8 << 20, 100_000)] {
+            let cache = Cache::new(
+                CacheLimits {
+                    max_entries: 10_000,
+                    max_bytes,
+                },
+                Duration::from_secs(3600),
+            );
+            let hot: Vec<_> = (0..HOT).map(|i| pair(&format!("hot{i}"), now)).collect();
+            for (key, entry) in &hot {
+                cache.insert(key.clone(), Arc::clone(entry));
+            }
+            for i in 0..random {
+                let (key, entry) = pair(&format!("{:016x}", i * 0x9e37_79b9), now);
+                if cache.get(&key).is_none() {
+                    cache.insert(key, entry);
+                }
+                // Each hot name is asked for once in ten thousand random ones.
+                if i % 10 == 0 {
+                    cache.get(&hot[i / 10 % HOT].0);
+                }
+            }
+            cache.entries.run_pending_tasks();
+            let kept = hot
+                .iter()
+                .filter(|(key, _)| cache.entries.contains_key(key))
+                .count();
+            assert!(kept * 100 >= HOT * 99, "{kept} of {HOT}");
+            assert!(cache.usage().0 <= 10_000);
+        }
     }
 }
