@@ -83,7 +83,7 @@ const CD: u8 = 2;
 /// DO and CD in the bits that the key has them in.
 #[inline(always)]
 const fn key_bits(dnssec_ok: bool, checking_disabled: bool) -> u8 {
-    dnssec_ok as u8 * DO | checking_disabled as u8 * CD
+    (dnssec_ok as u8 * DO) | (checking_disabled as u8 * CD)
 }
 
 /// Everything that the answer to a question depends on, in one byte string: the name in lower case, type,
@@ -225,11 +225,7 @@ pub enum Scanned {
 /// Reads a message from a client; of its EDNS options, at most `max_options` are looked at.
 #[inline(always)]
 #[must_use]
-pub fn scan<M: Message + ?Sized>(
-    message: &M,
-    transport: Transport,
-    max_options: usize,
-) -> Scanned {
+pub fn scan<M: Message + ?Sized>(message: &M, transport: Transport, max_options: usize) -> Scanned {
     let Some(header) = Header::read(message) else {
         return Scanned::Drop;
     };
@@ -335,7 +331,9 @@ pub fn parse(message: &[u8], transport: Transport) -> Parsed<'_> {
 
 /// The `len` bytes behind the header.
 fn part(message: &[u8], len: usize) -> &[u8] {
-    message.get(header::LEN..header::LEN + len).unwrap_or_default()
+    message
+        .get(header::LEN..header::LEN + len)
+        .unwrap_or_default()
 }
 
 /// The question section of a message with one question (name without compression, type, class), and what

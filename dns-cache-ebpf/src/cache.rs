@@ -11,8 +11,8 @@ use aya_ebpf::{
 };
 use dns_cache_common::{
     cached::{
-        self, Bucket, Counts, ELEMENT, ELEMENT_CELLS, HEAD_WORDS, MAX_RECORDS,
-        MAX_TAIL_WORDS, Refresh, Shape, WAYS, WINDOW, WORD, word,
+        self, Bucket, Counts, ELEMENT, ELEMENT_CELLS, HEAD_WORDS, MAX_RECORDS, MAX_TAIL_WORDS,
+        Refresh, Shape, WAYS, WINDOW, WORD, word,
     },
     edns::{self, OPT_LEN},
     hash::{self, NAME_WORDS, Seed},
@@ -247,7 +247,9 @@ fn find(
     buckets: u32,
 ) -> Result<Found, Counter> {
     let absent = Counter::CacheMissAbsent;
-    let bucket = INDEX.get_ptr_mut(cached::bucket(hash, buckets)).ok_or(absent)?;
+    let bucket = INDEX
+        .get_ptr_mut(cached::bucket(hash, buckets))
+        .ok_or(absent)?;
     let mut index = WAYS;
     let mut i = 0;
     while i < WAYS {
@@ -413,7 +415,9 @@ impl Found {
         unsafe {
             let hits = (&raw mut (*self.bucket).hits).cast::<u32>().add(self.index);
             ptr::write_volatile(hits, ptr::read_volatile(hits).wrapping_add(1));
-            let asked = (&raw mut (*self.bucket).asked).cast::<u32>().add(self.index);
+            let asked = (&raw mut (*self.bucket).asked)
+                .cast::<u32>()
+                .add(self.index);
             if self.due && ptr::read_volatile(asked) != self.generation as u32 {
                 let refresh = Refresh {
                     way: self.way,

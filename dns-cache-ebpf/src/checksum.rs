@@ -77,14 +77,8 @@ fn pseudo(packet: &Packet, udp_len: u16) -> u64 {
     // An IPv4 address in its mapped form adds ffff, which is nothing here.
     let [a, b, c, d] = source::words(packet.source);
     let [e, f, g, h] = source::words(packet.destination);
-    let addresses = a as u64
-        + b as u64
-        + c as u64
-        + d as u64
-        + e as u64
-        + f as u64
-        + g as u64
-        + h as u64;
+    let addresses =
+        a as u64 + b as u64 + c as u64 + d as u64 + e as u64 + f as u64 + g as u64 + h as u64;
     addresses + u64::from(u16::from(IPPROTO_UDP).to_be()) + u64::from(udp_len.to_be())
 }
 
@@ -101,15 +95,7 @@ fn ports(packet: &Packet, udp_len: u16) -> u64 {
 fn sum_of(scratch: &mut Scratch, at: usize, len: usize) -> u64 {
     let len = (len + 3) & (2 * CHUNK - 4);
     // SAFETY: `len` bytes follow `at` in the scratch.
-    let sum = unsafe {
-        bpf_csum_diff(
-            ptr::null_mut(),
-            0,
-            scratch.at(at).cast(),
-            len as u32,
-            0,
-        )
-    };
+    let sum = unsafe { bpf_csum_diff(ptr::null_mut(), 0, scratch.at(at).cast(), len as u32, 0) };
     u64::from(sum as u32)
 }
 

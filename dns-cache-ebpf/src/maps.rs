@@ -7,9 +7,7 @@ use aya_ebpf::{
 };
 use dns_cache_common::{
     cached::{Bucket, ELEMENT},
-    maps::{
-        Address, BridgePort, Client, Connection, Counter, Flow, Interface, Resolver, Traffic,
-    },
+    maps::{Address, BridgePort, Client, Connection, Counter, Flow, Interface, Resolver, Traffic},
 };
 
 use crate::{packet::Packet, scratch::Scratch};

@@ -78,7 +78,12 @@ impl Deref for SharedWords {
 impl Drop for SharedWords {
     fn drop(&mut self) {
         // SAFETY: the mapping that was made, and no reference to it is left. Failure leaves it in place.
-        unsafe { libc::munmap(self.words.as_ptr().cast(), self.len * size_of::<AtomicU64>()) };
+        unsafe {
+            libc::munmap(
+                self.words.as_ptr().cast(),
+                self.len * size_of::<AtomicU64>(),
+            )
+        };
     }
 }
 

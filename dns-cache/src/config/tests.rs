@@ -61,6 +61,22 @@ fn minimal() -> Config {
         cache: CacheLimits {
             max_entries: 10_000,
             max_bytes: 64 << 20,
+            kernel: true,
+        },
+        prefetch: Prefetch {
+            percent: 10,
+            min_seconds: 1,
+            min_hits: 1,
+        },
+        serve_stale: ServeStale {
+            enabled: true,
+            after_millis: 1_800,
+            max_seconds: 3_600,
+            ttl: 5,
+        },
+        queries: Queries {
+            in_flight: 4_096,
+            in_flight_per_client: 1_024,
         },
         attach: AttachMode::Auto,
         state_dir: "/run/dns-cache".into(),
@@ -97,7 +113,8 @@ zones:
   - {zone: ., upstreams: 192.0.2.1}
 resolvConf: /run/resolv.conf
 ttl: {negative: 10}
-cache: {maxEntries: 1e+06, maxBytes: 1Gi}
+cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}, serveStale: {enabled: false, ttl: 30}}
+queries: {inFlightPerClient: 99}
 attach: clsact
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
@@ -152,6 +169,22 @@ log: {format: json, level: "warn,dns_cache=debug"}
         cache: CacheLimits {
             max_entries: 1_000_000,
             max_bytes: 1 << 30,
+            kernel: true,
+        },
+        prefetch: Prefetch {
+            percent: 20,
+            min_seconds: 1,
+            min_hits: 3,
+        },
+        serve_stale: ServeStale {
+            enabled: false,
+            after_millis: 1_800,
+            max_seconds: 3_600,
+            ttl: 30,
+        },
+        queries: Queries {
+            in_flight: 4_096,
+            in_flight_per_client: 99,
         },
         attach: AttachMode::Clsact,
         state_dir: "/run/a".into(),

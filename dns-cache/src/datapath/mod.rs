@@ -79,7 +79,10 @@ impl Datapath {
         let namespace = Namespace::create(&config.state_dir, &config.listen).await?;
         let sockets = sockets::open(namespace.fd(), &config.listen)?;
 
-        let mut programs = Programs::load(&config.listen, config.cache.kernel.then(|| Size::new(&config.cache)))?;
+        let mut programs = Programs::load(
+            &config.listen,
+            config.cache.kernel.then(|| Size::new(&config.cache)),
+        )?;
         let logger = programs.forward_logs();
         let mut attacher = Attacher::new(config.attach, links, &config.state_dir);
         attacher.attach(

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{
-    Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray, RingBuf,
+    Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray,
+    RingBuf,
 };
 use aya::programs::SchedClassifier;
 use aya::util::nr_cpus;
@@ -94,8 +95,13 @@ pub fn load(
 ///
 /// The maps are of another size, or the kernel does not let them be shared.
 pub fn kernel_cache(ebpf: &Ebpf, size: Size, seed: Seed) -> Result<KernelCache, Error> {
-    KernelCache::new(array(ebpf, names::INDEX)?, array(ebpf, names::ARENA)?, size, seed)
-        .step(|| "share the kernel cache's memory".to_owned())
+    KernelCache::new(
+        array(ebpf, names::INDEX)?,
+        array(ebpf, names::ARENA)?,
+        size,
+        seed,
+    )
+    .step(|| "share the kernel cache's memory".to_owned())
 }
 
 fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>, Error> {
@@ -236,14 +242,14 @@ impl Programs {
         let Ok(values) = self.traffic.get(&ifindex, 0) else {
             return Traffic::default();
         };
-        values
-            .iter()
-            .map(|bytes| Traffic::from_bytes(*bytes))
-            .fold(Traffic::default(), |sum, cpu| Traffic {
+        values.iter().map(|bytes| Traffic::from_bytes(*bytes)).fold(
+            Traffic::default(),
+            |sum, cpu| Traffic {
                 hits: sum.hits + cpu.hits,
                 misses: sum.misses + cpu.misses,
                 bypasses: sum.bypasses + cpu.bypasses,
-            })
+            },
+        )
     }
 
     /// The kernel cache, if there is one.

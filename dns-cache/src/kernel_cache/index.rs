@@ -34,7 +34,8 @@ impl Index {
 
     /// Every way there is.
     pub(super) fn all(&self) -> impl Iterator<Item = Way> + use<> {
-        (0..self.buckets as usize).flat_map(|bucket| (0..WAYS).map(move |index| Way { bucket, index }))
+        (0..self.buckets as usize)
+            .flat_map(|bucket| (0..WAYS).map(move |index| Way { bucket, index }))
     }
 
     /// The ways of a hash's bucket.

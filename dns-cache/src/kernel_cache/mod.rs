@@ -51,8 +51,12 @@ impl Size {
     /// The kernel's part of the cache's limits.
     #[must_use]
     pub fn new(limits: &CacheLimits) -> Self {
-        let entries = limits.max_entries.min(limits.max_bytes / Self::SHARE / Self::USUAL_ENTRY);
-        let elements = (entries * Self::USUAL_ENTRY).div_ceil(ELEMENT as u64).max(1);
+        let entries = limits
+            .max_entries
+            .min(limits.max_bytes / Self::SHARE / Self::USUAL_ENTRY);
+        let elements = (entries * Self::USUAL_ENTRY)
+            .div_ceil(ELEMENT as u64)
+            .max(1);
         // The largest cache that the configuration allows has 16 GiB here, as many as the index can tell apart.
         let clamp = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Self {

@@ -64,10 +64,9 @@ impl Ring {
             };
             let wraps = span.end() > self.end;
             // Ahead of the head lie the oldest entries, if the ring was gone round.
-            let blocked = self
-                .spans
-                .front()
-                .is_some_and(|oldest| oldest.cell >= self.head && (wraps || oldest.cell < span.end()));
+            let blocked = self.spans.front().is_some_and(|oldest| {
+                oldest.cell >= self.head && (wraps || oldest.cell < span.end())
+            });
             if blocked && let Some(oldest) = self.spans.pop_front() {
                 return Place::Oldest(oldest);
             }
@@ -107,7 +106,9 @@ impl Ring {
         match self.spans.front() {
             None => true,
             // Not gone round yet, and well away from the end.
-            Some(oldest) => oldest.cell < self.head && self.head + cells + LAST_START_GAP <= self.end,
+            Some(oldest) => {
+                oldest.cell < self.head && self.head + cells + LAST_START_GAP <= self.end
+            }
         }
     }
 }

@@ -100,7 +100,8 @@ impl Store {
         for way in self.index.all() {
             let cell = cached::cell(self.index.get(way));
             let key = (cell != 0).then(|| self.key(cell)).flatten();
-            if key.is_some_and(|key| KeyParts::read(key.as_bytes()).is_some_and(|key| chosen(&key))) {
+            if key.is_some_and(|key| KeyParts::read(key.as_bytes()).is_some_and(|key| chosen(&key)))
+            {
                 let span = self.span(cell);
                 self.unlink(way, span);
                 removed += 1;
@@ -232,7 +233,10 @@ impl Store {
         entry.set_cells(span.cells);
         let free = self.index.of(hash).find(|way| self.index.get(*way) == 0);
         let way = free.or_else(|| {
-            let coldest = self.index.of(hash).min_by_key(|way| self.index.hits(*way))?;
+            let coldest = self
+                .index
+                .of(hash)
+                .min_by_key(|way| self.index.hits(*way))?;
             self.unlink(coldest, self.span(cached::cell(self.index.get(coldest))));
             self.evicted += 1;
             Some(coldest)
@@ -306,7 +310,9 @@ impl Store {
         );
         let name = HEAD_WORDS..HEAD_WORDS + usize::from(its.name_words);
         (mine.name_words, mine.rtype, mine.bits) == (its.name_words, its.rtype, its.bits)
-            && name.into_iter().all(|i| self.word(cell, i) == other.words[i])
+            && name
+                .into_iter()
+                .all(|i| self.word(cell, i) == other.words[i])
     }
 
     fn find_key(&self, hash: u64, key: &KeyParts<'_>) -> Option<Way> {

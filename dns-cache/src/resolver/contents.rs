@@ -9,8 +9,9 @@ use dns_cache_common::reply::{Reply, Source};
 use hickory_proto::op::Message;
 use serde::{Deserialize, Serialize};
 
+use super::answer::append;
 use super::cache::size;
-use super::{Entry, Resolver, Time, append};
+use super::{Entry, Resolver, Time};
 use crate::presentation::{name_text, rcode_text, rtype_text};
 
 /// Which names are meant; in wire form and lower case.
@@ -103,12 +104,13 @@ impl Resolver {
 
     /// Takes the answers for these names out of the cache, whatever their types; says how many there were.
     ///
-    /// When it returns none of them is given any more. What is on its way from an upstream reaches those who
-    /// wait for it, and is not kept.
+    /// When it returns none of them is given any more, and their failures are forgotten. What is on its way from
+    /// an upstream reaches those who wait for it, and is not kept.
     pub fn flush(&self, names: &Selection) -> u64 {
         let meant = |key: &[u8]| KeyParts::read(key).is_some_and(|parts| names.means(parts.name));
         // First: from here on nothing old comes in.
         self.flights.forget(meant);
+        self.failures.forget_all(meant);
         let keys = self.cache.iter().map(|(key, _)| key);
         keys.filter(|key| meant(key) && self.cache.remove(key))
             .count() as u64
@@ -187,7 +189,7 @@ fn records(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Vec<String> {
             .map(ToString::to_string)
             .collect(),
         Err(error) => {
-            let counts = Header::read(&message).map(|header| header.records);
+            let counts = Header::read(&message[..]).map(|header| header.records);
             vec![format!(
                 "; records {counts:?} that cannot be shown: {error}"
             )]

@@ -16,13 +16,14 @@ use dns_cache_common::{edns, header};
 use super::clock::Time;
 use super::compress::Writer;
 use super::rdata::{Field, layout};
+use super::usage::Usage;
 use crate::config::TtlCaps;
 
 /// Longest body that leaves room for header, question and OPT in a stream's message.
 const MAX_BODY: usize = 65_535 - edns::OPT_LEN;
 
 /// An answer, kept or just received.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Entry {
     flags: Flags,
     counts: [u16; 3],
@@ -31,6 +32,7 @@ pub struct Entry {
     rotation: Option<Rotation>,
     ttl: Ttl,
     stored: Time,
+    usage: Usage,
 }
 
 /// How long an answer may be kept.
@@ -49,9 +51,12 @@ pub enum BadResponse {
     /// Written without the compression it came with it is longer than a message may be.
     #[error("the response is too large")]
     TooLarge,
+    /// The server says by this rcode that it cannot or will not answer.
+    #[error("the upstream answered with rcode {0}")]
+    Error(u16),
 }
 
-use BadResponse::{Malformed, TooLarge};
+use BadResponse::{Error, Malformed, TooLarge};
 
 impl Entry {
     /// Takes in a response to what `key` asks, which arrived at `now`.
@@ -65,13 +70,14 @@ impl Entry {
         if !header.flags.has(Flags::QR) || header.flags.opcode() != 0 {
             return Err(Malformed);
         }
-        match header.questions {
-            // Errors may come without a question; then there is nothing else in them either.
-            0 if header.flags.rcode() != rcode::NOERROR => {
-                return Ok(Self::bare(header.flags.rcode(), now));
-            }
-            1 => {}
-            _ => return Err(Malformed),
+        // Errors may come without a question.
+        if let code @ (rcode::FORMERR | rcode::SERVFAIL | rcode::NOTIMP | rcode::REFUSED) =
+            header.flags.rcode()
+        {
+            return Err(Error(code));
+        }
+        if header.questions != 1 {
+            return Err(Malformed);
         }
         let (question, _) = split_question(response).ok_or(Malformed)?;
         let (name, numbers) = question.split_at(question.len() - 4);
@@ -89,23 +95,9 @@ impl Entry {
         }
         if rebuilt.extended_rcode != 0 {
             // An error that a client without EDNS could not even be told.
-            return Ok(Self::bare(rcode::SERVFAIL, now));
+            return Err(Error(rcode::SERVFAIL));
         }
         Ok(rebuilt.entry(header.flags, caps, now))
-    }
-
-    /// An answer of ours that is nothing but a response code, and is not kept.
-    #[must_use]
-    pub fn bare(rcode: u16, now: Time) -> Self {
-        Self {
-            flags: Stored::bare(rcode).flags,
-            counts: [0; 3],
-            records: Box::default(),
-            body: Box::default(),
-            rotation: None,
-            ttl: Ttl::NotKept,
-            stored: now,
-        }
     }
 
     /// The form from which replies are built.
@@ -135,10 +127,16 @@ impl Entry {
         }
     }
 
-    /// When it was stored.
+    /// When it arrived.
     #[must_use]
     pub fn stored_at(&self) -> Time {
         self.stored
+    }
+
+    /// How often it was given, and whether it is being refreshed.
+    #[must_use]
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Its age in whole seconds, as long as it may be given.
@@ -310,6 +308,7 @@ impl<'a> Rebuilt<'a> {
                 Ttl::NotKept
             },
             stored: now,
+            usage: Usage::default(),
         }
     }
 

@@ -1,8 +1,15 @@
 //! Helpers for the tests of resolver and server.
 
+mod failures;
+mod prefetch;
+mod stale;
+
 use std::net::SocketAddr;
 
-use crate::config::{AttachMode, CacheLimits, Cluster, Config, Log, LogFormat, Metrics, TtlCaps};
+use crate::config::{
+    AttachMode, CacheLimits, Cluster, Config, Log, LogFormat, Metrics, Prefetch, Queries,
+    ServeStale, TtlCaps,
+};
 
 /// A configuration whose cluster zone has these servers, and which has no others.
 pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
@@ -27,8 +34,22 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
         cache: CacheLimits {
             max_entries: 1000,
             max_bytes: 1 << 20,
-        kernel: false,
             kernel: false,
+        },
+        prefetch: Prefetch {
+            percent: 10,
+            min_seconds: 1,
+            min_hits: 1,
+        },
+        serve_stale: ServeStale {
+            enabled: true,
+            after_millis: 1_800,
+            max_seconds: 3_600,
+            ttl: 5,
+        },
+        queries: Queries {
+            in_flight: 4_096,
+            in_flight_per_client: 1_024,
         },
         attach: AttachMode::Auto,
         state_dir: "/nonexistent".into(),
@@ -93,6 +114,13 @@ impl Bench {
             }
             Answer::Miss(miss) => (self.resolver.resolve(miss).await, false),
             Answer::Drop => panic!("dropped"),
+        }
+    }
+
+    /// Returns once no answer is on its way any more.
+    async fn settled(&self) {
+        while self.resolver.flights.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -287,10 +315,7 @@ async fn a_client_gets_servfail_in_time() {
 #[tokio::test]
 async fn what_may_not_be_kept_is_answered_and_asked_again() {
     let (fake, queries) = upstream(|query| {
-        let mut response = match query[13] {
-            b's' => fake::respond(query, 0x8182, [0; 3], &[]),
-            _ => fake::address(query),
-        };
+        let mut response = fake::address(query);
         if query[13] == b'0' {
             let ttl = response.len() - 7;
             response[ttl] = 0;
@@ -299,7 +324,7 @@ async fn what_may_not_be_kept_is_answered_and_asked_again() {
     })
     .await;
     let bench = Bench::new(&[fake.address]);
-    for (name, rtype, rcode) in [("servfail", 1, 2), ("0", 1, 0), ("x", 255, 0)] {
+    for (name, rtype, rcode) in [("0", 1, 0), ("x", 255, 0)] {
         let before = queries.load(SeqCst);
         for _ in 0..2 {
             let (reply, hit) = bench
@@ -314,7 +339,7 @@ async fn what_may_not_be_kept_is_answered_and_asked_again() {
             bench.count("not_cacheable"),
             bench.resolver.status().cache.entries
         ),
-        (6, 0)
+        (4, 0)
     );
 }
 
@@ -356,7 +381,7 @@ async fn a_large_answer_is_cut_for_udp_and_whole_for_tcp() {
         let (reply, _) = bench.ask(&query, transport).await;
         assert_eq!(reply[2] & 2, tc);
         assert!(reply.len() <= limit && (tc == 0 || reply.len() + 16 > limit));
-        let header = Header::read(&reply).unwrap();
+        let header = Header::read(&reply[..]).unwrap();
         let opt = query.len() - plain.len();
         assert_eq!(
             reply.len(),
@@ -384,8 +409,8 @@ async fn the_number_of_entries_is_bounded() {
     assert!(bench.resolver.status().cache.entries <= 20);
 }
 
-#[test]
-fn what_cannot_be_read_is_refused_or_dropped() {
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_or_dropped() {
     let bench = Bench::new(&["127.0.0.1:1".parse().unwrap()]);
     let mut out = vec![0xee];
     let mut ask = |message: &[u8]| {
@@ -409,6 +434,8 @@ fn what_cannot_be_read_is_refused_or_dropped() {
 proptest! {
     #[test]
     fn arbitrary_messages_never_panic(message: Vec<u8>, tcp: bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _entered = runtime.enter();
         let bench = Bench::new(&["127.0.0.1:1".parse().unwrap()]);
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };
         let mut out = Vec::new();

@@ -16,13 +16,13 @@ use futures_util::future::join_all;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::runtime::Builder;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use super::tally::Manner;
 use super::{Arrival, Running};
-use crate::resolver::{Answer, Miss, Time, Transport};
+use crate::places::Place;
+use crate::resolver::{Answer, Miss, Transport};
 use crate::sys::{Received, Replies};
 
 /// Datagrams of a batch.
@@ -33,11 +33,7 @@ const MAX_QUERY: usize = 2048;
 const TURN: usize = 16;
 
 /// Serves sockets, spread over one thread a core, until the server stops.
-pub(super) fn start(
-    sockets: Vec<std::net::UdpSocket>,
-    running: &Running,
-    misses: &Arc<Semaphore>,
-) -> io::Result<()> {
+pub(super) fn start(sockets: Vec<std::net::UdpSocket>, running: &Running) -> io::Result<()> {
     let cores = available_parallelism().map_or(1, usize::from);
     let mut threads: Vec<_> = (0..cores.min(sockets.len())).map(|_| Vec::new()).collect();
     for (i, socket) in sockets.into_iter().enumerate() {
@@ -47,7 +43,7 @@ pub(super) fn start(
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let workers = {
             let _entered = runtime.enter();
-            let worker = |socket| Worker::new(socket, running.clone(), Arc::clone(misses));
+            let worker = |socket| Worker::new(socket, running.clone());
             sockets
                 .into_iter()
                 .map(worker)
@@ -74,7 +70,6 @@ struct Worker {
     running: Running,
     /// How its queries come, and are answered at once.
     manner: Manner,
-    misses: Arc<Semaphore>,
     received: Received,
     outgoing: Replies,
     /// Replies of this batch, each with the index of its query; the vectors' room is used again.
@@ -82,11 +77,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(
-        socket: std::net::UdpSocket,
-        running: Running,
-        misses: Arc<Semaphore>,
-    ) -> io::Result<Self> {
+    fn new(socket: std::net::UdpSocket, running: Running) -> io::Result<Self> {
         Ok(Self {
             manner: Manner {
                 transport: Transport::Udp,
@@ -96,7 +87,6 @@ impl Worker {
             late: Arc::new(socket.try_clone()?),
             socket: UdpSocket::from_std(socket)?,
             running,
-            misses,
             received: Received::new(BATCH, MAX_QUERY),
             outgoing: Replies::new(BATCH),
             replies: vec![(0, Vec::with_capacity(usize::from(UDP_SIZE))); BATCH],
@@ -182,13 +172,20 @@ impl Worker {
             {
                 Answer::Reply(_) => {}
                 Answer::Drop => continue,
-                Answer::Miss(miss) => match self.misses.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        self.spawn(miss, index, now, permit);
+                Answer::Miss(miss) => {
+                    let Some(client) = self.received.sender(index) else {
                         continue;
+                    };
+                    match resolver.admit(client.ip()) {
+                        Some(place) => {
+                            let bytes = self.received.datagram(index).len();
+                            let arrival = Arrival::late(now, self.manner, bytes);
+                            self.spawn(miss, client, arrival, place);
+                            continue;
+                        }
+                        None => *reply = resolver.turn_away(&miss),
                     }
-                    Err(_) => *reply = resolver.turn_away(&miss),
-                },
+                }
             }
             *to = index;
             filled += 1;
@@ -200,21 +197,11 @@ impl Worker {
     }
 
     /// Leaves a query to a task that may wait.
-    fn spawn(&self, miss: Miss, index: usize, at: Time, permit: OwnedSemaphorePermit) {
-        let Some(client) = self.received.sender(index) else {
-            return;
-        };
-        let arrival = Arrival {
-            at,
-            manner: Manner {
-                forwarded: true,
-                ..self.manner
-            },
-            bytes: self.received.datagram(index).len(),
-        };
+    fn spawn(&self, miss: Miss, client: SocketAddr, arrival: Arrival, place: Place) {
         let (socket, running) = (Arc::clone(&self.late), self.running.clone());
-        let late = answer_late(running, socket, client, miss, arrival, permit);
-        self.running.runtime.spawn(late);
+        self.running
+            .runtime
+            .spawn(answer_late(running, socket, client, miss, arrival, place));
     }
 
     /// Sends the first `count` replies. One that cannot be sent (a forged source address) is left out.
@@ -252,7 +239,7 @@ async fn answer_late(
     client: SocketAddr,
     miss: Miss,
     arrival: Arrival,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 ) {
     let reply = running.resolve(miss, arrival).await;
     // It does not block; with the socket's buffer full the reply is lost, as on any full link.

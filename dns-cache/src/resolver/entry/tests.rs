@@ -168,11 +168,8 @@ fn opt_is_taken_out() {
     );
     let mut badcookie = opt;
     badcookie[5] = 1;
-    let entry = ingest(1, &response(0x8187, 1, [1, 0, 1], &[&a(9), &badcookie])).unwrap();
-    assert_eq!(
-        (entry.flags.rcode(), entry.counts, entry.ttl()),
-        (rcode::SERVFAIL, [0; 3], None)
-    );
+    let refused = ingest(1, &response(0x8187, 1, [1, 0, 1], &[&a(9), &badcookie]));
+    assert_eq!(refused.err(), Some(Error(rcode::SERVFAIL)));
 }
 
 /// What it is; flags, counts and records of the response; the lifetime; the TTLs shown.
@@ -191,7 +188,7 @@ fn lifetimes() {
     let x: &[u8] = b"\x01x\x07example\0";
     let target = record(x, 1, 20, &[10, 0, 0, 1]);
     let ns = record(b"\xc0\x10", 2, 9, b"\x02ns\xc0\x10");
-    let table: [Case; 19] = [
+    let table: [Case; 17] = [
         ("data", 0x8180, [1, 0, 0], vec![a(9)], Some(9), vec![9]),
         (
             "data, capped",
@@ -306,15 +303,6 @@ fn lifetimes() {
             Some(5),
             vec![5],
         ),
-        (
-            "SERVFAIL",
-            0x8182,
-            [0, 1, 0],
-            vec![soa(900, 300)],
-            None,
-            vec![30],
-        ),
-        ("REFUSED", 0x8185, [0, 0, 0], vec![], None, vec![]),
         ("truncated", 0x8380, [1, 0, 0], vec![a(9)], None, vec![9]),
     ];
     for (what, flags, counts, records, ttl, shown) in table {
@@ -416,7 +404,7 @@ fn malformed_responses() {
     ];
     assert!(ingest(1, &good).is_ok());
     for (what, response) in table {
-        assert_eq!(ingest(1, &response), Err(Malformed), "{what}");
+        assert_eq!(ingest(1, &response).err(), Some(Malformed), "{what}");
     }
     for len in 0..good.len() {
         assert!(ingest(1, &good[..len]).is_err(), "cut at {len}");
@@ -427,19 +415,23 @@ fn malformed_responses() {
 fn another_name_is_malformed() {
     let mut other = response(0x8180, 1, [0; 3], &[]);
     other[14] = b'v';
-    assert_eq!(ingest(1, &other), Err(Malformed));
+    assert_eq!(ingest(1, &other).err(), Some(Malformed));
 }
 
 #[test]
-fn an_error_without_question_is_an_error() {
+fn an_error_is_an_error_with_or_without_question() {
     let header = Header {
         id: 1,
         flags: Flags(0x8185),
         questions: 0,
         records: [0; 3],
     };
-    let entry = ingest(1, &header.bytes()).unwrap();
-    assert_eq!((entry.flags.rcode(), entry.ttl()), (rcode::REFUSED, None));
+    assert_eq!(
+        ingest(1, &header.bytes()).err(),
+        Some(Error(rcode::REFUSED))
+    );
+    let question = response(0x8182, 1, [0, 1, 0], &[&soa(900, 300)]);
+    assert_eq!(ingest(1, &question).err(), Some(Error(rcode::SERVFAIL)));
 }
 
 #[test]
@@ -462,7 +454,7 @@ fn a_response_that_grows_too_large_is_refused() {
         .collect();
     let bomb = response(0x8180, 33, [2501, 0, 0], &records);
     assert!(bomb.len() < 65_536);
-    assert_eq!(ingest(33, &bomb), Err(TooLarge));
+    assert_eq!(ingest(33, &bomb).err(), Some(TooLarge));
 }
 
 #[test]
