@@ -1,15 +1,19 @@
-//! The system calls that the standard library does not have: the boot clock, and datagrams in batches.
+//! The system calls that the standard library does not have: the boot clock, and datagrams in batches. And the one
+//! of tokio that it leaves to the caller's word.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg and CLOCK_BOOTTIME have no safe interface in std"
+    reason = "recvmmsg, sendmmsg and CLOCK_BOOTTIME have no safe interface in std; AsyncFd has none for one interest"
 )]
 
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use socket2::{SockAddr, SockAddrStorage};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Nanoseconds since boot, suspended time included: an answer must not come out of a suspended machine as
 /// young as it went in.
@@ -24,6 +28,15 @@ pub(crate) fn boottime() -> u64 {
         now.assume_init()
     };
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// Watches a socket for one kind of event, in the runtime that this is called in.
+pub(crate) fn watch(
+    socket: Arc<UdpSocket>,
+    interest: Interest,
+) -> io::Result<AsyncFd<Arc<UdpSocket>>> {
+    // SAFETY: the socket's descriptor is the same and stays open until the last reference is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }
 
 /// Datagrams that were received in one system call; their memory is used again by the next one.
@@ -175,7 +188,6 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
     use std::os::fd::AsFd;
 
     #[test]

@@ -9,7 +9,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
@@ -83,8 +82,6 @@ pub struct Server {
 struct Running {
     resolver: Arc<Resolver>,
     limits: Limits,
-    /// The runtime that upstream connections and TCP clients live on.
-    runtime: Handle,
     stop: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
 }
@@ -109,7 +106,6 @@ impl Server {
         let running = Running {
             resolver,
             limits,
-            runtime: Handle::current(),
             stop: stopped,
             _alive: alive,
         };
