@@ -16,7 +16,8 @@ use crate::upstream;
 
 impl Resolver {
     /// Answers a message at once if it can be: from what is at hand, or by an error. The reply is appended
-    /// to `out`; nothing is allocated if that has room.
+    /// to `out`; nothing is allocated if that has room. Must be called within a tokio runtime: upstreams are asked
+    /// on the thread that the question comes by.
     pub fn answer_cached(
         self: &Arc<Self>,
         message: &[u8],
@@ -58,7 +59,7 @@ impl Resolver {
     /// Tells of hits on an entry that userspace did not see, and refreshes it if it is about to expire.
     ///
     /// `key` is that of the question, as [`dns_cache_common::question::Key`] has it; `hits` are those since
-    /// the last time.
+    /// the last time. Must be called within a tokio runtime.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the kernel's hits"))]
     pub(crate) fn prefetch(self: &Arc<Self>, key: &[u8], hits: u32) {
         let now = self.clock.now();
@@ -116,7 +117,7 @@ impl Resolver {
                 landing
             }
             Boarding::New(landing, flight) => {
-                self.runtime.spawn(Arc::clone(self).fly(flight));
+                tokio::spawn(Arc::clone(self).fly(flight));
                 landing
             }
         };
@@ -165,7 +166,7 @@ impl Resolver {
         if let Some(flight) = self.flights.begin(key) {
             self.counters.prefetches.add(1);
             let this = Arc::clone(self);
-            self.runtime.spawn(async move {
+            tokio::spawn(async move {
                 this.fly(flight).await;
                 drop(place);
             });
@@ -175,7 +176,7 @@ impl Resolver {
     /// Fetches an answer that no client waits for.
     fn refresh(self: &Arc<Self>, key: &[u8]) {
         if let Some(flight) = self.flights.begin(key) {
-            self.runtime.spawn(Arc::clone(self).fly(flight));
+            tokio::spawn(Arc::clone(self).fly(flight));
         }
     }
 

@@ -26,7 +26,6 @@ use std::time::Duration;
 
 use dns_cache_common::question::{Client, Query};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
 
 pub use clock::{Clock, Time};
 pub use contents::{Cached, Listing, Selection, Usage};
@@ -58,8 +57,6 @@ pub struct Resolver {
     stale: Stale,
     /// For clients that wait.
     places: Arc<Places>,
-    /// Where upstreams are asked: the threads of the UDP sockets are for answers at hand.
-    runtime: Handle,
     clock: Clock,
     counters: Counters,
     deadline: Duration,
@@ -139,8 +136,7 @@ pub struct UpstreamStatus {
 }
 
 impl Resolver {
-    /// A resolver with an empty cache; it connects to servers when they are needed. Must be called within the
-    /// tokio runtime in which it shall ask them.
+    /// A resolver with an empty cache; it connects to servers when they are needed.
     pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
         Self::with(config, Clock::default(), Timings::default(), DEADLINE)
     }
@@ -163,7 +159,6 @@ impl Resolver {
             prefetch: Prefetch::new(config.prefetch),
             stale: Stale::new(config.serve_stale),
             places: Arc::new(Places::new(in_flight, per_client)),
-            runtime: Handle::current(),
             clock,
             counters: Counters::default(),
             deadline,
