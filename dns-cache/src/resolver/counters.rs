@@ -35,6 +35,8 @@ macro_rules! counters {
 counters! {
     /// Queries answered from the cache.
     hits,
+    /// Queries answered by the NXDOMAIN of a name above theirs (RFC 8020).
+    cuts,
     /// Queries that an upstream had to be asked for.
     misses,
     /// Misses that joined a query already on its way.

@@ -5,6 +5,7 @@ mod cache;
 mod clock;
 mod compress;
 pub(crate) mod counters;
+mod cuts;
 mod entry;
 mod failures;
 mod flights;
@@ -28,13 +29,14 @@ use tokio::runtime::Handle;
 
 pub use clock::{Clock, Time};
 pub use dns_cache_common::question::Transport;
-pub use entry::{BadResponse, Entry};
+pub use entry::{BadResponse, Entry, Terms};
 
 use crate::config::{Config, Queries};
 use crate::places::{Place, Places};
 use crate::upstream::{ServerStatus, Timings};
 use cache::Cache;
 use counters::Counters;
+use cuts::Cuts;
 use failures::Failures;
 use flights::Flights;
 use prefetch::Prefetch;
@@ -49,6 +51,7 @@ const DEADLINE: Duration = Duration::from_millis(3_800);
 pub struct Resolver {
     cache: Cache,
     zones: Zones,
+    cuts: Cuts,
     failures: Failures,
     flights: Flights,
     prefetch: Prefetch,
@@ -157,6 +160,7 @@ impl Resolver {
         Ok(Arc::new(Self {
             cache: Cache::new(config.cache, Stale::keep(config.serve_stale)),
             zones: Zones::new(config, timings)?,
+            cuts: Cuts::new(config)?,
             failures: Failures::new(),
             flights: Flights::new(in_flight),
             prefetch: Prefetch::new(config.prefetch),

@@ -4,6 +4,7 @@
 
 mod answers;
 mod cohabitation;
+mod cuts;
 mod death;
 mod detach;
 mod forged;
