@@ -12,10 +12,12 @@ pub(super) const REVERSE_ZONES: [&str; 2] = ["in-addr.arpa", "ip6.arpa"];
 pub(super) const CLUSTER_TTL: TtlCaps = TtlCaps {
     positive: 30,
     negative: 5,
+    minimum: 0,
 };
 pub(super) const TTL: TtlCaps = TtlCaps {
     positive: 30,
     negative: 30,
+    minimum: 0,
 };
 pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub(super) const CACHE: CacheLimits = CacheLimits {

@@ -49,6 +49,8 @@ pub struct Cluster {
     pub upstreams: Vec<SocketAddr>,
     /// Caps on the time that its answers are kept.
     pub ttl: TtlCaps,
+    /// Whether "no such name" for a namespace or a service answers for all names below it (RFC 8020).
+    pub nxdomain_cut: bool,
 }
 
 /// A zone with servers of its own.
@@ -62,13 +64,15 @@ pub struct Zone {
     pub ttl: TtlCaps,
 }
 
-/// Caps on TTLs, in seconds.
+/// Bounds of TTLs, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TtlCaps {
     /// For answers with data.
     pub positive: u32,
     /// For NXDOMAIN and NODATA (RFC 2308).
     pub negative: u32,
+    /// Shorter TTLs are raised to this, up to the caps; answers with TTL 0 are not kept all the same.
+    pub minimum: u32,
 }
 
 /// Bounds of the cache; whichever is reached first holds.

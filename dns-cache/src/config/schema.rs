@@ -31,9 +31,9 @@ const TOP_KEYS: [&str; 13] = [
     "metrics",
     "log",
 ];
-const CLUSTER_KEYS: [&str; 4] = ["domain", "upstreams", "reverseZones", "ttl"];
+const CLUSTER_KEYS: [&str; 5] = ["domain", "upstreams", "reverseZones", "ttl", "nxdomainCut"];
 const ZONE_KEYS: [&str; 3] = ["zone", "upstreams", "ttl"];
-const TTL_KEYS: [&str; 2] = ["positive", "negative"];
+const TTL_KEYS: [&str; 3] = ["positive", "negative", "minimum"];
 const QUERIES_KEYS: [&str; 2] = ["inFlight", "inFlightPerClient"];
 const METRICS_KEYS: [&str; 1] = ["listen"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
@@ -145,6 +145,9 @@ fn cluster(
         reverse_zones,
         upstreams: upstreams.values().unwrap_or_default(),
         ttl: ttl(&section, defaults::CLUSTER_TTL, report),
+        nxdomain_cut: Setting::scalar(&section, "nxdomainCut", None, choice::switch, report)
+            .valid()
+            .unwrap_or(true),
     }
 }
 
@@ -240,9 +243,21 @@ fn ttl(section: &Section<'_>, default: TtlCaps, report: &mut Report) -> TtlCaps 
             .valid()
             .unwrap_or(default)
     };
+    let (positive, negative) = (
+        cap("positive", default.positive),
+        cap("negative", default.negative),
+    );
+    let minimum = Setting::scalar(&section, "minimum", None, number::seconds, report);
+    if let Setting::Valid(minimum) = &minimum
+        && minimum.value > positive
+    {
+        let message = format!("more than positive, which is {positive}; give at most that");
+        minimum.blame(message, report);
+    }
     TtlCaps {
-        positive: cap("positive", default.positive),
-        negative: cap("negative", default.negative),
+        positive,
+        negative,
+        minimum: minimum.valid().unwrap_or(default.minimum),
     }
 }
 

@@ -50,13 +50,16 @@ fn minimal() -> Config {
             ttl: TtlCaps {
                 positive: 30,
                 negative: 5,
+                minimum: 0,
             },
+            nxdomain_cut: true,
         },
         zones: Vec::new(),
         resolv_conf: "/etc/resolv.conf".into(),
         default_ttl: TtlCaps {
             positive: 30,
             negative: 30,
+            minimum: 0,
         },
         cache: CacheLimits {
             max_entries: 10_000,
@@ -105,7 +108,8 @@ cluster:
   domain: K8s.Example.
   upstreams: [10.244.0.2, "10.244.0.3:5353", "[fd00::2]:53", fd00::3, "[fd00::4]"]
   reverseZones: [10.in-addr.arpa.]
-  ttl: {positive: 60, negative: 0}
+  ttl: {positive: 60, negative: 0, minimum: 2}
+  nxdomainCut: false
 zones:
   - zone: _tcp.Corp.example
     upstreams: [192.0.2.53, 10.96.0.10:53]
@@ -141,7 +145,9 @@ log: {format: json, level: "warn,dns_cache=debug"}
             ttl: TtlCaps {
                 positive: 60,
                 negative: 0,
+                minimum: 2,
             },
+            nxdomain_cut: false,
         },
         zones: vec![
             Zone {
@@ -150,6 +156,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
                 ttl: TtlCaps {
                     positive: 86_400,
                     negative: 30,
+                    minimum: 0,
                 },
             },
             Zone {
@@ -158,6 +165,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
                 ttl: TtlCaps {
                     positive: 30,
                     negative: 30,
+                    minimum: 0,
                 },
             },
         ],
@@ -165,6 +173,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
         default_ttl: TtlCaps {
             positive: 30,
             negative: 10,
+            minimum: 0,
         },
         cache: CacheLimits {
             max_entries: 1_000_000,

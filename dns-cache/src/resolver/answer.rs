@@ -1,13 +1,13 @@
-//! From query to reply: cache → failures → coalesce → upstream → stale.
+//! From query to reply: cache → cut → failures → coalesce → upstream → stale.
 
 use std::sync::Arc;
 
-use dns_cache_common::question::{self, KeyParts, Parsed, Refusal, Transport};
+use dns_cache_common::question::{self, Key, KeyParts, Parsed, Refusal, Transport};
 use dns_cache_common::reply::{Reply, Source};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::clock::Time;
-use super::entry::{BadResponse, Entry};
+use super::entry::{BadResponse, Entry, Terms};
 use super::failures::Failure;
 use super::flights::{Boarding, Flight};
 use super::given::Given;
@@ -72,17 +72,20 @@ impl Resolver {
     /// What can be given without a wait.
     fn at_hand(self: &Arc<Self>, key: &[u8], now: Time) -> Option<Given> {
         let cached = self.cache.get(key);
-        if let Some(entry) = &cached
-            && let Some(age) = entry.age(now)
+        if let Some((entry, age)) = cached
+            .as_ref()
+            .and_then(|entry| Some((entry, entry.age(now)?)))
         {
             self.counters.hits.add(1);
             if entry.is_denial() {
                 self.counters.denial_hits.add(1);
             }
-            entry.usage().hit();
-            self.refresh_if_due(key, entry, now);
-            let source = Source::Cache { age };
-            return cached.map(|entry| Given::Entry(entry, source, None));
+            return Some(self.give_cached(key, Arc::clone(entry), age, now));
+        }
+        // Behind the cache, so that a longer name with an answer of its own is never hidden.
+        if let Some((cut, entry, age)) = self.cut(key, now) {
+            self.counters.cuts.add(1);
+            return Some(self.give_cached(cut.as_bytes(), entry, age, now));
         }
         let remembered = self.failures.get(key, now)?;
         let stale = cached.filter(|entry| self.stale.allows(entry, now));
@@ -102,6 +105,34 @@ impl Resolver {
         }
     }
 
+    /// The fresh entry of a name above that says that there is nothing below it.
+    fn cut(&self, key: &[u8], now: Time) -> Option<(Key, Arc<Entry>, u32)> {
+        self.cuts.above(key).find_map(|above| {
+            let (entry, age) = self.cache.fresh(above.as_bytes(), now)?;
+            entry.covers_below().then_some((above, entry, age))
+        })
+    }
+
+    /// Asks, while the name itself is asked for, whether the name above it exists.
+    fn ask_above(self: &Arc<Self>, key: &[u8]) {
+        let now = self.clock.now();
+        if let Some(above) = self.cuts.worth_asking(key, now)
+            && self.cache.fresh(above.as_bytes(), now).is_none()
+            && !self
+                .failures
+                .get(above.as_bytes(), now)
+                .is_some_and(|failed| failed.holds(now))
+        {
+            self.refresh(above.as_bytes());
+        }
+    }
+
+    fn give_cached(self: &Arc<Self>, key: &[u8], entry: Arc<Entry>, age: u32, now: Time) -> Given {
+        entry.usage().hit();
+        self.refresh_if_due(key, &entry, now);
+        Given::Entry(entry, Source::Cache { age }, None)
+    }
+
     /// Waits for the upstreams; for a shorter time if there is a stale answer.
     async fn wait(self: &Arc<Self>, key: &[u8]) -> Given {
         let landing = match self
@@ -118,6 +149,7 @@ impl Resolver {
             }
             Boarding::New(landing, flight) => {
                 tokio::spawn(Arc::clone(self).fly(flight));
+                self.ask_above(key);
                 landing
             }
         };
@@ -199,6 +231,9 @@ impl Resolver {
 
     /// Enters a real answer into the cache. One that may not be kept still ends what was there.
     fn keep(&self, key: &[u8], entry: &Arc<Entry>) {
+        for refuted in self.cuts.learn(key, entry, self.clock.now()) {
+            self.cache.remove(&refuted);
+        }
         if entry.ttl().is_some() {
             self.cache.insert(key.into(), Arc::clone(entry));
         } else {
@@ -216,7 +251,13 @@ impl Resolver {
         let response = timeout(self.deadline, zone.group.ask(&query))
             .await
             .map_err(|_| Failure::Timeout)??;
-        let entry = Entry::new(&response, &parts, zone.caps, self.clock.now());
+        let now = self.clock.now();
+        let terms = Terms {
+            caps: zone.caps,
+            cut: self.cuts.may_stand(&parts, now),
+            now,
+        };
+        let entry = Entry::new(&response, &parts, terms);
         entry.map_err(|bad| {
             if !matches!(bad, BadResponse::Error(_)) {
                 self.counters.malformed_responses.add(1);

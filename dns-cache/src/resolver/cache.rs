@@ -157,12 +157,13 @@ impl Expiry<Box<[u8]>, Arc<Entry>> for Lifetime {
 mod tests {
     use super::*;
     use crate::config::TtlCaps;
-    use crate::resolver::Clock;
+    use crate::resolver::{Clock, Terms};
     use dns_cache_common::question::KeyParts;
 
     const CAPS: TtlCaps = TtlCaps {
         positive: 30,
         negative: 5,
+        minimum: 0,
     };
 
     /// A key of type A, and an entry with one address for it.
@@ -182,7 +183,16 @@ mod tests {
             b"\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x14\0\x04\x0a\0\0\x01",
         ]
         .concat();
-        let entry = Entry::new(&response, &key, CAPS, now).unwrap();
+        let entry = Entry::new(
+            &response,
+            &key,
+            Terms {
+                caps: CAPS,
+                cut: false,
+                now,
+            },
+        )
+        .unwrap();
         (
             [&name[..], &[0, 1, 0, 1, 0]].concat().into(),
             Arc::new(entry),

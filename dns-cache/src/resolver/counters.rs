@@ -37,6 +37,8 @@ counters! {
     hits,
     /// Those among them that said that there is no such name or data.
     denial_hits,
+    /// Queries answered by the NXDOMAIN of a name above theirs (RFC 8020).
+    cuts,
     /// Queries that an upstream had to be asked for.
     misses,
     /// Misses that joined a query already on its way.

@@ -32,7 +32,19 @@ pub struct Entry {
     rotation: Option<Rotation>,
     ttl: Ttl,
     stored: Time,
+    covers_below: bool,
     usage: Usage,
+}
+
+/// What an answer's life depends on besides itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// The zone's caps.
+    pub caps: TtlCaps,
+    /// An NXDOMAIN stands for all names below as well.
+    pub cut: bool,
+    /// When it arrived.
+    pub now: Time,
 }
 
 /// How long an answer may be kept.
@@ -59,13 +71,8 @@ pub enum BadResponse {
 use BadResponse::{Error, Malformed, TooLarge};
 
 impl Entry {
-    /// Takes in a response to what `key` asks, which arrived at `now`.
-    pub fn new(
-        response: &[u8],
-        key: &KeyParts<'_>,
-        caps: TtlCaps,
-        now: Time,
-    ) -> Result<Self, BadResponse> {
+    /// Takes in a response to what `key` asks.
+    pub fn new(response: &[u8], key: &KeyParts<'_>, terms: Terms) -> Result<Self, BadResponse> {
         let header = Header::read(response).ok_or(Malformed)?;
         if !header.flags.has(Flags::QR) || header.flags.opcode() != 0 {
             return Err(Malformed);
@@ -88,6 +95,12 @@ impl Entry {
             return Err(Malformed);
         }
         let mut rebuilt = Rebuilt::new(response, header::LEN + question.len(), key);
+        // With a CNAME before it, NXDOMAIN speaks of that one's target.
+        let covers_below =
+            terms.cut && header.flags.rcode() == rcode::NXDOMAIN && header.records[ANSWER] == 0;
+        if covers_below {
+            rebuilt.writer = Writer::plain(response.len());
+        }
         for (section, count) in header.records.into_iter().enumerate() {
             for _ in 0..count {
                 rebuilt.record(section)?;
@@ -97,7 +110,9 @@ impl Entry {
             // An error that a client without EDNS could not even be told.
             return Err(Error(rcode::SERVFAIL));
         }
-        Ok(rebuilt.entry(header.flags, caps, now))
+        let mut entry = rebuilt.entry(header.flags, terms);
+        entry.covers_below = covers_below;
+        Ok(entry)
     }
 
     /// The form from which replies are built.
@@ -131,6 +146,13 @@ impl Entry {
     #[must_use]
     pub fn stored_at(&self) -> Time {
         self.stored
+    }
+
+    /// Whether it is an NXDOMAIN that answers for every name below its own (RFC 8020). Its body has no
+    /// compression pointers, so it stands behind a longer question as well.
+    #[must_use]
+    pub fn covers_below(&self) -> bool {
+        self.covers_below
     }
 
     /// How often it was given, and whether it is being refreshed.
@@ -285,15 +307,20 @@ impl<'a> Rebuilt<'a> {
     }
 
     /// Decides how long the answer lives, and makes its TTLs say so.
-    fn entry(self, flags: Flags, caps: TtlCaps, now: Time) -> Entry {
-        let (cap, kept) = self.cap(flags.rcode(), caps);
-        let lowest = self.lowest_ttl.min(cap);
+    fn entry(self, flags: Flags, Terms { caps, now, .. }: Terms) -> Entry {
+        // What must not be kept (TTL 0) is not kept by a minimum either.
+        let least = match self.lowest_ttl.min(self.soa.unwrap_or(u32::MAX)) {
+            0 => 0,
+            _ => caps.minimum,
+        };
+        let (cap, kept) = self.cap(flags.rcode(), caps, least);
+        let lowest = self.lowest_ttl.max(least).min(cap);
         let kept = kept && lowest > 0 && !flags.has(Flags::TC) && self.key.is_cacheable();
         let mut body = self.writer.finish();
         for record in &self.records {
             let at = usize::from(record.ttl_at);
             if let Some(ttl) = body.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-                *ttl = u32::from_be_bytes(*ttl).min(cap).to_be_bytes();
+                *ttl = u32::from_be_bytes(*ttl).max(least).min(cap).to_be_bytes();
             }
         }
         Entry {
@@ -308,15 +335,18 @@ impl<'a> Rebuilt<'a> {
                 Ttl::NotKept
             },
             stored: now,
+            covers_below: false,
             usage: Usage::default(),
         }
     }
 
     /// The cap on all TTLs, and whether this kind of answer may be kept.
-    fn cap(&self, rcode: u16, caps: TtlCaps) -> (u32, bool) {
+    fn cap(&self, rcode: u16, caps: TtlCaps, least: u32) -> (u32, bool) {
         match (rcode, self.soa) {
             (rcode::NOERROR, _) if self.has_data => (caps.positive, true),
-            (rcode::NOERROR | rcode::NXDOMAIN, Some(soa)) => (soa.min(caps.negative), true),
+            (rcode::NOERROR | rcode::NXDOMAIN, Some(soa)) => {
+                (soa.max(least).min(caps.negative), true)
+            }
             // A chain of CNAMEs that ends nowhere, as CoreDNS gives for an ExternalName of another family.
             // The CNAMEs are data; that nothing follows them is not to be believed for long.
             (rcode::NOERROR, None) if self.counts[ANSWER] > 0 => {

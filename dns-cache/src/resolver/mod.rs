@@ -6,6 +6,7 @@ mod clock;
 mod compress;
 mod contents;
 pub(crate) mod counters;
+mod cuts;
 mod entry;
 mod failures;
 mod flights;
@@ -30,13 +31,14 @@ use serde::{Deserialize, Serialize};
 pub use clock::{Clock, Time};
 pub use contents::{Cached, Listing, Selection, Usage};
 pub use dns_cache_common::question::Transport;
-pub use entry::{BadResponse, Entry};
+pub use entry::{BadResponse, Entry, Terms};
 
 use crate::config::{Config, Queries};
 use crate::places::{Place, Places};
 use crate::upstream::{ServerStatus, Timings};
 use cache::Cache;
 use counters::Counters;
+use cuts::Cuts;
 use failures::Failures;
 use flights::Flights;
 use prefetch::Prefetch;
@@ -51,6 +53,7 @@ const DEADLINE: Duration = Duration::from_millis(3_800);
 pub struct Resolver {
     cache: Cache,
     zones: Zones,
+    cuts: Cuts,
     failures: Failures,
     flights: Flights,
     prefetch: Prefetch,
@@ -154,6 +157,7 @@ impl Resolver {
         Ok(Arc::new(Self {
             cache: Cache::new(config.cache, Stale::keep(config.serve_stale)),
             zones: Zones::new(config, timings)?,
+            cuts: Cuts::new(config)?,
             failures: Failures::new(),
             flights: Flights::new(in_flight),
             prefetch: Prefetch::new(config.prefetch),

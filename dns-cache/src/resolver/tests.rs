@@ -1,5 +1,6 @@
 //! Helpers for the tests of resolver and server.
 
+mod cuts;
 mod failures;
 mod prefetch;
 mod stale;
@@ -23,12 +24,15 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
             ttl: TtlCaps {
                 positive: 30,
                 negative: 5,
+                minimum: 0,
             },
+            nxdomain_cut: true,
         },
         zones: vec![],
         default_ttl: TtlCaps {
             positive: 30,
             negative: 30,
+            minimum: 0,
         },
         resolv_conf: "/nonexistent/resolv.conf".into(),
         cache: CacheLimits {

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::config::TtlCaps;
     use crate::resolver::tests::query;
-    use crate::resolver::{Clock, Entry};
+    use crate::resolver::{Clock, Entry, Terms};
     use crate::upstream::fake;
 
     #[test]
@@ -275,9 +275,14 @@ mod tests {
         let caps = TtlCaps {
             positive: 30,
             negative: 5,
+            minimum: 0,
         };
-        let now = Clock::Boot.now();
-        let entry = Entry::new(&fake::address(&plain), &key, caps, now).unwrap();
+        let terms = Terms {
+            caps,
+            cut: false,
+            now: Clock::Boot.now(),
+        };
+        let entry = Entry::new(&fake::address(&plain), &key, terms).unwrap();
         let error = ExtendedError {
             code: ede::STALE_ANSWER,
             text: "",

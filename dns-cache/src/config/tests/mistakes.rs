@@ -98,6 +98,10 @@ fn under_a_valid_file() {
             ],
         ),
         (
+            "ttl: {positive: 10, minimum: 11}",
+            &["f:3:30: ttl.minimum: more than positive, which is 10; give at most that"],
+        ),
+        (
             "queries: {inFlight: 0}",
             &["f:3:21: queries.inFlight: \"0\" found; give whole queries from 1 to 1000000"],
         ),
@@ -449,7 +453,7 @@ fn of_a_whole_file() {
             "listen: []\ncluster: []",
             &[
                 "f:1:9: listen: an empty list; give at least one value",
-                "f:2:10: cluster: a list found; give a mapping with the keys domain, upstreams, reverseZones, ttl",
+                "f:2:10: cluster: a list found; give a mapping with the keys domain, upstreams, reverseZones, ttl, nxdomainCut",
             ],
         ),
         (

@@ -15,10 +15,12 @@ use crate::resolver::clock::Clock;
 const CAPS: TtlCaps = TtlCaps {
     positive: 30,
     negative: 5,
+    minimum: 0,
 };
 const OPEN: TtlCaps = TtlCaps {
     positive: u32::MAX,
     negative: u32::MAX,
+    minimum: 0,
 };
 const QUESTION: &[u8] = b"\x03www\x07example\0";
 
@@ -86,7 +88,15 @@ fn soa(ttl: u32, minimum: u32) -> Vec<u8> {
 }
 
 fn ingest(rtype: u16, response: &[u8]) -> Result<Entry, BadResponse> {
-    Entry::new(response, &key(rtype), CAPS, now())
+    Entry::new(response, &key(rtype), terms(CAPS))
+}
+
+fn terms(caps: TtlCaps) -> Terms {
+    Terms {
+        caps,
+        cut: false,
+        now: now(),
+    }
 }
 
 fn client() -> Client {
@@ -315,6 +325,56 @@ fn lifetimes() {
 }
 
 #[test]
+fn a_minimum_raises_ttls_up_to_the_caps_but_not_from_nought() {
+    let caps = TtlCaps {
+        minimum: 10,
+        ..CAPS
+    };
+    for (records, counts, flags, ttl, shown) in [
+        (vec![a(3), a(20)], [2, 0, 0], 0x8180, Some(10), vec![10, 20]),
+        (vec![a(60)], [1, 0, 0], 0x8180, Some(30), vec![30]),
+        (vec![a(0), a(20)], [2, 0, 0], 0x8180, None, vec![0, 20]),
+        (vec![soa(60, 2)], [0, 1, 0], 0x8183, Some(5), vec![5]),
+        (vec![soa(60, 0)], [0, 1, 0], 0x8183, None, vec![0]),
+    ] {
+        let records: Vec<_> = records.iter().map(Vec::as_slice).collect();
+        let response = response(flags, 1, counts, &records);
+        let entry = Entry::new(&response, &key(1), terms(caps)).unwrap();
+        assert_eq!((entry.ttl(), ttls(&entry)), (ttl, shown), "{records:?}");
+    }
+}
+
+#[test]
+fn a_cut_stands_behind_a_longer_question() {
+    let cut = Terms {
+        cut: true,
+        ..terms(CAPS)
+    };
+    let gone = response(0x8183, 1, [0, 1, 0], &[&soa(60, 60)]);
+    let entry = Entry::new(&gone, &key(1), cut).unwrap();
+    assert!(entry.covers_below() && !ingest(1, &gone).unwrap().covers_below());
+    let client = client();
+    let question = b"\x04what\x04ever\x03www\x07example\0\0\x1c\0\x01";
+    let reply = Reply::new(&client, question, entry.stored(), Source::Cache { age: 1 });
+    let mut out = vec![0; reply.size()];
+    reply.write(&mut out).unwrap();
+    let message = Message::from_vec(&out).unwrap();
+    let soa = &message.authorities[0];
+    assert_eq!(soa.name, Name::from_ascii("example.").unwrap());
+    assert_eq!(soa.ttl, 4);
+
+    // NODATA covers nothing, nor does the NXDOMAIN of an alias's target.
+    let nodata = response(0x8180, 1, [0, 1, 0], &[&soa_of_example()]);
+    assert!(!Entry::new(&nodata, &key(1), cut).unwrap().covers_below());
+    let alias = response(0x8183, 1, [1, 1, 0], &[&cname(20), &soa_of_example()]);
+    assert!(!Entry::new(&alias, &key(1), cut).unwrap().covers_below());
+}
+
+fn soa_of_example() -> Vec<u8> {
+    soa(60, 60)
+}
+
+#[test]
 fn only_data_types_of_class_in_are_kept() {
     let any = response(0x8180, 255, [1, 0, 0], &[&a(9)]);
     let entry = ingest(255, &any).unwrap();
@@ -326,7 +386,7 @@ fn only_data_types_of_class_in_are_kept() {
         class: 3,
         ..key(16)
     };
-    assert_eq!(Entry::new(&chaos, &key, CAPS, now()).unwrap().ttl(), None);
+    assert_eq!(Entry::new(&chaos, &key, terms(CAPS)).unwrap().ttl(), None);
 }
 
 /// RFC 9267 and what else can be wrong; none may be kept, none may panic.
@@ -462,7 +522,15 @@ fn an_answer_ages() {
     let nanos = Arc::new(AtomicU64::new(5_500_000_000));
     let clock = Clock::Manual(Arc::clone(&nanos));
     let response = response(0x8180, 1, [2, 0, 0], &[&a(9), &a(20)]);
-    let entry = Entry::new(&response, &key(1), CAPS, clock.now()).unwrap();
+    let entry = Entry::new(
+        &response,
+        &key(1),
+        Terms {
+            now: clock.now(),
+            ..terms(CAPS)
+        },
+    )
+    .unwrap();
     for (after, age) in [
         (0, Some(0)),
         (999, Some(0)),
@@ -585,7 +653,7 @@ proptest! {
         let (asked, _) = split_question(&bytes).unwrap();
         let name = asked[..asked.len() - 4].to_ascii_lowercase();
         let key = KeyParts { name: &name, rtype, ..key(rtype) };
-        let entry = Entry::new(&bytes, &key, OPEN, now()).unwrap();
+        let entry = Entry::new(&bytes, &key, terms(OPEN)).unwrap();
 
         let decoded = Message::from_vec(&reply(&entry, &asked.to_ascii_uppercase(), Source::Cache { age: 0 })).unwrap();
         prop_assert_eq!(&decoded.queries, &message.queries);
