@@ -48,6 +48,8 @@ pub mod globals {
     pub const BUCKETS: &str = "BUCKETS";
     /// [`crate::hash::Seed`].
     pub const SEED: &str = "SEED";
+    /// `u32`: not 0 takes out the guard against entries that change while they are read. For one test.
+    pub const UNGUARDED: &str = "UNGUARDED";
 }
 
 /// An IP address in 16 bytes of network order; IPv4 in its mapped form (RFC 4291 §2.5.5.2).

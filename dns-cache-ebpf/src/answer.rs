@@ -80,7 +80,7 @@ fn store(ctx: &TcContext, packet: &Packet, scratch: &mut Scratch, reply: &Reply)
     Some(())
 }
 
-/// Copies `len` bytes of the message from `from` to offset `to` of the packet's message.
+/// Copies `len` bytes (at least one) of the message from `from` to offset `to` of the packet's message.
 #[inline(always)]
 fn write(
     ctx: &TcContext,
@@ -90,7 +90,7 @@ fn write(
     to: usize,
     len: usize,
 ) -> Option<()> {
-    let len = Scratch::reach(len)?;
+    let len = Scratch::reach(len);
     // SAFETY: `len` bytes of the scratch follow `from`.
     let stored = unsafe {
         bpf_skb_store_bytes(

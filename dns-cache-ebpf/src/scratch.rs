@@ -41,18 +41,14 @@ impl Scratch {
     #[inline(always)]
     pub fn at(&mut self, at: usize) -> *mut u8 {
         // SAFETY: the offset is less than the array's length.
-        unsafe { self.message.as_mut_ptr().add(at & MASK) }
+        unsafe { self.message.as_mut_ptr().add(cut(at)) }
     }
 
-    /// `len` within the verifier's sight: more than nothing, and no more than follows every place.
+    /// `len`, which is not 0, so that the verifier sees that: more than nothing, and no more than follows every
+    /// place.
     #[inline(always)]
-    pub fn reach(len: usize) -> Option<usize> {
-        let mut len = len;
-        // What the compiler knows of the number it does not tell the verifier: it would leave the mask out.
-        // SAFETY: no instruction that changes anything.
-        unsafe { asm!("{0} = {0}", inout(reg) len, options(pure, nomem, nostack)) };
-        len &= REACH;
-        (len != 0).then_some(len)
+    pub fn reach(len: usize) -> usize {
+        cut(len.wrapping_sub(1)) + 1
     }
 
     /// Reads a number of the message in the machine's byte order.
@@ -81,6 +77,16 @@ impl Scratch {
             ptr::read_volatile(place)
         }
     }
+}
+
+/// `number & MASK`, in a way that the compiler cannot leave out: it knows more of the number than it lets the
+/// verifier see.
+#[inline(always)]
+fn cut(number: usize) -> usize {
+    let mut number = number;
+    // SAFETY: one instruction on one register.
+    unsafe { asm!("{0} &= {1}", inout(reg) number, const MASK, options(pure, nomem, nostack)) };
+    number
 }
 
 /// The query in the scratch.
