@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(size_of::<Bucket>(), 128);
         assert_eq!(MAX_BODY, 1215);
         assert_eq!(MAX_ENTRY % CELL, 0);
-        assert!(MAX_ENTRY < WINDOW);
+        const { assert!(MAX_ENTRY < WINDOW) };
     }
 
     #[test]

@@ -80,6 +80,12 @@ impl Edns {
 #[inline(always)]
 #[must_use]
 pub const fn opt(dnssec_ok: bool, rcode: u16) -> [u8; OPT_LEN] {
+    opt_before(dnssec_ok, rcode, 0)
+}
+
+/// The same before options of so many bytes.
+pub(crate) const fn opt_before(dnssec_ok: bool, rcode: u16, options: u16) -> [u8; OPT_LEN] {
+    let options = options.to_be_bytes();
     let size = UDP_SIZE.to_be_bytes();
     let flags = if dnssec_ok { 0x80 } else { 0 };
     [
@@ -92,9 +98,42 @@ pub const fn opt(dnssec_ok: bool, rcode: u16) -> [u8; OPT_LEN] {
         0,
         flags,
         0,
-        0,
-        0,
+        options[0],
+        options[1],
     ]
+}
+
+/// Why an answer is not what it should be (RFC 8914); an option of our OPT record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtendedError {
+    /// The info code, of [`crate::types::ede`].
+    pub code: u16,
+    /// For people; short, so that it fits wherever the reply does.
+    pub text: &'static str,
+}
+
+impl ExtendedError {
+    /// The option's code.
+    pub const OPTION: u16 = 15;
+    /// Bytes before the text: option code, length, info code.
+    const FIXED: usize = 6;
+
+    /// Length of the option in bytes.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        Self::FIXED + self.text.len()
+    }
+
+    /// Writes the option to the beginning of `out`; `None` if that is shorter than [`size`](Self::size).
+    pub(crate) fn write(&self, out: &mut [u8]) -> Option<()> {
+        let (fixed, rest) = out.split_first_chunk_mut::<{ Self::FIXED }>()?;
+        let [option, length, code] =
+            [Self::OPTION, self.text.len() as u16 + 2, self.code].map(u16::to_be_bytes);
+        *fixed = [option[0], option[1], length[0], length[1], code[0], code[1]];
+        rest.get_mut(..self.text.len())?
+            .copy_from_slice(self.text.as_bytes());
+        Some(())
+    }
 }
 
 /// The longest UDP reply for a client: what it takes, within what we send.

@@ -83,7 +83,7 @@ const CD: u8 = 2;
 /// DO and CD in the bits that the key has them in.
 #[inline(always)]
 const fn key_bits(dnssec_ok: bool, checking_disabled: bool) -> u8 {
-    dnssec_ok as u8 * DO | checking_disabled as u8 * CD
+    (dnssec_ok as u8 * DO) | (checking_disabled as u8 * CD)
 }
 
 /// Everything that the answer to a question depends on, in one byte string: the name in lower case, type,
@@ -110,6 +110,24 @@ impl Key {
         let ([t0, t1], [c0, c1]) = (parts.rtype.to_be_bytes(), parts.class.to_be_bytes());
         rest.copy_from_slice(&[t0, t1, c0, c1, parts.bits()]);
         Some(key)
+    }
+
+    /// The key of type A for the ancestor that begins at an offset of a key's name, DO and CD as there:
+    /// where a cut ([`crate::cut`]) is kept.
+    #[must_use]
+    pub fn of_ancestor(key: &[u8], at: usize) -> Option<Self> {
+        let name = key.get(at..key.len().checked_sub(5)?)?;
+        let [high, low] = rtype::A.to_be_bytes();
+        let tail = [high, low, 0, class::IN as u8, *key.last()?];
+        let mut this = Self {
+            bytes: [0; MAX_KEY],
+            len: name.len() + tail.len(),
+        };
+        this.bytes.get_mut(..name.len())?.copy_from_slice(name);
+        this.bytes
+            .get_mut(name.len()..this.len)?
+            .copy_from_slice(&tail);
+        Some(this)
     }
 
     /// The whole key.
@@ -393,6 +411,15 @@ mod tests {
             (&b"\x03www\x07example\0"[..], 1, 1)
         );
         assert!(parts.checking_disabled && !parts.dnssec_ok && parts.is_cacheable());
+    }
+
+    #[test]
+    fn the_key_of_an_ancestor() {
+        let key = b"\x03www\x07example\0\0\x1c\0\x01\x03";
+        let ancestor = Key::of_ancestor(key, 4).unwrap();
+        assert_eq!(ancestor.as_bytes(), b"\x07example\0\0\x01\0\x01\x03");
+        assert!(Key::of_ancestor(b"\0\0\x01\0", 0).is_none());
+        assert!(Key::of_ancestor(key, 14).is_none());
     }
 
     #[test]

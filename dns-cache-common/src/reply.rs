@@ -6,7 +6,7 @@
 //! The body is what an upstream said, laid out so that it is valid behind any question of the same name:
 //! its compression pointers lead to the question's name at offset 12 or into the body itself.
 
-use crate::edns::{self, OPT_LEN};
+use crate::edns::{self, ExtendedError, OPT_LEN};
 use crate::header::{self, Flags, Header, u16_at};
 use crate::question::{Client, Refusal};
 use crate::types::rtype;
@@ -139,6 +139,11 @@ pub enum Source {
         /// Time since the answer was stored.
         age: u32,
     },
+    /// From the cache, after its time (RFC 8767).
+    Stale {
+        /// What all its records' TTLs say, in seconds.
+        ttl: u32,
+    },
     /// From an upstream, just now.
     Upstream,
 }
@@ -170,7 +175,7 @@ pub fn flags(client: &Client, stored: Flags, source: Source) -> Flags {
         keep = keep.with(Flags::AD);
     }
     let cached = match source {
-        Source::Cache { .. } => Flags::AA,
+        Source::Cache { .. } | Source::Stale { .. } => Flags::AA,
         Source::Upstream => Flags::default(),
     };
     Flags::QR
@@ -193,18 +198,36 @@ pub struct Reply<'a> {
     rotation: Option<Rotation>,
     turn: u32,
     opt: Option<[u8; OPT_LEN]>,
-    age: u32,
+    /// An option of `opt`.
+    error: Option<ExtendedError>,
+    source: Source,
 }
 
 impl<'a> Reply<'a> {
     /// The reply to a client that asked `question` (name, type and class as it sent them).
     #[must_use]
     pub fn new(client: &Client, question: &'a [u8], stored: Stored<'a>, source: Source) -> Self {
-        let opt = client.edns.map(|edns| edns::opt(edns.dnssec_ok, 0));
-        let opt_len = opt.map_or(0, |opt| opt.len());
-        let room = client
-            .limit
-            .saturating_sub(header::LEN + question.len() + opt_len);
+        Self::explained(client, question, stored, source, None)
+    }
+
+    /// The same with a word on what is wrong with it, for a client that sent an OPT record.
+    #[must_use]
+    pub fn explained(
+        client: &Client,
+        question: &'a [u8],
+        stored: Stored<'a>,
+        source: Source,
+        error: Option<ExtendedError>,
+    ) -> Self {
+        let error = error.filter(|_| client.edns.is_some());
+        let error_size = error.map_or(0, |error| error.size());
+        let opt = client
+            .edns
+            // An error's text is a line at most.
+            .map(|edns| edns::opt_before(edns.dnssec_ok, 0, error_size as u16));
+        let room = client.limit.saturating_sub(
+            header::LEN + question.len() + opt.map_or(0, |opt| opt.len()) + error_size,
+        );
         let fit = Fit::new(&stored, room);
         let truncated = if fit.truncated {
             Flags::TC
@@ -230,10 +253,8 @@ impl<'a> Reply<'a> {
             rotation: stored.rotation,
             turn: 0,
             opt,
-            age: match source {
-                Source::Cache { age } => age,
-                Source::Upstream => 0,
-            },
+            error,
+            source,
         }
     }
 
@@ -247,7 +268,11 @@ impl<'a> Reply<'a> {
     /// Length of the reply in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        header::LEN + self.question.len() + self.len + self.opt.map_or(0, |opt| opt.len())
+        header::LEN
+            + self.question.len()
+            + self.len
+            + self.opt.map_or(0, |opt| opt.len())
+            + self.error.map_or(0, |error| error.size())
     }
 
     /// Writes the reply to the beginning of `out`; `None` if it is shorter than [`size`](Self::size).
@@ -261,16 +286,31 @@ impl<'a> Reply<'a> {
             Some(rotation) => rotation.copy(self.turn, self.body, body)?,
             None => body.copy_from_slice(self.body.get(..self.len)?),
         }
-        if self.age != 0 {
-            for record in self.records {
-                let ttl: &mut [u8; 4] = body
-                    .get_mut(usize::from(record.ttl_at)..)?
-                    .first_chunk_mut()?;
-                *ttl = aged(u32::from_be_bytes(*ttl), self.age).to_be_bytes();
-            }
+        if !matches!(self.source, Source::Upstream | Source::Cache { age: 0 }) {
+            self.set_ttls(body)?;
         }
         if let Some(opt) = self.opt {
-            *rest.first_chunk_mut()? = opt;
+            let (record, rest) = rest.split_first_chunk_mut()?;
+            *record = opt;
+            if let Some(error) = self.error {
+                error.write(rest)?;
+            }
+        }
+        Some(())
+    }
+
+    fn set_ttls(&self, body: &mut [u8]) -> Option<()> {
+        for record in self.records {
+            let bytes: &mut [u8; 4] = body
+                .get_mut(usize::from(record.ttl_at)..)?
+                .first_chunk_mut()?;
+            let ttl = u32::from_be_bytes(*bytes);
+            let ttl = match self.source {
+                Source::Cache { age } => aged(ttl, age),
+                Source::Stale { ttl } => ttl,
+                Source::Upstream => ttl,
+            };
+            *bytes = ttl.to_be_bytes();
         }
         Some(())
     }
@@ -441,6 +481,40 @@ mod tests {
         );
         assert_eq!(&out[27..31], [0, 0, 0, 0]);
         assert!(is_fresh(30, 29) && !is_fresh(30, 30) && !is_fresh(0, 0));
+    }
+
+    #[test]
+    fn a_stale_reply_says_so() {
+        let (table, body) = records([1, 0, 1]);
+        let stored = Stored {
+            flags: Flags(0x8180),
+            counts: [1, 0, 1],
+            records: &table,
+            body: &body,
+            rotation: None,
+        };
+        let error = ExtendedError {
+            code: 3,
+            text: "why",
+        };
+        for (dnssec_ok, opt) in [
+            (
+                Some(false),
+                &b"\0\0\x29\x04\xd0\0\0\0\0\0\x09\0\x0f\0\x05\0\x03why"[..],
+            ),
+            (None, b""),
+        ] {
+            let client = client(512, dnssec_ok, Flags::RD);
+            let source = Source::Stale { ttl: 5 };
+            let reply = Reply::explained(&client, QUESTION, stored, source, Some(error));
+            let mut out = vec![0; reply.size()];
+            reply.write(&mut out).unwrap();
+            assert!(reply.write(&mut vec![0; reply.size() - 1]).is_none());
+            for ttl_at in [27, 43] {
+                assert_eq!(&out[ttl_at..ttl_at + 4], [0, 0, 0, 5]);
+            }
+            assert_eq!(&out[21 + 32..], opt);
+        }
     }
 
     /// 512 bytes less header (12), question (9) and OPT (11) leave room for 30 records of 16 bytes.

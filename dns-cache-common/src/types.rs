@@ -56,3 +56,23 @@ pub mod rcode {
     /// EDNS version not supported (RFC 6891 §9).
     pub const BADVERS: u16 = 16;
 }
+
+/// Info codes of Extended DNS Errors (RFC 8914 §4).
+pub mod ede {
+    /// None of the others; the text says what.
+    pub const OTHER: u16 = 0;
+    /// The answer is older than its TTL (RFC 8767).
+    pub const STALE_ANSWER: u16 = 3;
+    /// No server to ask is known (yet).
+    pub const NOT_READY: u16 = 14;
+    /// The name is blocked by whoever runs this server.
+    pub const BLOCKED: u16 = 15;
+    /// As [`STALE_ANSWER`], and the answer is NXDOMAIN.
+    pub const STALE_NXDOMAIN: u16 = 19;
+    /// No server answered.
+    pub const NO_REACHABLE_AUTHORITY: u16 = 22;
+    /// No server could be spoken to.
+    pub const NETWORK_ERROR: u16 = 23;
+    /// What a server sent makes no sense.
+    pub const INVALID_DATA: u16 = 24;
+}

@@ -13,6 +13,7 @@ pub mod kernel_cache;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+mod places;
 pub mod presentation;
 pub mod resolver;
 pub mod serve;

@@ -10,6 +10,15 @@ use crate::process::Process;
 use crate::tools;
 use crate::zones::Zone;
 
+/// CoreDNS's kubernetes plugin says "no such name" here although there are names below; a zone file cannot.
+const AS_KUBERNETES: &str = r#"    template ANY ANY cluster.local {
+        match "^(_(tcp|udp)\.[^_.]+\.[^.]+\.svc|dns)\.cluster\.local\.$"
+        rcode NXDOMAIN
+        authority "cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 5"
+        fallthrough
+    }
+"#;
+
 /// Starts CoreDNS in the namespace with these zones; all other names it forwards, or refuses.
 #[must_use]
 pub(crate) fn start(
@@ -22,6 +31,9 @@ pub(crate) fn start(
     let dir = netns.scope().dir().join(what);
     fs::create_dir_all(&dir).or_panic(format_args!("making {}", dir.display()));
     let mut corefile = String::from(".:53 {\n    errors\n    loadbalance\n");
+    if zones.iter().any(|zone| zone.name == "cluster.local") {
+        corefile += AS_KUBERNETES;
+    }
     for zone in zones {
         let path = dir.join(format!("{}.zone", zone.name));
         fs::write(&path, &zone.text).or_panic(format_args!("writing {}", path.display()));

@@ -124,7 +124,10 @@ fn queries(out: &mut Exposition, totals: &Totals) {
 fn cache(out: &mut Exposition, resolver: &resolver::Status) {
     let usage = resolver.cache;
     let count = |name: &str| count(&resolver.counters, name);
-    let (hits, denials, misses) = (count("hits"), count("denial_hits"), count("misses"));
+    // A cut is a denial's entry that answers for another name.
+    let cuts = count("cuts");
+    let (hits, denials) = (count("hits") + cuts, count("denial_hits") + cuts);
+    let misses = count("misses");
     let of_type = |kind| with(CACHE, [("type", kind)]);
     out.metric(&names::CACHE_ENTRIES)
         .sample(&of_type("success"), usage.entries - usage.denials)

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::{CacheLimits, TtlCaps};
+use super::{CacheLimits, Prefetch, Queries, ServeStale, TtlCaps};
 
 /// The host sides of pods' interfaces as the usual network plugins name them.
 pub(super) const INTERFACES: [&str; 6] = ["veth*", "cali*", "lxc*", "eni*", "azv*", "gke*"];
@@ -12,16 +12,34 @@ pub(super) const REVERSE_ZONES: [&str; 2] = ["in-addr.arpa", "ip6.arpa"];
 pub(super) const CLUSTER_TTL: TtlCaps = TtlCaps {
     positive: 30,
     negative: 5,
+    minimum: 0,
 };
 pub(super) const TTL: TtlCaps = TtlCaps {
     positive: 30,
     negative: 30,
+    minimum: 0,
 };
 pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub(super) const CACHE: CacheLimits = CacheLimits {
     max_entries: 10_000,
     max_bytes: 64 * 1024 * 1024,
     kernel: true,
+};
+pub(super) const PREFETCH: Prefetch = Prefetch {
+    percent: 10,
+    min_seconds: 1,
+    min_hits: 1,
+};
+/// Below the first retry of the usual clients, which comes after 2 s or more.
+pub(super) const SERVE_STALE: ServeStale = ServeStale {
+    enabled: true,
+    after_millis: 1_800,
+    max_seconds: 3_600,
+    ttl: 5,
+};
+pub(super) const QUERIES: Queries = Queries {
+    in_flight: 4_096,
+    in_flight_per_client: 1_024,
 };
 pub(super) const STATE_DIR: &str = "/run/dns-cache";
 pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";

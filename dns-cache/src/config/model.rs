@@ -20,6 +20,12 @@ pub struct Config {
     pub default_ttl: TtlCaps,
     /// Bounds of the cache.
     pub cache: CacheLimits,
+    /// When answers in use are refreshed.
+    pub prefetch: Prefetch,
+    /// Answers after their time, where there are no others.
+    pub serve_stale: ServeStale,
+    /// Bounds of the queries that wait for upstreams.
+    pub queries: Queries,
     /// How the programs are attached.
     pub attach: AttachMode,
     /// Runtime state: the control socket and the resolver's namespace; one directory an instance.
@@ -43,6 +49,8 @@ pub struct Cluster {
     pub upstreams: Vec<SocketAddr>,
     /// Caps on the time that its answers are kept.
     pub ttl: TtlCaps,
+    /// Whether "no such name" for a namespace or a service answers for all names below it (RFC 8020).
+    pub nxdomain_cut: bool,
 }
 
 /// A zone with servers of its own.
@@ -56,13 +64,15 @@ pub struct Zone {
     pub ttl: TtlCaps,
 }
 
-/// Caps on TTLs, in seconds.
+/// Bounds of TTLs, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TtlCaps {
     /// For answers with data.
     pub positive: u32,
     /// For NXDOMAIN and NODATA (RFC 2308).
     pub negative: u32,
+    /// Shorter TTLs are raised to this, up to the caps; answers with TTL 0 are not kept all the same.
+    pub minimum: u32,
 }
 
 /// Bounds of the cache; whichever is reached first holds.
@@ -74,6 +84,39 @@ pub struct CacheLimits {
     pub max_bytes: u64,
     /// Whether answers are given in the kernel.
     pub kernel: bool,
+}
+
+/// When an answer in use is refreshed before it expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefetch {
+    /// The last part of its TTL, in percent, in which a hit refreshes it; 0: none does.
+    pub percent: u32,
+    /// The least length of that part in seconds, but never more than a fifth of the TTL.
+    pub min_seconds: u32,
+    /// Hits since it was stored, this one included, below which it is left to expire.
+    pub min_hits: u32,
+}
+
+/// Answers whose TTL is over, for when the upstreams of their zone fail (RFC 8767).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServeStale {
+    /// Whether they are given at all.
+    pub enabled: bool,
+    /// Milliseconds that the upstreams have before a stale answer is given instead of theirs.
+    pub after_millis: u32,
+    /// Seconds after its TTL for which an answer may be given.
+    pub max_seconds: u32,
+    /// The TTL that it shows then.
+    pub ttl: u32,
+}
+
+/// Bounds of the queries that wait for upstreams; beyond them queries get a stale answer or REFUSED at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queries {
+    /// In all.
+    pub in_flight: usize,
+    /// From one address.
+    pub in_flight_per_client: usize,
 }
 
 /// How the programs are attached to interfaces.

@@ -1,5 +1,7 @@
 //! The keys of the file, what each may hold, and what holds between them.
 
+mod cache;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -10,11 +12,11 @@ use super::setting::Setting;
 use super::tree::Node;
 use super::value::{address, choice, filter, interface, name, number, path, quoted};
 use super::{
-    AttachMode, CacheLimits, Cluster, Config, InterfacePattern, Log, LogFormat, Metrics, TtlCaps,
-    Zone, defaults,
+    AttachMode, Cluster, Config, InterfacePattern, Log, LogFormat, Metrics, Queries, TtlCaps, Zone,
+    defaults,
 };
 
-const TOP_KEYS: [&str; 12] = [
+const TOP_KEYS: [&str; 13] = [
     "listen",
     "interfaces",
     "cluster",
@@ -22,27 +24,31 @@ const TOP_KEYS: [&str; 12] = [
     "resolvConf",
     "ttl",
     "cache",
+    "queries",
     "attach",
     "stateDir",
     "bpffs",
     "metrics",
     "log",
 ];
-const CLUSTER_KEYS: [&str; 4] = ["domain", "upstreams", "reverseZones", "ttl"];
+const CLUSTER_KEYS: [&str; 5] = ["domain", "upstreams", "reverseZones", "ttl", "nxdomainCut"];
 const ZONE_KEYS: [&str; 3] = ["zone", "upstreams", "ttl"];
-const TTL_KEYS: [&str; 2] = ["positive", "negative"];
-const CACHE_KEYS: [&str; 2] = ["maxEntries", "maxBytes"];
+const TTL_KEYS: [&str; 3] = ["positive", "negative", "minimum"];
+const QUERIES_KEYS: [&str; 2] = ["inFlight", "inFlightPerClient"];
 const METRICS_KEYS: [&str; 1] = ["listen"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 7] = [
+pub(super) const ALL_KEYS: [&[&str]; 10] = [
     &TOP_KEYS,
     &CLUSTER_KEYS,
     &ZONE_KEYS,
     &TTL_KEYS,
-    &CACHE_KEYS,
+    &cache::KEYS,
+    &cache::PREFETCH_KEYS,
+    &cache::STALE_KEYS,
+    &QUERIES_KEYS,
     &METRICS_KEYS,
     &LOG_KEYS,
 ];
@@ -61,6 +67,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let flag = Some(overrides.attach());
     let attach = Setting::scalar(&top, "attach", flag, choice::attach, report);
     let (state_dir, bpffs) = directories(&top, overrides, report);
+    let cache = cache::read(&top, report);
     Config {
         listen,
         interfaces,
@@ -70,7 +77,10 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
             .valid()
             .unwrap_or_else(|| defaults::RESOLV_CONF.into()),
         default_ttl: ttl(&top, defaults::TTL, report),
-        cache: cache(&top, report),
+        cache: cache.limits,
+        prefetch: cache.prefetch,
+        serve_stale: cache.serve_stale,
+        queries: queries(&top, report),
         attach: attach.valid().unwrap_or(AttachMode::Auto),
         state_dir,
         bpffs,
@@ -135,6 +145,9 @@ fn cluster(
         reverse_zones,
         upstreams: upstreams.values().unwrap_or_default(),
         ttl: ttl(&section, defaults::CLUSTER_TTL, report),
+        nxdomain_cut: Setting::scalar(&section, "nxdomainCut", None, choice::switch, report)
+            .valid()
+            .unwrap_or(true),
     }
 }
 
@@ -230,23 +243,35 @@ fn ttl(section: &Section<'_>, default: TtlCaps, report: &mut Report) -> TtlCaps 
             .valid()
             .unwrap_or(default)
     };
+    let (positive, negative) = (
+        cap("positive", default.positive),
+        cap("negative", default.negative),
+    );
+    let minimum = Setting::scalar(&section, "minimum", None, number::seconds, report);
+    if let Setting::Valid(minimum) = &minimum
+        && minimum.value > positive
+    {
+        let message = format!("more than positive, which is {positive}; give at most that");
+        minimum.blame(message, report);
+    }
     TtlCaps {
-        positive: cap("positive", default.positive),
-        negative: cap("negative", default.negative),
+        positive,
+        negative,
+        minimum: minimum.valid().unwrap_or(default.minimum),
     }
 }
 
-fn cache(top: &Section<'_>, report: &mut Report) -> CacheLimits {
-    let section = top.section("cache", &CACHE_KEYS, report);
-    let mut limit = |key, rule, default| {
-        Setting::scalar(&section, key, None, rule, report)
+fn queries(top: &Section<'_>, report: &mut Report) -> Queries {
+    let section = top.section("queries", &QUERIES_KEYS, report);
+    let mut limit = |key, default| {
+        Setting::scalar(&section, key, None, number::queries, report)
             .valid()
             .unwrap_or(default)
     };
-    CacheLimits {
-        max_entries: limit("maxEntries", number::entries, defaults::CACHE.max_entries),
-        max_bytes: limit("maxBytes", number::bytes, defaults::CACHE.max_bytes),
-        kernel: defaults::CACHE.kernel,
+    let default = defaults::QUERIES;
+    Queries {
+        in_flight: limit("inFlight", default.in_flight),
+        in_flight_per_client: limit("inFlightPerClient", default.in_flight_per_client),
     }
 }
 

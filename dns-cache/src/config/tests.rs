@@ -50,17 +50,36 @@ fn minimal() -> Config {
             ttl: TtlCaps {
                 positive: 30,
                 negative: 5,
+                minimum: 0,
             },
+            nxdomain_cut: true,
         },
         zones: Vec::new(),
         resolv_conf: "/etc/resolv.conf".into(),
         default_ttl: TtlCaps {
             positive: 30,
             negative: 30,
+            minimum: 0,
         },
         cache: CacheLimits {
             max_entries: 10_000,
             max_bytes: 64 << 20,
+            kernel: true,
+        },
+        prefetch: Prefetch {
+            percent: 10,
+            min_seconds: 1,
+            min_hits: 1,
+        },
+        serve_stale: ServeStale {
+            enabled: true,
+            after_millis: 1_800,
+            max_seconds: 3_600,
+            ttl: 5,
+        },
+        queries: Queries {
+            in_flight: 4_096,
+            in_flight_per_client: 1_024,
         },
         attach: AttachMode::Auto,
         state_dir: "/run/dns-cache".into(),
@@ -89,7 +108,8 @@ cluster:
   domain: K8s.Example.
   upstreams: [10.244.0.2, "10.244.0.3:5353", "[fd00::2]:53", fd00::3, "[fd00::4]"]
   reverseZones: [10.in-addr.arpa.]
-  ttl: {positive: 60, negative: 0}
+  ttl: {positive: 60, negative: 0, minimum: 2}
+  nxdomainCut: false
 zones:
   - zone: _tcp.Corp.example
     upstreams: [192.0.2.53, 10.96.0.10:53]
@@ -97,7 +117,8 @@ zones:
   - {zone: ., upstreams: 192.0.2.1}
 resolvConf: /run/resolv.conf
 ttl: {negative: 10}
-cache: {maxEntries: 1e+06, maxBytes: 1Gi}
+cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}, serveStale: {enabled: false, ttl: 30}}
+queries: {inFlightPerClient: 99}
 attach: clsact
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
@@ -124,7 +145,9 @@ log: {format: json, level: "warn,dns_cache=debug"}
             ttl: TtlCaps {
                 positive: 60,
                 negative: 0,
+                minimum: 2,
             },
+            nxdomain_cut: false,
         },
         zones: vec![
             Zone {
@@ -133,6 +156,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
                 ttl: TtlCaps {
                     positive: 86_400,
                     negative: 30,
+                    minimum: 0,
                 },
             },
             Zone {
@@ -141,6 +165,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
                 ttl: TtlCaps {
                     positive: 30,
                     negative: 30,
+                    minimum: 0,
                 },
             },
         ],
@@ -148,10 +173,27 @@ log: {format: json, level: "warn,dns_cache=debug"}
         default_ttl: TtlCaps {
             positive: 30,
             negative: 10,
+            minimum: 0,
         },
         cache: CacheLimits {
             max_entries: 1_000_000,
             max_bytes: 1 << 30,
+            kernel: true,
+        },
+        prefetch: Prefetch {
+            percent: 20,
+            min_seconds: 1,
+            min_hits: 3,
+        },
+        serve_stale: ServeStale {
+            enabled: false,
+            after_millis: 1_800,
+            max_seconds: 3_600,
+            ttl: 30,
+        },
+        queries: Queries {
+            in_flight: 4_096,
+            in_flight_per_client: 99,
         },
         attach: AttachMode::Clsact,
         state_dir: "/run/a".into(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
 
 use super::clock::Time;
@@ -14,51 +15,109 @@ use crate::config::CacheLimits;
 /// entries of known size.
 const OVERHEAD: usize = 480;
 
+/// The part of the room that newcomers have to themselves.
+const NEWCOMERS: u64 = 10;
+
+type Entries = Moka<Box<[u8]>, Arc<Entry>>;
+
 /// A bounded cache of answers.
+///
+/// Once it is full, new entries stay in a small part of it, in which the latest push out the oldest, until
+/// they are asked for a second time. So names that are asked for once, however many, push out nothing that is
+/// in use. moka's own admission does not suffice: its frequency sketch is sized for a quarter of the entries
+/// where they have weights, and after a million random names a fifth of a thousand names in use was gone.
 #[derive(Debug)]
 pub(super) struct Cache {
-    entries: Moka<Box<[u8]>, Arc<Entry>>,
+    entries: Entries,
+    newcomers: Entries,
+    /// The weight that `entries` may have.
+    room: u64,
+    /// The weight that an entry has at least.
+    share: u32,
 }
 
 impl Cache {
-    pub(super) fn new(limits: CacheLimits) -> Self {
+    /// A cache that keeps entries for so long after their TTL.
+    pub(super) fn new(limits: CacheLimits, keep: Duration) -> Self {
         // moka has one bound. An entry that weighs no less than its share of the bytes makes it hold for
         // their number as well.
         let share = limits.max_bytes.div_ceil(limits.max_entries.max(1));
         let share = u32::try_from(share).unwrap_or(u32::MAX);
-        let entries = Moka::<Box<[u8]>, _>::builder()
-            .max_capacity(limits.max_bytes)
-            .weigher(move |key, entry: &Arc<Entry>| {
-                u32::try_from(size(key, entry))
-                    .unwrap_or(u32::MAX)
-                    .max(share)
-            })
-            .expire_after(ByTtl)
-            .build();
-        Self { entries }
+        let part = |bytes, policy| {
+            Entries::builder()
+                .max_capacity(bytes)
+                .eviction_policy(policy)
+                .weigher(move |key, entry| weight(key, entry, share))
+                .expire_after(Lifetime { keep })
+                .build()
+        };
+        let for_newcomers = limits.max_bytes / NEWCOMERS;
+        let room = limits.max_bytes - for_newcomers;
+        Self {
+            entries: part(room, EvictionPolicy::tiny_lfu()),
+            newcomers: part(for_newcomers, EvictionPolicy::lru()),
+            room,
+            share,
+        }
     }
 
-    /// The answer for a key and its age in seconds, if it may still be given.
+    /// The answer for a key, fresh or not.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        self.entries.get(key).or_else(|| {
+            let entry = self.newcomers.get(key)?;
+            // It may still be turned away there; then it stays here for its time.
+            self.entries.insert(key.into(), Arc::clone(&entry));
+            // What was removed or replaced meanwhile must not come back.
+            let still = self.newcomers.get(key);
+            if !still.is_some_and(|still| Arc::ptr_eq(&still, &entry)) {
+                self.entries.invalidate(key);
+            }
+            Some(entry)
+        })
+    }
+
+    /// The answer for a key and its age in seconds, if its TTL is not over.
     pub(super) fn fresh(&self, key: &[u8], now: Time) -> Option<(Arc<Entry>, u32)> {
-        let entry = self.entries.get(key)?;
+        let entry = self.get(key)?;
         let age = entry.age(now)?;
         Some((entry, age))
     }
 
+    /// Adds an entry, or puts it in another's place. Every one comes by this way.
     pub(super) fn insert(&self, key: Box<[u8]>, entry: Arc<Entry>) {
-        self.entries.insert(key, entry);
+        let weight = u64::from(weight(&key, &entry, self.share));
+        // Up to some hundred entries are not counted before.
+        self.entries.run_pending_tasks();
+        if self.entries.weighted_size() + weight <= self.room || self.entries.contains_key(&key) {
+            self.newcomers.invalidate(&key);
+            self.entries.insert(key, entry);
+        } else {
+            self.newcomers.insert(key, entry);
+        }
     }
 
-    /// Takes an answer out; says whether there was one.
+    /// Takes an entry out before its time; says whether there was one.
     pub(super) fn remove(&self, key: &[u8]) -> bool {
-        self.entries.remove(key).is_some()
+        // In this order: `get` moves them the other way.
+        let newcomer = self.newcomers.remove(key);
+        self.entries.remove(key).or(newcomer).is_some()
     }
 
-    /// All keys and answers as they are now, in no order. It holds up nobody else.
+    /// All keys and entries as they are now, fresh or not, in no order. It holds up nobody else.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Arc<Box<[u8]>>, Arc<Entry>)> {
         self.entries.run_pending_tasks();
-        self.entries.iter()
+        self.newcomers.run_pending_tasks();
+        let newcomers = self.newcomers.iter();
+        let newcomers = newcomers.filter(|(key, _)| !self.entries.contains_key(&***key));
+        self.entries.iter().chain(newcomers)
     }
+}
+
+/// What an entry counts for against the bounds, in bytes.
+fn weight(key: &[u8], entry: &Entry, share: u32) -> u32 {
+    u32::try_from(size(key, entry))
+        .unwrap_or(u32::MAX)
+        .max(share)
 }
 
 /// Bytes that an entry takes, its part of the cache's own structure included.
@@ -66,18 +125,21 @@ pub(super) fn size(key: &[u8], entry: &Entry) -> usize {
     OVERHEAD + key.len() + entry.size()
 }
 
-/// Removes entries when their TTL is over. What may be given is decided by [`Entry::age`] alone: moka's
+/// Removes entries some time after their TTL is over. What may be given is decided by [`Entry::age`] alone: moka's
 /// clock stands still while the machine is suspended.
-struct ByTtl;
+struct Lifetime {
+    keep: Duration,
+}
 
-impl Expiry<Box<[u8]>, Arc<Entry>> for ByTtl {
+impl Expiry<Box<[u8]>, Arc<Entry>> for Lifetime {
     fn expire_after_create(
         &self,
         _: &Box<[u8]>,
         entry: &Arc<Entry>,
         _: Instant,
     ) -> Option<Duration> {
-        Some(Duration::from_secs(entry.ttl().unwrap_or_default().into()))
+        let ttl = Duration::from_secs(entry.ttl().unwrap_or_default().into());
+        Some(ttl + self.keep)
     }
 
     fn expire_after_update(
@@ -88,5 +150,124 @@ impl Expiry<Box<[u8]>, Arc<Entry>> for ByTtl {
         _: Option<Duration>,
     ) -> Option<Duration> {
         self.expire_after_create(key, entry, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TtlCaps;
+    use crate::resolver::{Clock, Terms};
+    use dns_cache_common::question::KeyParts;
+
+    const CAPS: TtlCaps = TtlCaps {
+        positive: 30,
+        negative: 5,
+        minimum: 0,
+    };
+
+    /// A key of type A, and an entry with one address for it.
+    fn pair(label: &str, now: Time) -> (Box<[u8]>, Arc<Entry>) {
+        let length = u8::try_from(label.len()).unwrap();
+        let name = [&[length], label.as_bytes(), b"\x07default\x03svc\0"].concat();
+        let key = KeyParts {
+            name: &name,
+            rtype: 1,
+            class: 1,
+            dnssec_ok: false,
+            checking_disabled: false,
+        };
+        let response = [
+            b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0",
+            &name[..],
+            b"\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x14\0\x04\x0a\0\0\x01",
+        ]
+        .concat();
+        let entry = Entry::new(
+            &response,
+            &key,
+            Terms {
+                caps: CAPS,
+                cut: false,
+                now,
+            },
+        )
+        .unwrap();
+        (
+            [&name[..], &[0, 1, 0, 1, 0]].concat().into(),
+            Arc::new(entry),
+        )
+    }
+
+    #[test]
+    fn a_full_cache_takes_in_what_is_asked_for_again() {
+        let now = Clock::Boot.now();
+        let limits = CacheLimits {
+            max_entries: 1_000,
+            max_bytes: 8 << 20,
+            kernel: false,
+        };
+        let cache = Cache::new(limits, Duration::ZERO);
+        for i in 0..10_000 {
+            let (key, entry) = pair(&format!("once{i}"), now);
+            cache.insert(key, entry);
+        }
+        let (key, entry) = pair("again", now);
+        cache.insert(key.clone(), entry);
+        assert!(cache.get(&key).is_some());
+        for i in 0..10_000 {
+            let (other, entry) = pair(&format!("more{i}"), now);
+            cache.insert(other, entry);
+            if i % 50 == 0 {
+                assert!(cache.get(&key).is_some(), "{i}");
+            }
+        }
+        // The newest one is there in the one place and the other.
+        let (_, newer) = pair("again", now.after(Duration::from_secs(1)));
+        cache.insert(key.clone(), newer);
+        assert_eq!(
+            cache.get(&key).unwrap().stored_at(),
+            now.after(Duration::from_secs(1))
+        );
+        cache.remove(&key);
+        assert!(cache.get(&key).is_none());
+    }
+
+    /// A pod asks for a million names that do not exist, while others go on with a thousand that do.
+    #[test]
+    fn a_scan_pushes_nothing_out_that_is_in_use() {
+        const HOT: usize = 1_000;
+        let now = Clock::Boot.now();
+        for (max_bytes, random) in [(64 << 20, 1_000_000), (8 << 20, 100_000)] {
+            let cache = Cache::new(
+                CacheLimits {
+                    max_entries: 10_000,
+                    max_bytes,
+                    kernel: false,
+                },
+                Duration::from_secs(3600),
+            );
+            let hot: Vec<_> = (0..HOT).map(|i| pair(&format!("hot{i}"), now)).collect();
+            for (key, entry) in &hot {
+                cache.insert(key.clone(), Arc::clone(entry));
+            }
+            for i in 0..random {
+                let (key, entry) = pair(&format!("{:016x}", i * 0x9e37_79b9), now);
+                if cache.get(&key).is_none() {
+                    cache.insert(key, entry);
+                }
+                // Each hot name is asked for once in ten thousand random ones.
+                if i % 10 == 0 {
+                    cache.get(&hot[i / 10 % HOT].0);
+                }
+            }
+            cache.entries.run_pending_tasks();
+            let kept = hot
+                .iter()
+                .filter(|(key, _)| cache.entries.contains_key(key))
+                .count();
+            assert!(kept * 100 >= HOT * 99, "{kept} of {HOT}");
+            assert!(cache.iter().count() <= 10_000);
+        }
     }
 }

@@ -15,18 +15,28 @@ const POINTER: u16 = 0xc000;
 pub(super) struct Writer {
     message: Vec<u8>,
     body_at: usize,
-    places: Vec<(u32, u16)>,
+    /// `None`: names are written as they are.
+    places: Option<Vec<(u32, u16)>>,
 }
 
 impl Writer {
     /// Begins behind a question whose name is `name`; whatever its case, it may be pointed to.
     pub(super) fn new(name: &[u8], capacity: usize) -> Self {
+        Self::with(Some(Vec::with_capacity(16)), name, capacity)
+    }
+
+    /// Begins without pointers: what is written is sound behind a question of any length.
+    pub(super) fn plain(capacity: usize) -> Self {
+        Self::with(None, &[0], capacity)
+    }
+
+    fn with(places: Option<Vec<(u32, u16)>>, name: &[u8], capacity: usize) -> Self {
         let mut message = Vec::with_capacity(capacity + header::LEN + name.len() + 4);
         message.extend_from_slice(&[0; header::LEN]);
         let mut this = Self {
             message,
             body_at: 0,
-            places: Vec::with_capacity(16),
+            places,
         };
         this.name(name);
         this.message.extend_from_slice(&[0; 4]);
@@ -57,17 +67,25 @@ impl Writer {
 
     /// Appends a name: labels of its own, then a pointer to the longest ending that is there already.
     pub(super) fn name(&mut self, name: &[u8]) {
+        let Some(places) = &mut self.places else {
+            return self.bytes(name);
+        };
         let (labels, hashes, count) = endings(name);
         let known = (0..count).find_map(|i| {
-            let at = self.find(hashes[i], name.get(usize::from(labels[i])..)?)?;
+            let at = find(
+                &self.message,
+                places,
+                hashes[i],
+                name.get(usize::from(labels[i])..)?,
+            )?;
             Some((i, at))
         });
         let own = known.map_or(count, |(i, _)| i);
         let start = self.message.len();
         for i in 0..own {
             let at = start + usize::from(labels[i]);
-            if at <= MAX_OFFSET && self.places.len() < MAX_PLACES {
-                self.places.push((hashes[i], at as u16));
+            if at <= MAX_OFFSET && places.len() < MAX_PLACES {
+                places.push((hashes[i], at as u16));
             }
         }
         match known {
@@ -85,17 +103,17 @@ impl Writer {
     pub(super) fn finish(&self) -> Box<[u8]> {
         self.message[self.body_at..].into()
     }
+}
 
-    fn find(&self, hash: u32, ending: &[u8]) -> Option<u16> {
-        self.places
-            .iter()
-            .filter(|(h, _)| *h == hash)
-            .map(|(_, at)| *at)
-            .find(|at| {
-                Expanded::read(&self.message, usize::from(*at))
-                    .is_some_and(|(name, _)| name.as_bytes().eq_ignore_ascii_case(ending))
-            })
-    }
+fn find(message: &[u8], places: &[(u32, u16)], hash: u32, ending: &[u8]) -> Option<u16> {
+    places
+        .iter()
+        .filter(|(h, _)| *h == hash)
+        .map(|(_, at)| *at)
+        .find(|at| {
+            Expanded::read(message, usize::from(*at))
+                .is_some_and(|(name, _)| name.as_bytes().eq_ignore_ascii_case(ending))
+        })
 }
 
 /// Where the labels of a name begin, the root's not among them, and a hash of the ending from each on,

@@ -9,8 +9,9 @@ use dns_cache_common::reply::{Reply, Source};
 use hickory_proto::op::Message;
 use serde::{Deserialize, Serialize};
 
+use super::answer::append;
 use super::cache::size;
-use super::{Entry, Resolver, Time, append};
+use super::{Entry, Resolver, Time};
 use crate::presentation::{name_text, rcode_text, rtype_text};
 
 /// Which names are meant; in wire form and lower case.
@@ -75,17 +76,28 @@ impl Selection {
         match self {
             Self::All => true,
             Self::Name(meant) => name == &**meant,
-            Self::Zone(zone) => {
-                let mut rest = name;
-                while rest.len() > zone.len() {
-                    // A sound name: each label is as long as it says.
-                    let label = rest.first().copied().map_or(0, usize::from);
-                    rest = rest.get(1 + label..).unwrap_or_default();
-                }
-                rest == &**zone
-            }
+            Self::Zone(zone) => is_within(name, zone),
         }
     }
+
+    /// Whether they are all below a name in wire form and lower case, or that name itself.
+    fn are_below(&self, name: &[u8]) -> bool {
+        match self {
+            Self::All => false,
+            Self::Name(meant) | Self::Zone(meant) => is_within(meant, name),
+        }
+    }
+}
+
+/// Whether a name is a zone's or below it.
+fn is_within(name: &[u8], zone: &[u8]) -> bool {
+    let mut rest = name;
+    while rest.len() > zone.len() {
+        // A sound name: each label is as long as it says.
+        let label = rest.first().copied().map_or(0, usize::from);
+        rest = rest.get(1 + label..).unwrap_or_default();
+    }
+    rest == zone
 }
 
 impl Resolver {
@@ -103,14 +115,20 @@ impl Resolver {
 
     /// Takes the answers for these names out of the cache, whatever their types; says how many there were.
     ///
-    /// When it returns none of them is given any more. What is on its way from an upstream reaches those who
-    /// wait for it, and is not kept.
+    /// When it returns none of them is given any more, and their failures are forgotten. What is on its way from
+    /// an upstream reaches those who wait for it, and is not kept.
     pub fn flush(&self, names: &Selection) -> u64 {
         let meant = |key: &[u8]| KeyParts::read(key).is_some_and(|parts| names.means(parts.name));
+        // A cut answers for the names below it, too.
+        let above =
+            |key: &[u8]| KeyParts::read(key).is_some_and(|parts| names.are_below(parts.name));
         // First: from here on nothing old comes in.
-        self.flights.forget(meant);
-        let keys = self.cache.iter().map(|(key, _)| key);
-        keys.filter(|key| meant(key) && self.cache.remove(key))
+        self.flights.forget(|key| meant(key) || above(key));
+        self.failures.forget_all(meant);
+        let answers = self.cache.iter();
+        answers
+            .filter(|(key, entry)| meant(key) || entry.covers_below() && above(key))
+            .filter(|(key, _)| self.cache.remove(key))
             .count() as u64
     }
 

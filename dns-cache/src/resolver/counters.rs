@@ -37,10 +37,18 @@ counters! {
     hits,
     /// Those among them that said that there is no such name or data.
     denial_hits,
+    /// Queries answered by the NXDOMAIN of a name above theirs (RFC 8020).
+    cuts,
     /// Queries that an upstream had to be asked for.
     misses,
     /// Misses that joined a query already on its way.
     coalesced,
+    /// Entries in use that were refreshed before they expired, or tried to be.
+    prefetches,
+    /// Queries answered with an entry whose TTL is over (RFC 8767).
+    stale,
+    /// Queries answered by an error that is remembered (RFC 9520).
+    remembered_failures,
     /// Queries answered by an error without looking further: FORMERR, NOTIMP, BADVERS, REFUSED.
     refused,
     /// Messages met with silence: too short, or responses.

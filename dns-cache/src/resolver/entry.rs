@@ -16,13 +16,14 @@ use dns_cache_common::{edns, header};
 use super::clock::Time;
 use super::compress::Writer;
 use super::rdata::{Field, layout};
+use super::usage::Usage;
 use crate::config::TtlCaps;
 
 /// Longest body that leaves room for header, question and OPT in a stream's message.
 const MAX_BODY: usize = 65_535 - edns::OPT_LEN;
 
 /// An answer, kept or just received.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Entry {
     flags: Flags,
     counts: [u16; 3],
@@ -31,6 +32,19 @@ pub struct Entry {
     rotation: Option<Rotation>,
     ttl: Ttl,
     stored: Time,
+    covers_below: bool,
+    usage: Usage,
+}
+
+/// What an answer's life depends on besides itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// The zone's caps.
+    pub caps: TtlCaps,
+    /// An NXDOMAIN stands for all names below as well.
+    pub cut: bool,
+    /// When it arrived.
+    pub now: Time,
 }
 
 /// How long an answer may be kept.
@@ -49,29 +63,28 @@ pub enum BadResponse {
     /// Written without the compression it came with it is longer than a message may be.
     #[error("the response is too large")]
     TooLarge,
+    /// The server says by this rcode that it cannot or will not answer.
+    #[error("the upstream answered with rcode {0}")]
+    Error(u16),
 }
 
-use BadResponse::{Malformed, TooLarge};
+use BadResponse::{Error, Malformed, TooLarge};
 
 impl Entry {
-    /// Takes in a response to what `key` asks, which arrived at `now`.
-    pub fn new(
-        response: &[u8],
-        key: &KeyParts<'_>,
-        caps: TtlCaps,
-        now: Time,
-    ) -> Result<Self, BadResponse> {
+    /// Takes in a response to what `key` asks.
+    pub fn new(response: &[u8], key: &KeyParts<'_>, terms: Terms) -> Result<Self, BadResponse> {
         let header = Header::read(response).ok_or(Malformed)?;
         if !header.flags.has(Flags::QR) || header.flags.opcode() != 0 {
             return Err(Malformed);
         }
-        match header.questions {
-            // Errors may come without a question; then there is nothing else in them either.
-            0 if header.flags.rcode() != rcode::NOERROR => {
-                return Ok(Self::bare(header.flags.rcode(), now));
-            }
-            1 => {}
-            _ => return Err(Malformed),
+        // Errors may come without a question.
+        if let code @ (rcode::FORMERR | rcode::SERVFAIL | rcode::NOTIMP | rcode::REFUSED) =
+            header.flags.rcode()
+        {
+            return Err(Error(code));
+        }
+        if header.questions != 1 {
+            return Err(Malformed);
         }
         let (question, _) = split_question(response).ok_or(Malformed)?;
         let (name, numbers) = question.split_at(question.len() - 4);
@@ -82,6 +95,12 @@ impl Entry {
             return Err(Malformed);
         }
         let mut rebuilt = Rebuilt::new(response, header::LEN + question.len(), key);
+        // With a CNAME before it, NXDOMAIN speaks of that one's target.
+        let covers_below =
+            terms.cut && header.flags.rcode() == rcode::NXDOMAIN && header.records[ANSWER] == 0;
+        if covers_below {
+            rebuilt.writer = Writer::plain(response.len());
+        }
         for (section, count) in header.records.into_iter().enumerate() {
             for _ in 0..count {
                 rebuilt.record(section)?;
@@ -89,23 +108,11 @@ impl Entry {
         }
         if rebuilt.extended_rcode != 0 {
             // An error that a client without EDNS could not even be told.
-            return Ok(Self::bare(rcode::SERVFAIL, now));
+            return Err(Error(rcode::SERVFAIL));
         }
-        Ok(rebuilt.entry(header.flags, caps, now))
-    }
-
-    /// An answer of ours that is nothing but a response code, and is not kept.
-    #[must_use]
-    pub fn bare(rcode: u16, now: Time) -> Self {
-        Self {
-            flags: Stored::bare(rcode).flags,
-            counts: [0; 3],
-            records: Box::default(),
-            body: Box::default(),
-            rotation: None,
-            ttl: Ttl::NotKept,
-            stored: now,
-        }
+        let mut entry = rebuilt.entry(header.flags, terms);
+        entry.covers_below = covers_below;
+        Ok(entry)
     }
 
     /// The form from which replies are built.
@@ -135,10 +142,23 @@ impl Entry {
         }
     }
 
-    /// When it was stored.
+    /// When it arrived.
     #[must_use]
     pub fn stored_at(&self) -> Time {
         self.stored
+    }
+
+    /// Whether it is an NXDOMAIN that answers for every name below its own (RFC 8020). Its body has no
+    /// compression pointers, so it stands behind a longer question as well.
+    #[must_use]
+    pub fn covers_below(&self) -> bool {
+        self.covers_below
+    }
+
+    /// How often it was given, and whether it is being refreshed.
+    #[must_use]
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Its age in whole seconds, as long as it may be given.
@@ -287,15 +307,20 @@ impl<'a> Rebuilt<'a> {
     }
 
     /// Decides how long the answer lives, and makes its TTLs say so.
-    fn entry(self, flags: Flags, caps: TtlCaps, now: Time) -> Entry {
-        let (cap, kept) = self.cap(flags.rcode(), caps);
-        let lowest = self.lowest_ttl.min(cap);
+    fn entry(self, flags: Flags, Terms { caps, now, .. }: Terms) -> Entry {
+        // What must not be kept (TTL 0) is not kept by a minimum either.
+        let least = match self.lowest_ttl.min(self.soa.unwrap_or(u32::MAX)) {
+            0 => 0,
+            _ => caps.minimum,
+        };
+        let (cap, kept) = self.cap(flags.rcode(), caps, least);
+        let lowest = self.lowest_ttl.max(least).min(cap);
         let kept = kept && lowest > 0 && !flags.has(Flags::TC) && self.key.is_cacheable();
         let mut body = self.writer.finish();
         for record in &self.records {
             let at = usize::from(record.ttl_at);
             if let Some(ttl) = body.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-                *ttl = u32::from_be_bytes(*ttl).min(cap).to_be_bytes();
+                *ttl = u32::from_be_bytes(*ttl).max(least).min(cap).to_be_bytes();
             }
         }
         Entry {
@@ -310,14 +335,18 @@ impl<'a> Rebuilt<'a> {
                 Ttl::NotKept
             },
             stored: now,
+            covers_below: false,
+            usage: Usage::default(),
         }
     }
 
     /// The cap on all TTLs, and whether this kind of answer may be kept.
-    fn cap(&self, rcode: u16, caps: TtlCaps) -> (u32, bool) {
+    fn cap(&self, rcode: u16, caps: TtlCaps, least: u32) -> (u32, bool) {
         match (rcode, self.soa) {
             (rcode::NOERROR, _) if self.has_data => (caps.positive, true),
-            (rcode::NOERROR | rcode::NXDOMAIN, Some(soa)) => (soa.min(caps.negative), true),
+            (rcode::NOERROR | rcode::NXDOMAIN, Some(soa)) => {
+                (soa.max(least).min(caps.negative), true)
+            }
             // A chain of CNAMEs that ends nowhere, as CoreDNS gives for an ExternalName of another family.
             // The CNAMEs are data; that nothing follows them is not to be believed for long.
             (rcode::NOERROR, None) if self.counts[ANSWER] > 0 => {

@@ -2,19 +2,32 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::entry::Entry;
+use super::failures::Failure;
 
-/// Receives the answer once it is there.
-pub(super) type Landing = watch::Receiver<Option<Arc<Entry>>>;
+/// How a flight ends.
+pub(super) type Outcome = Result<Arc<Entry>, Failure>;
 
 /// Keys whose answers are on their way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flights {
-    by_key: Arc<Mutex<HashMap<Box<[u8]>, Landing>>>,
+    by_key: Arc<ByKey>,
+    most: usize,
+}
+
+type ByKey = Mutex<HashMap<Box<[u8]>, Landing>>;
+
+/// Receives the answer once it is there.
+#[derive(Debug, Clone)]
+pub(super) struct Landing {
+    outcome: watch::Receiver<Option<Outcome>>,
+    /// When the upstreams were asked.
+    pub(super) began: Instant,
 }
 
 /// What a miss has to wait for.
@@ -22,62 +35,119 @@ pub(super) struct Flights {
 pub(super) enum Boarding {
     /// Nothing: the answer came in the meantime; it has this age in seconds.
     Landed(Arc<Entry>, u32),
-    /// This flight.
-    Flight(Landing),
+    /// A flight that is on its way.
+    Joined(Landing),
+    /// A new flight, which the caller must bring to its end.
+    New(Landing, Flight),
+    /// There are too many flights for another one.
+    Full,
 }
 
 /// The duty to fetch an answer; if it is dropped without one, whoever waits is told, and the key is free.
 #[derive(Debug)]
 pub(super) struct Flight {
-    flights: Arc<Mutex<HashMap<Box<[u8]>, Landing>>>,
+    flights: Arc<ByKey>,
     key: Box<[u8]>,
-    answer: watch::Sender<Option<Arc<Entry>>>,
+    outcome: watch::Sender<Option<Outcome>>,
 }
 
 impl Flights {
-    /// Joins the flight for `key`. If there is none, and the cache has no answer either, a new one begins,
-    /// which the caller must bring to its end.
+    /// Room for so many at once.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            by_key: Arc::default(),
+            most,
+        }
+    }
+
+    /// Joins the flight for `key`. If there is none, and the cache has no answer either, a new one begins.
     pub(super) fn board(
         &self,
         key: &[u8],
         cached: impl FnOnce() -> Option<(Arc<Entry>, u32)>,
-    ) -> (Boarding, Option<Flight>) {
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        match by_key.entry(key.into()) {
-            Slot::Occupied(flight) => (Boarding::Flight(flight.get().clone()), None),
-            Slot::Vacant(vacant) => {
-                // A flight enters its answer into the cache before it leaves the map.
-                if let Some((entry, age)) = cached() {
-                    return (Boarding::Landed(entry, age), None);
-                }
-                let (answer, landing) = watch::channel(None);
-                vacant.insert(landing.clone());
-                let flight = Flight {
-                    flights: Arc::clone(&self.by_key),
-                    key: key.into(),
-                    answer,
-                };
-                (Boarding::Flight(landing), Some(flight))
-            }
+    ) -> Boarding {
+        let mut by_key = self.lock();
+        if let Some(landing) = by_key.get(key) {
+            return Boarding::Joined(landing.clone());
+        }
+        // A flight enters its answer into the cache before it leaves the map.
+        if let Some((entry, age)) = cached() {
+            return Boarding::Landed(entry, age);
+        }
+        match self.enter(&mut by_key, key) {
+            Some((landing, flight)) => Boarding::New(landing, flight),
+            None => Boarding::Full,
         }
     }
 
-    /// Ends a flight. `keep` enters its answer into the cache; it is left out if the key was forgotten
-    /// meanwhile.
-    pub(super) fn land(&self, flight: Flight, entry: Arc<Entry>, keep: impl FnOnce(Arc<Entry>)) {
-        let by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Begins a flight that nobody waits for yet; `None` if there is one for this key, or too many.
+    pub(super) fn begin(&self, key: &[u8]) -> Option<Flight> {
+        self.enter(&mut self.lock(), key).map(|(_, flight)| flight)
+    }
+
+    /// Ends a flight: what comes from now on for the same key begins another. `keep` remembers its outcome;
+    /// it is left out if the key was forgotten meanwhile.
+    pub(super) fn land(
+        &self,
+        flight: Flight,
+        outcome: Outcome,
+        keep: impl FnOnce(&[u8], &Outcome),
+    ) {
+        let by_key = self.lock();
         if by_key.get(&flight.key).is_some_and(|own| flight.is(own)) {
-            keep(Arc::clone(&entry));
+            keep(&flight.key, &outcome);
         }
         drop(by_key);
-        flight.answer.send_replace(Some(entry));
+        flight.outcome.send_replace(Some(outcome));
     }
 
     /// Forgets the flights for the keys that are meant: those who wait get what they bring, but it is not
     /// kept, and who asks from now on starts a new one.
     pub(super) fn forget(&self, meant: impl Fn(&[u8]) -> bool) {
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        by_key.retain(|key, _| !meant(key));
+        self.lock().retain(|key, _| !meant(key));
+    }
+
+    fn enter(
+        &self,
+        by_key: &mut HashMap<Box<[u8]>, Landing>,
+        key: &[u8],
+    ) -> Option<(Landing, Flight)> {
+        if by_key.len() >= self.most {
+            return None;
+        }
+        let Slot::Vacant(vacant) = by_key.entry(key.into()) else {
+            return None;
+        };
+        let (sender, outcome) = watch::channel(None);
+        let landing = Landing {
+            outcome,
+            began: Instant::now(),
+        };
+        vacant.insert(landing.clone());
+        let flight = Flight {
+            flights: Arc::clone(&self.by_key),
+            key: key.into(),
+            outcome: sender,
+        };
+        Some((landing, flight))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Landing>> {
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Flights under way.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+impl Landing {
+    /// How the flight ends; `None` if it was given up.
+    pub(super) async fn outcome(mut self) -> Option<Outcome> {
+        let outcome = self.outcome.wait_for(Option::is_some).await;
+        outcome.ok().and_then(|outcome| outcome.clone())
     }
 }
 
@@ -88,7 +158,7 @@ impl Flight {
 
     /// Whether those who wait there wait for this flight.
     fn is(&self, landing: &Landing) -> bool {
-        self.answer.subscribe().same_channel(landing)
+        self.outcome.subscribe().same_channel(&landing.outcome)
     }
 }
 

@@ -1,51 +1,65 @@
 //! Query in, reply out: from the cache, or by asking the zone's servers.
 
+mod answer;
 mod cache;
 mod clock;
 mod compress;
 mod contents;
 pub(crate) mod counters;
+mod cuts;
 mod entry;
+mod failures;
 mod flights;
+mod given;
+mod prefetch;
 mod probe;
 mod rdata;
+mod stale;
 #[cfg(test)]
 pub(crate) mod tests;
+mod usage;
 mod zones;
 
-use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_cache_common::question::{self, Client, KeyParts, Parsed, Query, Refusal};
-use dns_cache_common::reply::{Reply, Source, Stored};
-use dns_cache_common::types::rcode;
+use dns_cache_common::question::{Client, Query};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 
 pub use clock::{Clock, Time};
 pub use contents::{Cached, Listing, Selection, Usage};
 pub use dns_cache_common::question::Transport;
-pub use entry::{BadResponse, Entry};
+pub use entry::{BadResponse, Entry, Terms};
 
-use crate::config::Config;
-use crate::upstream::{self, ServerStatus, Timings};
+use crate::config::{Config, Queries};
+use crate::places::{Place, Places};
+use crate::upstream::{ServerStatus, Timings};
 use cache::Cache;
 use counters::Counters;
-use flights::{Boarding, Flights};
+use cuts::Cuts;
+use failures::Failures;
+use flights::Flights;
+use prefetch::Prefetch;
+use stale::Stale;
 use zones::Zones;
 
-/// A client is answered within this time, with SERVFAIL if need be: before glibc's 5 s.
-const DEADLINE: Duration = Duration::from_secs(4);
+/// A client has its answer within 4 s, with SERVFAIL if need be: before glibc's 5 s. The rest is for the way.
+const DEADLINE: Duration = Duration::from_millis(3_800);
 
 /// Answers queries from its cache, or by asking upstreams.
 #[derive(Debug)]
 pub struct Resolver {
     cache: Cache,
     zones: Zones,
+    cuts: Cuts,
+    failures: Failures,
     flights: Flights,
+    prefetch: Prefetch,
+    stale: Stale,
+    /// For clients that wait.
+    places: Arc<Places>,
     clock: Clock,
     counters: Counters,
     deadline: Duration,
@@ -136,10 +150,19 @@ impl Resolver {
         timings: Timings,
         deadline: Duration,
     ) -> Result<Arc<Self>, Error> {
+        let Queries {
+            in_flight,
+            in_flight_per_client: per_client,
+        } = config.queries;
         Ok(Arc::new(Self {
-            cache: Cache::new(config.cache),
+            cache: Cache::new(config.cache, Stale::keep(config.serve_stale)),
             zones: Zones::new(config, timings)?,
-            flights: Flights::default(),
+            cuts: Cuts::new(config)?,
+            failures: Failures::new(),
+            flights: Flights::new(in_flight),
+            prefetch: Prefetch::new(config.prefetch),
+            stale: Stale::new(config.serve_stale),
+            places: Arc::new(Places::new(in_flight, per_client)),
             clock,
             counters: Counters::default(),
             deadline,
@@ -152,68 +175,10 @@ impl Resolver {
         &self.clock
     }
 
-    /// Answers a message at once if it can be: from the cache, or by an error. The reply is appended to `out`;
-    /// nothing is allocated if that has room.
-    pub fn answer_cached(
-        &self,
-        message: &[u8],
-        transport: Transport,
-        now: Time,
-        out: &mut Vec<u8>,
-    ) -> Answer {
-        match question::parse(message, transport) {
-            Parsed::Query(query) => {
-                if let Some((entry, age)) = self.cache.fresh(query.key.as_bytes(), now) {
-                    self.counters.hits.add(1);
-                    if entry.is_denial() {
-                        self.counters.denial_hits.add(1);
-                    }
-                    let source = Source::Cache { age };
-                    let reply = Reply::new(&query.client, query.question, entry.stored(), source)
-                        .turned(turn());
-                    Answer::Reply(append(&reply, out))
-                } else {
-                    Answer::Miss(Miss::new(&query))
-                }
-            }
-            Parsed::Refuse(refusal) => {
-                self.counters.refused.add(1);
-                Answer::Reply(append_refusal(&refusal, out))
-            }
-            Parsed::Drop => {
-                self.counters.dropped.add(1);
-                Answer::Drop
-            }
-        }
-    }
-
-    /// Gets the answer to a miss and makes the client's reply; SERVFAIL if there is none in time.
-    pub async fn resolve(self: &Arc<Self>, miss: Miss) -> Vec<u8> {
-        self.counters.misses.add(1);
-        let mut flight = match self.board(&miss.key) {
-            Boarding::Landed(entry, age) => {
-                return miss.reply(entry.stored(), Source::Cache { age });
-            }
-            Boarding::Flight(flight) => flight,
-        };
-        let landed = timeout(self.deadline, flight.wait_for(Option::is_some)).await;
-        let entry = landed
-            .ok()
-            .and_then(Result::ok)
-            .and_then(|entry| entry.as_ref().map(Arc::clone));
-        match entry {
-            Some(entry) => miss.reply(entry.stored(), Source::Upstream),
-            None => {
-                self.counters.failed.add(1);
-                miss.reply(Stored::bare(rcode::SERVFAIL), Source::Upstream)
-            }
-        }
-    }
-
-    /// The reply to a query that cannot be worked on because too many are.
-    pub(crate) fn turn_away(&self, miss: &Miss) -> Vec<u8> {
-        self.counters.overload.add(1);
-        miss.reply(Stored::bare(rcode::REFUSED), Source::Upstream)
+    /// A place among the queries that wait; `None` if the client has enough of them, or all together have.
+    /// Then it is to be turned away at once.
+    pub(crate) fn admit(&self, client: IpAddr) -> Option<Place> {
+        self.places.take(client)
     }
 
     /// The state of cache and upstreams. It looks at every entry.
@@ -235,52 +200,6 @@ impl Resolver {
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
-
-    /// Joins the flight that fetches a key's answer, or starts it.
-    fn board(self: &Arc<Self>, key: &[u8]) -> Boarding {
-        let (boarding, new) = self
-            .flights
-            .board(key, || self.cache.fresh(key, self.clock.now()));
-        match new {
-            Some(flight) => {
-                let this = Arc::clone(self);
-                tokio::spawn(async move {
-                    let entry = Arc::new(this.fetch(flight.key()).await);
-                    let key = flight.key().into();
-                    this.flights.land(flight, entry, |entry| match entry.ttl() {
-                        Some(_) => this.cache.insert(key, entry),
-                        None => this.counters.not_cacheable.add(1),
-                    });
-                });
-            }
-            None => self.counters.coalesced.add(1),
-        }
-        boarding
-    }
-
-    /// Asks the zone's servers what `key` asks.
-    async fn fetch(&self, key: &[u8]) -> Entry {
-        let failed = |reason: &dyn std::fmt::Display| {
-            self.counters.failed.add(1);
-            tracing::debug!(%reason, "no answer from upstream");
-            Entry::bare(rcode::SERVFAIL, self.clock.now())
-        };
-        let Some((parts, zone)) =
-            KeyParts::read(key).and_then(|parts| Some((parts, self.zones.of(parts.name)?)))
-        else {
-            return failed(&"no zone matches");
-        };
-        let query = Arc::new(upstream::Query::new(&parts));
-        let response = match timeout(self.deadline, zone.group.ask(&query)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(failure)) => return failed(&failure),
-            Err(elapsed) => return failed(&elapsed),
-        };
-        Entry::new(&response, &parts, zone.caps, self.clock.now()).unwrap_or_else(|bad| {
-            self.counters.malformed_responses.add(1);
-            failed(&bad)
-        })
-    }
 }
 
 impl Miss {
@@ -290,13 +209,6 @@ impl Miss {
             question: query.question.into(),
             key: query.key.as_bytes().into(),
         }
-    }
-
-    fn reply(&self, stored: Stored<'_>, source: Source) -> Vec<u8> {
-        let reply = Reply::new(&self.client, &self.question, stored, source).turned(turn());
-        let mut out = Vec::with_capacity(reply.size());
-        append(&reply, &mut out);
-        out
     }
 }
 
@@ -316,34 +228,4 @@ impl UpstreamStatus {
             suspect: server.suspect,
         }
     }
-}
-
-/// A number for the next reply's order of addresses: Marsaglia's xorshift32. Not one after the other, or
-/// a client that asks for A and AAAA in turn would always get the same first A.
-fn turn() -> u32 {
-    thread_local!(static STATE: Cell<u32> = const { Cell::new(0x9e37_79b9) });
-    STATE.with(|state| {
-        let mut x = state.get();
-        x ^= x << 13;
-        x ^= x >> 17;
-        x ^= x << 5;
-        state.set(x);
-        x
-    })
-}
-
-fn append(reply: &Reply<'_>, out: &mut Vec<u8>) -> usize {
-    let start = out.len();
-    out.resize(start + reply.size(), 0);
-    // It was given the room that it asked for.
-    let _ = reply.write(&mut out[start..]);
-    reply.size()
-}
-
-fn append_refusal(refusal: &Refusal<'_>, out: &mut Vec<u8>) -> usize {
-    let start = out.len();
-    out.resize(start + refusal.size(), 0);
-    // It was given the room that it asked for.
-    let _ = refusal.write(&mut out[start..]);
-    refusal.size()
 }

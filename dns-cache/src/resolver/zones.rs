@@ -97,7 +97,7 @@ impl Zones {
 }
 
 /// A zone's name in wire form and lower case.
-fn wire_name(name: &str) -> Result<Box<[u8]>, Error> {
+pub(super) fn wire_name(name: &str) -> Result<Box<[u8]>, Error> {
     let mut wire = Vec::with_capacity(name.len() + 2);
     for label in name
         .trim_end_matches('.')
@@ -184,6 +184,7 @@ mod tests {
             ttl: TtlCaps {
                 positive: 30,
                 negative: 30,
+                minimum: 0,
             },
         };
         let mut config = crate::resolver::tests::config(&["192.0.2.2:53".parse().unwrap()]);

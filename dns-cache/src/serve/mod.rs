@@ -10,11 +10,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::limits;
+use crate::places::Places;
 use crate::resolver::{Miss, Resolver, Time};
 use tally::{Manner, Tally};
 
@@ -38,8 +38,6 @@ pub enum Error {
 /// Bounds of what clients may take up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// UDP queries that wait for an upstream.
-    pub(crate) udp_misses: usize,
     /// TCP connections, in all and from one address.
     pub(crate) connections: usize,
     pub(crate) connections_per_client: usize,
@@ -62,7 +60,6 @@ fn connections(open_files: u64) -> usize {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            udp_misses: 10_000,
             connections: MOST_CONNECTIONS,
             connections_per_client: 200,
             misses_per_connection: 100,
@@ -95,8 +92,6 @@ struct Running {
     resolver: Arc<Resolver>,
     tally: Arc<Tally>,
     limits: Limits,
-    /// The runtime that upstream connections and TCP clients live on.
-    runtime: Handle,
     stop: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
 }
@@ -123,13 +118,12 @@ impl Server {
             resolver,
             tally: Arc::clone(&tally),
             limits,
-            runtime: Handle::current(),
             stop: stopped,
             _alive: alive,
         };
-        let misses = Arc::new(Semaphore::new(limits.udp_misses));
-        udp::start(sockets.udp, &running, &misses)?;
-        let places = Arc::new(tcp::Places::new(&limits));
+        udp::start(sockets.udp, &running)?;
+        let places = Places::new(limits.connections, limits.connections_per_client);
+        let places = Arc::new(places);
         for listener in sockets.tcp {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tokio::spawn(tcp::listen(listener, running.clone(), Arc::clone(&places)));
@@ -160,6 +154,17 @@ impl Server {
         if timeout(self.drain, self.finished.recv()).await.is_err() {
             tracing::warn!("some queries were not answered in time for the end");
         }
+    }
+}
+
+impl Arrival {
+    /// Of a query of so many bytes that came at that moment, in that manner.
+    fn late(at: Time, manner: Manner, bytes: usize) -> Self {
+        let manner = Manner {
+            forwarded: true,
+            ..manner
+        };
+        Self { at, manner, bytes }
     }
 }
 

@@ -7,7 +7,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use dns_cache_common::edns::OPT_LEN;
-use dns_cache_common::header::Header;
+use dns_cache_common::header::{self, Header, u16_at};
+use dns_cache_common::name;
 use dns_cache_common::question::{Transport, split_question};
 use dns_cache_common::types::rtype;
 
@@ -120,11 +121,7 @@ impl Tally {
         let asked = asked.map(|numbers| u16::from_be_bytes([numbers[0], numbers[1]]));
         let rtype = TYPES.iter().position(|known| Some(*known) == asked);
         let mut rcode = usize::from(header.flags.rcode());
-        // Our replies have their OPT record at the end, without options.
-        if header.records[2] > 0
-            && let Some(opt) = reply.last_chunk::<OPT_LEN>()
-            && opt[..3] == [0, 0, rtype::OPT as u8]
-        {
+        if let Some(opt) = opt(reply, header.records) {
             rcode |= usize::from(opt[EXTENDED_RCODE_AT]) << 4;
             shard
                 .dnssec_ok
@@ -178,6 +175,24 @@ impl Tally {
     }
 }
 
+/// The OPT record of a reply of ours without its options: the last record, if there is one.
+fn opt(reply: &[u8], records: [u16; 3]) -> Option<&[u8; OPT_LEN]> {
+    let is_opt = |record: &[u8; OPT_LEN]| record[..3] == [0, 0, rtype::OPT as u8];
+    if records[2] == 0 {
+        return None;
+    }
+    // With an option (RFC 8914) where the answer is not what it should be; seldom enough to look at all records.
+    reply.last_chunk().filter(|last| is_opt(last)).or_else(|| {
+        let (question, _) = split_question(reply)?;
+        let mut at = header::LEN + question.len();
+        for _ in 1..records.into_iter().map(u32::from).sum() {
+            let fixed = name::skip(reply, at)?;
+            at = fixed + 10 + usize::from(u16_at(reply, fixed + 8)?);
+        }
+        reply.get(at..)?.first_chunk().filter(|last| is_opt(last))
+    })
+}
+
 fn add<const N: usize>(sums: &mut [[u64; N]; MANNERS], table: &Table<N>) {
     let counts = table.iter().flatten();
     for (sum, count) in sums.iter_mut().flatten().zip(counts) {
@@ -200,10 +215,15 @@ impl Default for Shard {
 
 #[cfg(test)]
 mod tests {
-    use dns_cache_common::question::{self, Parsed};
+    use dns_cache_common::edns::{self, ExtendedError};
+    use dns_cache_common::question::{self, KeyParts, Parsed};
+    use dns_cache_common::reply::{Reply, Source};
+    use dns_cache_common::types::ede;
 
     use super::*;
+    use crate::config::TtlCaps;
     use crate::resolver::tests::query;
+    use crate::resolver::{Clock, Entry, Terms};
     use crate::upstream::fake;
 
     #[test]
@@ -213,7 +233,7 @@ mod tests {
         let unusual = fake::address(&query(1, "web", 99, 0x0100));
         let mut wanted = query(1, "web", 28, 0x0100);
         wanted[11] = 1;
-        wanted.extend(dns_cache_common::edns::opt(true, 0));
+        wanted.extend(edns::opt(true, 0));
         let version = wanted.len() - 5;
         wanted[version] = 9;
         let Parsed::Refuse(refusal) = question::parse(&wanted, Transport::Udp) else {
@@ -239,5 +259,46 @@ mod tests {
         assert_eq!(totals.query_size[0].counts[..2], [0, 4]);
         assert_eq!(totals.query_size[1].count(), 6);
         assert_eq!((totals.duration.counts[0], totals.duration.sum), (3, 3_000));
+    }
+
+    /// Such a reply's OPT record is not its last bytes.
+    #[test]
+    fn replies_with_an_extended_error_tell_no_less() {
+        let plain = query(1, "web", 1, 0x0100);
+        let mut wanted = plain.clone();
+        wanted[11] = 1;
+        wanted.extend(edns::opt(true, 0));
+        let Parsed::Query(query) = question::parse(&wanted, Transport::Udp) else {
+            panic!("a query");
+        };
+        let key = KeyParts::read(query.key.as_bytes()).unwrap();
+        let caps = TtlCaps {
+            positive: 30,
+            negative: 5,
+            minimum: 0,
+        };
+        let terms = Terms {
+            caps,
+            cut: false,
+            now: Clock::Boot.now(),
+        };
+        let entry = Entry::new(&fake::address(&plain), &key, terms).unwrap();
+        let error = ExtendedError {
+            code: ede::STALE_ANSWER,
+            text: "",
+        };
+        let source = Source::Stale { ttl: 5 };
+        let reply = Reply::explained(
+            &query.client,
+            query.question,
+            entry.stored(),
+            source,
+            Some(error),
+        );
+        let mut message = vec![0; reply.size()];
+        reply.write(&mut message).unwrap();
+        let tally = Tally::default();
+        tally.answered(Manner::ALL[0], wanted.len(), &message);
+        assert_eq!(tally.totals().dnssec_ok, 1);
     }
 }

@@ -1,9 +1,8 @@
 //! TCP (RFC 7766): many queries on a connection, each answered as soon as its answer is there.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -15,7 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::tally::Manner;
-use super::{Arrival, Limits, Running};
+use super::{Arrival, Running};
+use crate::places::{Place, Places};
 use crate::resolver::{Answer, Miss, Transport};
 
 /// Bytes of the length before each message (RFC 1035 §4.2.2).
@@ -25,60 +25,6 @@ const READ_CHUNK: usize = 4096;
 const WAITING: usize = 16;
 /// Replies that are written together.
 const WRITE_CHUNK: usize = 64 * 1024;
-
-/// Places for connections, in all and for each client.
-#[derive(Debug)]
-pub(super) struct Places {
-    taken: Mutex<HashMap<IpAddr, usize>>,
-    all: usize,
-    each: usize,
-}
-
-/// A connection's place, free again when dropped.
-struct Place {
-    places: Arc<Places>,
-    client: IpAddr,
-}
-
-impl Places {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self {
-            taken: Mutex::default(),
-            all: limits.connections,
-            each: limits.connections_per_client,
-        }
-    }
-
-    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = taken.values().sum::<usize>();
-        let of_client = taken.get(&client).copied().unwrap_or_default();
-        if all >= self.all || of_client >= self.each {
-            return None;
-        }
-        taken.insert(client, of_client + 1);
-        Some(Place {
-            places: Arc::clone(self),
-            client,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self
-            .places
-            .taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.client);
-            }
-        }
-    }
-}
 
 /// Takes connections until the server stops.
 pub(super) async fn listen(listener: TcpListener, mut running: Running, places: Arc<Places>) {
@@ -115,6 +61,7 @@ async fn serve(stream: TcpStream, client: SocketAddr, running: Running, _place: 
     let reader = async {
         let result = Reader {
             running: running.clone(),
+            client,
             manner: Manner {
                 transport: Transport::Tcp,
                 is_ipv6: client.is_ipv6(),
@@ -157,6 +104,7 @@ async fn write(
 
 struct Reader {
     running: Running,
+    client: SocketAddr,
     /// How its queries come, and are answered at once.
     manner: Manner,
     replies: mpsc::Sender<Vec<u8>>,
@@ -219,41 +167,39 @@ impl Reader {
             let bytes = message.len();
             self.buffer.advance(PREFIX + bytes);
             match answer {
-                Answer::Reply(length) => {
-                    let reply = &hits[start + PREFIX..];
-                    self.running.tally.answered(self.manner, bytes, reply);
-                    answered += 1;
-                    // A stream's limit is what its prefix can say.
-                    hits[start..start + PREFIX].copy_from_slice(&(length as u16).to_be_bytes());
-                    if hits.len() >= WRITE_CHUNK {
-                        self.send(std::mem::take(&mut hits)).await?;
-                    }
-                }
-                Answer::Miss(miss) => {
-                    hits.truncate(start);
-                    if misses.available_permits() == 0 {
-                        self.send(std::mem::take(&mut hits)).await?;
-                    }
-                    let Ok(permit) = Arc::clone(misses).acquire_owned().await else {
-                        break;
-                    };
-                    let arrival = Arrival {
-                        at: now,
-                        manner: Manner {
-                            forwarded: true,
-                            ..self.manner
-                        },
-                        bytes,
-                    };
-                    let (running, replies) = (self.running.clone(), self.replies.clone());
-                    tokio::spawn(answer_late(running, replies, miss, arrival, permit));
-                }
+                Answer::Reply(_) => {}
                 Answer::Drop => {
                     // Nothing sensible follows a message without a header, or a response.
                     hits.truncate(start);
                     self.send(hits).await?;
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "not a query"));
                 }
+                Answer::Miss(miss) => match self.running.resolver.admit(self.client.ip()) {
+                    Some(place) => {
+                        hits.truncate(start);
+                        if misses.available_permits() == 0 {
+                            self.send(std::mem::take(&mut hits)).await?;
+                        }
+                        let Ok(permit) = Arc::clone(misses).acquire_owned().await else {
+                            break;
+                        };
+                        let arrival = Arrival::late(now, self.manner, bytes);
+                        let (running, replies) = (self.running.clone(), self.replies.clone());
+                        let late = answer_late(running, replies, miss, arrival, place, permit);
+                        tokio::spawn(late);
+                        continue;
+                    }
+                    None => hits.extend(self.running.resolver.turn_away(&miss)),
+                },
+            }
+            let reply = &hits[start + PREFIX..];
+            self.running.tally.answered(self.manner, bytes, reply);
+            answered += 1;
+            // A stream's limit is what its prefix can say.
+            let length = (reply.len() as u16).to_be_bytes();
+            hits[start..start + PREFIX].copy_from_slice(&length);
+            if hits.len() >= WRITE_CHUNK {
+                self.send(std::mem::take(&mut hits)).await?;
             }
         }
         self.send(hits).await?;
@@ -279,6 +225,7 @@ async fn answer_late(
     replies: mpsc::Sender<Vec<u8>>,
     miss: Miss,
     arrival: Arrival,
+    _place: Place,
     _permit: OwnedSemaphorePermit,
 ) {
     let reply = running.resolve(miss, arrival).await;

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::*;
+use crate::config::Config;
 use crate::resolver::tests::{config, query};
 use crate::resolver::{Clock, Resolver};
 use crate::upstream::Timings;
@@ -31,13 +32,16 @@ impl Bench {
     }
 
     fn start_at(address: &str, upstream: SocketAddr, limits: Limits) -> Self {
+        Self::with(address, &config(&[upstream]), limits)
+    }
+
+    fn with(address: &str, config: &Config, limits: Limits) -> Self {
         let timings = Timings {
             attempt: PATIENCE,
             connect: PATIENCE,
             ..Timings::default()
         };
-        let resolver =
-            Resolver::with(&config(&[upstream]), Clock::Boot, timings, PATIENCE).unwrap();
+        let resolver = Resolver::with(config, Clock::Boot, timings, PATIENCE).unwrap();
         // Another test may hold the TCP port with the UDP port's number.
         let (udp, tcp) = (0..100)
             .find_map(|_| {
@@ -168,13 +172,9 @@ async fn udp_hits_misses_and_garbage_in_one_batch() {
 #[tokio::test]
 async fn udp_hits_are_answered_while_misses_wait() {
     let (fake, told) = slow_upstream().await;
-    let bench = Bench::start(
-        fake.address,
-        Limits {
-            udp_misses: 3,
-            ..Limits::default()
-        },
-    );
+    let mut config = config(&[fake.address]);
+    config.queries.in_flight_per_client = 3;
+    let bench = Bench::with("127.0.0.1:0", &config, Limits::default());
     let socket = bench.udp().await;
     socket.send(&query(1, "fast", 1, 0x0100)).await.unwrap();
     assert_eq!(id(&receive(&socket).await), 1);
@@ -473,9 +473,9 @@ async fn shutdown_does_not_wait_for_ever() {
     let _clients = two_slow_queries(&bench).await;
     let start = Instant::now();
     timeout(PATIENCE, bench.server.shutdown()).await.unwrap();
-    // It was the bound that ended the wait, no answer.
+    // It was the bound that ended the wait, no answer. (The thread of UDP ends, and its query with it.)
     assert!(start.elapsed() >= drain);
-    assert_eq!(bench.resolver.status().upstreams[0].in_flight, 2);
+    assert!(bench.resolver.status().upstreams[0].in_flight >= 1);
 }
 
 /// The kernel's look-up, which the datapath asks too, must not find a socket that nobody reads.
@@ -525,11 +525,10 @@ async fn shutdown_answers_what_waits_in_udp_sockets() {
         resolver,
         tally: Arc::default(),
         limits: Limits::default(),
-        runtime: Handle::current(),
         stop: stopped,
         _alive: alive,
     };
-    udp::start(vec![socket], &running, &Arc::new(Semaphore::new(1000))).unwrap();
+    udp::start(vec![socket], &running).unwrap();
     drop(running);
     let mut ids = vec![];
     for _ in 0..QUERIES {

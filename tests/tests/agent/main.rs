@@ -5,6 +5,7 @@
 mod answers;
 mod cache;
 mod cohabitation;
+mod cuts;
 mod death;
 mod detach;
 mod forged;

@@ -2,7 +2,7 @@
 
 use dns_cache::config::TtlCaps;
 use dns_cache::kernel_cache::Size;
-use dns_cache::resolver::{Entry, Time};
+use dns_cache::resolver::{Clock, Entry, Terms, Time};
 use dns_cache_common::question::KeyParts;
 
 use super::harness::{
@@ -31,12 +31,16 @@ fn a_hit() {
     ]
     .concat();
     let key = [name, b"\0\x01\0\x01\0"].concat();
-    let caps = TtlCaps {
-        positive: 30,
-        negative: 5,
+    let terms = Terms {
+        caps: TtlCaps {
+            positive: 30,
+            negative: 5,
+            minimum: 0,
+        },
+        cut: false,
+        now: Clock::Boot.now(),
     };
-    let now = dns_cache::resolver::Clock::Boot.now();
-    let entry = Entry::new(&response, &KeyParts::read(&key).unwrap(), caps, now).unwrap();
+    let entry = Entry::new(&response, &KeyParts::read(&key).unwrap(), terms).unwrap();
     harness
         .cache()
         .put(&key, &entry, Time::from_nanos(u64::MAX));

@@ -9,19 +9,19 @@ fn under_a_valid_file() {
         (
             "lisen: 1",
             &[
-                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "stateDIR: 1",
             &[
-                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "banana: 1",
             &[
-                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -31,19 +31,19 @@ fn under_a_valid_file() {
         (
             "? [a]\n: b",
             &[
-                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "? {a: b}\n: b",
             &[
-                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "~: 3",
             &[
-                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -73,12 +73,37 @@ fn under_a_valid_file() {
         (
             "cache: 5",
             &[
-                "f:3:8: cache: a single value found; give a mapping with the keys maxEntries, maxBytes",
+                "f:3:8: cache: a single value found; give a mapping with the keys maxEntries, maxBytes, prefetch, serveStale",
             ],
         ),
         (
             "cache: {maxEntries: 5}",
             &["f:3:21: cache.maxEntries: \"5\" found; give a whole number from 100 to 10M"],
+        ),
+        (
+            "cache: {prefetch: {percent: 91, minSeconds: x, minHits: 0}}",
+            &[
+                "f:3:29: cache.prefetch.percent: \"91\" found; give whole percent from 0 to 90 (0: no prefetch)",
+                "f:3:45: cache.prefetch.minSeconds: \"x\" found; give whole seconds from 0 to 60",
+                "f:3:57: cache.prefetch.minHits: \"0\" found; give whole hits from 1 to 1000000",
+            ],
+        ),
+        (
+            "cache: {serveStale: {enabled: on, afterMillis: 3501, maxSeconds: 0, ttl: 301}}",
+            &[
+                "f:3:31: cache.serveStale.enabled: \"on\" found; allowed are true, false",
+                "f:3:48: cache.serveStale.afterMillis: \"3501\" found; give whole milliseconds from 0 to 3500",
+                "f:3:66: cache.serveStale.maxSeconds: \"0\" found; give whole seconds from 1 to 259200",
+                "f:3:74: cache.serveStale.ttl: \"301\" found; give whole seconds from 1 to 300",
+            ],
+        ),
+        (
+            "ttl: {positive: 10, minimum: 11}",
+            &["f:3:30: ttl.minimum: more than positive, which is 10; give at most that"],
+        ),
+        (
+            "queries: {inFlight: 0}",
+            &["f:3:21: queries.inFlight: \"0\" found; give whole queries from 1 to 1000000"],
         ),
         (
             "cache: {maxEntries: -1, maxBytes: 12Q}",
@@ -331,7 +356,7 @@ fn under_a_valid_file() {
         (
             "'': 3",
             &[
-                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -368,19 +393,19 @@ fn of_a_whole_file() {
         (
             "[]",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "a",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "3",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -428,7 +453,7 @@ fn of_a_whole_file() {
             "listen: []\ncluster: []",
             &[
                 "f:1:9: listen: an empty list; give at least one value",
-                "f:2:10: cluster: a list found; give a mapping with the keys domain, upstreams, reverseZones, ttl",
+                "f:2:10: cluster: a list found; give a mapping with the keys domain, upstreams, reverseZones, ttl, nxdomainCut",
             ],
         ),
         (
@@ -470,7 +495,7 @@ fn of_a_whole_file() {
         (
             "- a\n- b",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
     ];

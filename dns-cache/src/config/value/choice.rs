@@ -19,6 +19,10 @@ pub(in super::super) fn log_format(text: &str) -> Result<LogFormat, String> {
     )
 }
 
+pub(in super::super) fn switch(text: &str) -> Result<bool, String> {
+    one_of(text, &[("true", true), ("false", false)])
+}
+
 fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     choices
         .iter()

@@ -27,6 +27,55 @@ pub(in super::super) fn seconds(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{} found; {allowed}", quoted(text)))
 }
 
+/// The last part of a TTL, in percent.
+pub(in super::super) fn prefetch_percent(text: &str) -> Result<u32, String> {
+    within(text, 0..=90, "percent", " (0: no prefetch)")
+}
+
+/// The least length of that part.
+pub(in super::super) fn prefetch_seconds(text: &str) -> Result<u32, String> {
+    within(text, 0..=60, "seconds", "")
+}
+
+/// The hits that make an entry one in use.
+pub(in super::super) fn prefetch_hits(text: &str) -> Result<u32, String> {
+    within(text, 1..=1_000_000, "hits", "")
+}
+
+/// The time that upstreams have before a stale answer is given; a client has none left after 3.5 s.
+pub(in super::super) fn stale_millis(text: &str) -> Result<u32, String> {
+    within(text, 0..=3_500, "milliseconds", "")
+}
+
+/// How long after its TTL an answer may be given (RFC 8767 §5.11 has one to three days as the most).
+pub(in super::super) fn stale_seconds(text: &str) -> Result<u32, String> {
+    within(text, 1..=259_200, "seconds", "")
+}
+
+/// The TTL of a stale answer.
+pub(in super::super) fn stale_ttl(text: &str) -> Result<u32, String> {
+    within(text, 1..=300, "seconds", "")
+}
+
+/// Queries that wait at once.
+pub(in super::super) fn queries(text: &str) -> Result<usize, String> {
+    within(text, 1..=1_000_000, "queries", "").map(|number| number as usize)
+}
+
+/// A whole number of `unit` within bounds; `note` says more about them.
+fn within(text: &str, allowed: RangeInclusive<u32>, unit: &str, note: &str) -> Result<u32, String> {
+    whole(text)
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|number| allowed.contains(number))
+        .ok_or_else(|| {
+            let (least, most) = (allowed.start(), allowed.end());
+            format!(
+                "{} found; give whole {unit} from {least} to {most}{note}",
+                quoted(text)
+            )
+        })
+}
+
 /// A number of cache entries.
 pub(in super::super) fn entries(text: &str) -> Result<u64, String> {
     multiplied(text)

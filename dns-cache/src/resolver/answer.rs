@@ -1,0 +1,293 @@
+//! From query to reply: cache → cut → failures → coalesce → upstream → stale.
+
+use std::sync::Arc;
+
+use dns_cache_common::question::{self, Key, KeyParts, Parsed, Refusal, Transport};
+use dns_cache_common::reply::{Reply, Source};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::clock::Time;
+use super::entry::{BadResponse, Entry, Terms};
+use super::failures::Failure;
+use super::flights::{Boarding, Flight};
+use super::given::Given;
+use super::{Answer, Miss, Resolver};
+use crate::upstream;
+
+impl Resolver {
+    /// Answers a message at once if it can be: from what is at hand, or by an error. The reply is appended
+    /// to `out`; nothing is allocated if that has room. Must be called within a tokio runtime: upstreams are asked
+    /// on the thread that the question comes by.
+    pub fn answer_cached(
+        self: &Arc<Self>,
+        message: &[u8],
+        transport: Transport,
+        now: Time,
+        out: &mut Vec<u8>,
+    ) -> Answer {
+        match question::parse(message, transport) {
+            Parsed::Query(query) => match self.at_hand(query.key.as_bytes(), now) {
+                Some(given) => {
+                    let reply = given.reply(&query.client, query.question);
+                    Answer::Reply(append(&reply, out))
+                }
+                None => Answer::Miss(Miss::new(&query)),
+            },
+            Parsed::Refuse(refusal) => {
+                self.counters.refused.add(1);
+                Answer::Reply(append_refusal(&refusal, out))
+            }
+            Parsed::Drop => {
+                self.counters.dropped.add(1);
+                Answer::Drop
+            }
+        }
+    }
+
+    /// Gets the answer to a miss and makes the client's reply; a stale one or SERVFAIL if there is none in
+    /// time.
+    pub async fn resolve(self: &Arc<Self>, miss: Miss) -> Vec<u8> {
+        self.counters.misses.add(1);
+        miss.reply(&self.wait(&miss.key).await)
+    }
+
+    /// The reply to a query that cannot be worked on because too many are.
+    pub(crate) fn turn_away(&self, miss: &Miss) -> Vec<u8> {
+        miss.reply(&self.overloaded(&miss.key))
+    }
+
+    /// Tells of hits on an entry that userspace did not see, and refreshes it if it is about to expire.
+    ///
+    /// `key` is that of the question, as [`dns_cache_common::question::Key`] has it; `hits` are those since
+    /// the last time. Must be called within a tokio runtime.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the kernel's hits"))]
+    pub(crate) fn prefetch(self: &Arc<Self>, key: &[u8], hits: u32) {
+        let now = self.clock.now();
+        if let Some((entry, _)) = self.cache.fresh(key, now) {
+            entry.usage().add(hits);
+            self.refresh_if_due(key, &entry, now);
+        }
+    }
+
+    /// What can be given without a wait.
+    fn at_hand(self: &Arc<Self>, key: &[u8], now: Time) -> Option<Given> {
+        let cached = self.cache.get(key);
+        if let Some((entry, age)) = cached
+            .as_ref()
+            .and_then(|entry| Some((entry, entry.age(now)?)))
+        {
+            self.counters.hits.add(1);
+            if entry.is_denial() {
+                self.counters.denial_hits.add(1);
+            }
+            return Some(self.give_cached(key, Arc::clone(entry), age, now));
+        }
+        // Behind the cache, so that a longer name with an answer of its own is never hidden.
+        if let Some((cut, entry, age)) = self.cut(key, now) {
+            self.counters.cuts.add(1);
+            return Some(self.give_cached(cut.as_bytes(), entry, age, now));
+        }
+        let remembered = self.failures.get(key, now)?;
+        let stale = cached.filter(|entry| self.stale.allows(entry, now));
+        match stale {
+            Some(entry) if remembered.is_recent(now) => {
+                // The upstreams may be well again, but no client shall wait for the proof.
+                if !remembered.holds(now) {
+                    self.refresh(key);
+                }
+                Some(self.give_stale(entry))
+            }
+            None if remembered.holds(now) => {
+                self.counters.remembered_failures.add(1);
+                Some(Given::Failure(remembered.failure))
+            }
+            _ => None,
+        }
+    }
+
+    /// The fresh entry of a name above that says that there is nothing below it.
+    fn cut(&self, key: &[u8], now: Time) -> Option<(Key, Arc<Entry>, u32)> {
+        self.cuts.above(key).find_map(|above| {
+            let (entry, age) = self.cache.fresh(above.as_bytes(), now)?;
+            entry.covers_below().then_some((above, entry, age))
+        })
+    }
+
+    /// Asks, while the name itself is asked for, whether the name above it exists.
+    fn ask_above(self: &Arc<Self>, key: &[u8]) {
+        let now = self.clock.now();
+        if let Some(above) = self.cuts.worth_asking(key, now)
+            && self.cache.fresh(above.as_bytes(), now).is_none()
+            && !self
+                .failures
+                .get(above.as_bytes(), now)
+                .is_some_and(|failed| failed.holds(now))
+        {
+            self.refresh(above.as_bytes());
+        }
+    }
+
+    fn give_cached(self: &Arc<Self>, key: &[u8], entry: Arc<Entry>, age: u32, now: Time) -> Given {
+        entry.usage().hit();
+        self.refresh_if_due(key, &entry, now);
+        Given::Entry(entry, Source::Cache { age }, None)
+    }
+
+    /// Waits for the upstreams; for a shorter time if there is a stale answer.
+    async fn wait(self: &Arc<Self>, key: &[u8]) -> Given {
+        let landing = match self
+            .flights
+            .board(key, || self.cache.fresh(key, self.clock.now()))
+        {
+            Boarding::Landed(entry, age) => {
+                return Given::Entry(entry, Source::Cache { age }, None);
+            }
+            Boarding::Full => return self.overloaded(key),
+            Boarding::Joined(landing) => {
+                self.counters.coalesced.add(1);
+                landing
+            }
+            Boarding::New(landing, flight) => {
+                tokio::spawn(Arc::clone(self).fly(flight));
+                self.ask_above(key);
+                landing
+            }
+        };
+        let mut until = Instant::now() + self.deadline;
+        let stale = self.stale(key);
+        if stale.is_some() {
+            // By the flight's time: who comes later need not wait as long again.
+            until = until.min(landing.began + self.stale.patience());
+        }
+        match timeout_at(until, landing.outcome()).await {
+            Ok(Some(Ok(entry))) => Given::Entry(entry, Source::Upstream, None),
+            failed => {
+                let failure = match failed {
+                    Ok(Some(Err(failure))) => failure,
+                    _ => Failure::Timeout,
+                };
+                stale.map_or(Given::Failure(failure), |entry| self.give_stale(entry))
+            }
+        }
+    }
+
+    /// An expired answer that may still be given.
+    fn stale(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        let entry = self.cache.get(key)?;
+        self.stale.allows(&entry, self.clock.now()).then_some(entry)
+    }
+
+    fn give_stale(&self, entry: Arc<Entry>) -> Given {
+        self.counters.stale.add(1);
+        self.stale.give(entry)
+    }
+
+    fn overloaded(&self, key: &[u8]) -> Given {
+        self.counters.overload.add(1);
+        self.stale(key)
+            .map_or(Given::Failure(Failure::Overload), |entry| {
+                self.give_stale(entry)
+            })
+    }
+
+    /// Refreshes an entry that was given just now, if it is about to expire.
+    fn refresh_if_due(self: &Arc<Self>, key: &[u8], entry: &Entry, now: Time) {
+        let Some(place) = self.prefetch.claim(entry, now) else {
+            return;
+        };
+        if let Some(flight) = self.flights.begin(key) {
+            self.counters.prefetches.add(1);
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                this.fly(flight).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Fetches an answer that no client waits for.
+    fn refresh(self: &Arc<Self>, key: &[u8]) {
+        if let Some(flight) = self.flights.begin(key) {
+            tokio::spawn(Arc::clone(self).fly(flight));
+        }
+    }
+
+    /// Brings a flight to its end: fetches its answer, keeps it, and gives it to all who wait.
+    async fn fly(self: Arc<Self>, flight: Flight) {
+        let outcome = self.fetch(flight.key()).await.map(Arc::new);
+        if let Err(failure) = &outcome {
+            tracing::debug!(%failure, "no answer from upstream");
+            self.counters.failed.add(1);
+        }
+        self.flights
+            .land(flight, outcome, |key, outcome| match outcome {
+                Ok(entry) => {
+                    self.failures.forget(key);
+                    self.keep(key, entry);
+                }
+                Err(failure) => self.failures.insert(key, *failure, self.clock.now()),
+            });
+    }
+
+    /// Enters a real answer into the cache. One that may not be kept still ends what was there.
+    fn keep(&self, key: &[u8], entry: &Arc<Entry>) {
+        for refuted in self.cuts.learn(key, entry, self.clock.now()) {
+            self.cache.remove(&refuted);
+        }
+        if entry.ttl().is_some() {
+            self.cache.insert(key.into(), Arc::clone(entry));
+        } else {
+            self.counters.not_cacheable.add(1);
+            self.cache.remove(key);
+        }
+    }
+
+    /// Asks the zone's servers what `key` asks.
+    async fn fetch(&self, key: &[u8]) -> Result<Entry, Failure> {
+        let (parts, zone) = KeyParts::read(key)
+            .and_then(|parts| Some((parts, self.zones.of(parts.name)?)))
+            .ok_or(Failure::NoServers)?;
+        let query = Arc::new(upstream::Query::new(&parts));
+        let response = timeout(self.deadline, zone.group.ask(&query))
+            .await
+            .map_err(|_| Failure::Timeout)??;
+        let now = self.clock.now();
+        let terms = Terms {
+            caps: zone.caps,
+            cut: self.cuts.may_stand(&parts, now),
+            now,
+        };
+        let entry = Entry::new(&response, &parts, terms);
+        entry.map_err(|bad| {
+            if !matches!(bad, BadResponse::Error(_)) {
+                self.counters.malformed_responses.add(1);
+            }
+            bad.into()
+        })
+    }
+}
+
+impl Miss {
+    fn reply(&self, given: &Given) -> Vec<u8> {
+        let reply = given.reply(&self.client, &self.question);
+        let mut out = Vec::with_capacity(reply.size());
+        append(&reply, &mut out);
+        out
+    }
+}
+
+pub(super) fn append(reply: &Reply<'_>, out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.resize(start + reply.size(), 0);
+    // It was given the room that it asked for.
+    let _ = reply.write(&mut out[start..]);
+    reply.size()
+}
+
+fn append_refusal(refusal: &Refusal<'_>, out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.resize(start + refusal.size(), 0);
+    // It was given the room that it asked for.
+    let _ = refusal.write(&mut out[start..]);
+    refusal.size()
+}

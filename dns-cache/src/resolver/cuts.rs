@@ -1,0 +1,120 @@
+//! NXDOMAIN cuts (RFC 8020) in the cluster's zone: one cached "there is no `com.default.svc.cluster.local`" answers
+//! for every name below it, so a search list's attempts end on the node.
+
+use std::time::Duration;
+
+use dns_cache_common::cut::{self, Points};
+use dns_cache_common::question::{Key, KeyParts};
+use dns_cache_common::types::{rcode, rtype};
+use moka::sync::Cache as Moka;
+
+use super::Error;
+use super::clock::Time;
+use super::entry::Entry;
+use super::zones::wire_name;
+use crate::config::Config;
+
+/// Names above others that are known to exist, at most: namespaces, and services with names below them.
+const MOST: u64 = 10_000;
+/// How long a name that exists is not asked about again.
+const EXISTS: Duration = Duration::from_secs(60);
+/// Bits of a key that a name's existence does not depend on.
+const DO_AND_CD: u8 = 4;
+
+/// Where cuts may stand, and where they may not although the name would allow it.
+#[derive(Debug)]
+pub(super) struct Cuts {
+    /// The zone's name in wire form; `None` if there are no cuts.
+    zone: Option<Box<[u8]>>,
+    /// Zones within it that have servers of their own: what the cluster's say of a name above is nothing to them.
+    others: Vec<Box<[u8]>>,
+    /// Names that exist, and until when they surely do. Whatever an upstream says, nothing is cut there.
+    existing: Moka<Box<[u8]>, Time>,
+}
+
+impl Cuts {
+    /// Cuts in the cluster's zone, if they are wanted there.
+    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+        let zone = match config.cluster.nxdomain_cut {
+            true => Some(wire_name(&config.cluster.domain)?),
+            false => None,
+        };
+        let others = config.zones.iter().map(|zone| wire_name(&zone.zone));
+        let mut others = others.collect::<Result<Vec<_>, _>>()?;
+        others.retain(|other| zone.as_ref().is_some_and(|zone| other.ends_with(zone)));
+        Ok(Self {
+            zone,
+            others,
+            existing: Moka::builder()
+                .max_capacity(MOST)
+                .time_to_live(Duration::from_secs(86_400))
+                .build(),
+        })
+    }
+
+    /// Where cuts may stand for a name of the zone.
+    fn points(&self, name: &[u8]) -> Points {
+        self.zone
+            .as_ref()
+            .filter(|_| !self.others.iter().any(|other| name.ends_with(other)))
+            .map_or(Points::default(), |zone| cut::points(name, zone))
+    }
+
+    /// The keys of the cuts that a key's name may be below, the shortest name first.
+    pub(super) fn above(&self, key: &[u8]) -> impl Iterator<Item = Key> {
+        let points = KeyParts::read(key).map_or(Points::default(), |key| self.points(key.name));
+        points.above().filter_map(|at| Key::of_ancestor(key, at))
+    }
+
+    /// Whether an NXDOMAIN for this question holds for everything below its name.
+    pub(super) fn may_stand(&self, key: &KeyParts<'_>, now: Time) -> bool {
+        key.rtype == rtype::A && self.points(key.name).is_cut() && !self.exists(key.name, now)
+    }
+
+    /// The key of the name above `key`'s that is worth asking about: the shortest that may not exist.
+    pub(super) fn worth_asking(&self, key: &[u8], now: Time) -> Option<Key> {
+        self.above(key).find(|above| {
+            KeyParts::read(above.as_bytes()).is_some_and(|above| !self.exists(above.name, now))
+        })
+    }
+
+    /// Learns from an answer which names exist. Returns the keys of the cuts that it refutes.
+    pub(super) fn learn(&self, key: &[u8], entry: &Entry, now: Time) -> Vec<Vec<u8>> {
+        let mut refuted = vec![];
+        let Some(parts) = KeyParts::read(key) else {
+            return refuted;
+        };
+        if entry.stored().flags.rcode() != rcode::NOERROR {
+            return refuted;
+        }
+        if self.points(parts.name).is_cut() {
+            self.existing.insert(parts.name.into(), now.after(EXISTS));
+        }
+        if entry.stored().counts[0] == 0 {
+            return refuted;
+        }
+        // A name with data exists for as long as it is cached, and with it all above.
+        let until = now.after(Duration::from_secs(entry.ttl().unwrap_or_default().into()));
+        for above in self.above(key) {
+            let mut above = above.as_bytes().to_vec();
+            if let Some(above) = KeyParts::read(&above) {
+                let until = self
+                    .existing
+                    .get(above.name)
+                    .map_or(until, |t| t.max(until));
+                self.existing.insert(above.name.into(), until);
+            }
+            for bits in 0..DO_AND_CD {
+                if let Some(last) = above.last_mut() {
+                    *last = bits;
+                }
+                refuted.push(above.clone());
+            }
+        }
+        refuted
+    }
+
+    fn exists(&self, name: &[u8], now: Time) -> bool {
+        self.existing.get(name).is_some_and(|until| now < until)
+    }
+}

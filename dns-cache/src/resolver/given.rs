@@ -1,0 +1,36 @@
+//! What a client is given.
+
+use std::sync::Arc;
+
+use dns_cache_common::edns::ExtendedError;
+use dns_cache_common::question::Client;
+use dns_cache_common::reply::{Reply, Source, Stored};
+
+use super::entry::Entry;
+use super::failures::Failure;
+use super::usage::random;
+
+/// An answer, or why there is none.
+#[derive(Debug)]
+pub(super) enum Given {
+    /// An entry, where it comes from, and what is to be said about it.
+    Entry(Arc<Entry>, Source, Option<ExtendedError>),
+    /// No answer.
+    Failure(Failure),
+}
+
+impl Given {
+    /// One client's reply. The order of addresses is by chance, not one after the other: a client that asks
+    /// for A and AAAA in turn would always get the same first A.
+    pub(super) fn reply<'a>(&'a self, client: &Client, question: &'a [u8]) -> Reply<'a> {
+        let (stored, source, error) = match self {
+            Self::Entry(entry, source, error) => (entry.stored(), *source, *error),
+            Self::Failure(failure) => (
+                Stored::bare(failure.rcode()),
+                Source::Upstream,
+                Some(failure.explanation()),
+            ),
+        };
+        Reply::explained(client, question, stored, source, error).turned(random())
+    }
+}
