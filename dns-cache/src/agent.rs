@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aya::maps::{MapData, RingBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,7 +17,8 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::control::{Handler, Server, ServerError};
-use crate::datapath::{self, Datapath};
+use crate::datapath::{self, Datapath, KernelSide};
+use crate::kernel_cache;
 use crate::metrics;
 use crate::resolver::{self, Resolver};
 use crate::serve;
@@ -65,7 +67,12 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     metrics::panics::watch();
     let (shutdown, told) = watch::channel(false);
     let resolver = Resolver::new(&config)?;
-    let (datapath, sockets) = Datapath::start(&config).await?;
+    let (datapath, sockets, kernel) = Datapath::start(&config).await?;
+    let mut tasks = JoinSet::new();
+    if let Some(KernelSide { cache, refreshes }) = kernel {
+        resolver.mirror_into(cache);
+        tasks.spawn(refresh(refreshes, Arc::clone(&resolver)));
+    }
     let server = serve::Server::start(sockets, Arc::clone(&resolver))?;
     let agent = Arc::new(Agent {
         config,
@@ -75,7 +82,6 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
         resolver,
         tally: Arc::clone(server.tally()),
     });
-    let mut tasks = JoinSet::new();
     tasks.spawn(probe(Arc::clone(&agent.resolver)));
     if let Some(metrics) = metrics {
         tasks.spawn(metrics.run(Arc::clone(&agent) as Arc<dyn metrics::Source>));
@@ -111,6 +117,13 @@ async fn probe(resolver: Arc<Resolver>) {
     while !resolver.probe().await {
         warn!("no upstream answers; trying again");
         sleep(PROBE_PAUSE).await;
+    }
+}
+
+/// Refreshes what the programs ask for.
+async fn refresh(refreshes: RingBuf<MapData>, resolver: Arc<Resolver>) {
+    if let Err(error) = kernel_cache::follow(refreshes, |asked| resolver.kernel_asks(asked)).await {
+        warn!(%error, "the programs' requests for refreshes cannot be read; names in use expire");
     }
 }
 

@@ -15,6 +15,7 @@ use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use aya::maps::{MapData, RingBuf};
 use socket2::{SockAddr, SockAddrStorage};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -97,6 +98,14 @@ pub(crate) fn watch(
 ) -> io::Result<AsyncFd<Arc<UdpSocket>>> {
     // SAFETY: the socket's descriptor is the same and stays open until the last reference is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
+}
+
+/// Lets tasks wait until a ring buffer has something in it.
+pub(crate) fn wait_on_ring_buffer(
+    ring_buffer: RingBuf<MapData>,
+) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: a ring buffer owns its descriptor and keeps it as long as it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(ring_buffer, Interest::READABLE) }?)
 }
 
 /// Datagrams that were received in one system call; their memory is used again by the next one.

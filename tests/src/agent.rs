@@ -251,8 +251,12 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// The kernel's counter of replies from its cache.
-    const KERNEL: &str = "cache_hits";
+    /// The kernel's counters of replies from its cache.
+    const KERNEL: [&str; 3] = [
+        "cache_hits_noerror",
+        "cache_hits_nxdomain",
+        "cache_hits_other",
+    ];
     /// The kernel's counters of packets that it handed to the resolver.
     const RESOLVER: [&str; 2] = ["to_resolver_udp", "to_resolver_tcp"];
 
@@ -271,7 +275,7 @@ impl Counters {
     /// The way of the one lookup between `self` and `later`.
     #[must_use]
     pub fn way(&self, later: &Self) -> Way {
-        if later.datapath(Self::KERNEL) > self.datapath(Self::KERNEL) {
+        if self.answered(later) > 0 {
             Way::Kernel
         } else if self.resolved(later) > 0 {
             Way::Resolver
@@ -283,13 +287,17 @@ impl Counters {
     /// How many packets the kernel handed to the resolver between `self` and `later`.
     #[must_use]
     pub fn resolved(&self, later: &Self) -> u64 {
-        let sum = |counters: &Self| -> u64 {
-            Self::RESOLVER
-                .iter()
-                .map(|name| counters.datapath(name))
-                .sum()
-        };
-        sum(later) - sum(self)
+        later.sum(&Self::RESOLVER) - self.sum(&Self::RESOLVER)
+    }
+
+    /// How many queries the kernel answered between `self` and `later`.
+    #[must_use]
+    pub fn answered(&self, later: &Self) -> u64 {
+        later.sum(&Self::KERNEL) - self.sum(&Self::KERNEL)
+    }
+
+    fn sum(&self, names: &[&str]) -> u64 {
+        names.iter().map(|name| self.datapath(name)).sum()
     }
 }
 
@@ -365,7 +373,7 @@ mod tests {
     fn the_way_is_told_by_the_counters() {
         let counters = |hits, queries| Counters {
             datapath: vec![
-                (Counters::KERNEL.to_owned(), hits),
+                (Counters::KERNEL[0].to_owned(), hits),
                 (Counters::RESOLVER[0].to_owned(), queries),
             ],
             resolver: Vec::new(),

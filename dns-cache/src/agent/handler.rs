@@ -10,8 +10,7 @@ use tracing::{info, warn};
 
 use super::Agent;
 use crate::control::{
-    Command, DatapathStatus, Flushed, Handler, MOST_ENTRIES, Names, ResolverStatus, Response,
-    Status,
+    Command, DatapathStatus, Handler, MOST_ENTRIES, Names, ResolverStatus, Response, Status,
 };
 use crate::presentation;
 use crate::resolver::Selection;
@@ -47,9 +46,15 @@ impl Agent {
                 Response::Cache(self.resolver.cached(&names, rtype, limit))
             }
             Command::CacheFlush { names } => {
-                let entries = self.resolver.flush(&selection(&names)?);
-                info!(zone = names.zone, name = names.name, entries, "flushed");
-                Response::Flushed(Flushed { entries })
+                let flushed = self.resolver.flush(&selection(&names)?);
+                info!(
+                    zone = names.zone,
+                    name = names.name,
+                    entries = flushed.entries,
+                    kernel_entries = flushed.kernel_entries,
+                    "flushed"
+                );
+                Response::Flushed(flushed)
             }
         })
     }
@@ -81,6 +86,7 @@ impl Agent {
         let mut status = DatapathStatus {
             kernel: kernel_release(),
             resolver_netns: Some(self.datapath.namespace_path().to_owned()),
+            cache: self.resolver.kernel_usage(),
             ..DatapathStatus::default()
         };
         match self.datapath.status() {

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::ask::Ask;
 use super::table::Table;
 use super::units::{bytes, duration};
-use crate::control::{Command, Flushed, MOST_ENTRIES, Names, Response};
+use crate::control::{Command, MOST_ENTRIES, Names, Response};
 use crate::resolver::Listing;
 
 /// Look into the agent's cache, or flush it
@@ -137,11 +137,16 @@ impl Flush {
             Response::Flushed(flushed) => Ok(flushed),
             other => Err(other),
         })?;
-        self.agent
-            .print(&flushed, |Flushed { entries }| match entries {
-                1 => "flushed 1 answer\n".to_owned(),
-                entries => format!("flushed {entries} answers\n"),
-            })
+        self.agent.print(&flushed, |flushed| match flushed.entries {
+            1 => format!(
+                "flushed 1 answer, {} in the kernel\n",
+                flushed.kernel_entries
+            ),
+            entries => format!(
+                "flushed {entries} answers, {} in the kernel\n",
+                flushed.kernel_entries
+            ),
+        })
     }
 }
 
@@ -150,6 +155,11 @@ fn listing(response: Response) -> Result<Listing, Response> {
         Response::Cache(listing) => Ok(listing),
         other => Err(other),
     }
+}
+
+/// A count, or that the answer is not there.
+fn or_none(count: Option<u32>) -> String {
+    count.map_or_else(|| "-".to_owned(), |count| count.to_string())
 }
 
 fn list(listing: &Listing) -> String {
@@ -181,7 +191,17 @@ fn details(listing: &Listing) -> String {
 }
 
 fn table(listing: &Listing) -> String {
-    let mut table = Table::new(&["NAME", "TYPE", "FLAGS", "RCODE", ">TTL", ">AGE", ">SIZE"]);
+    let mut table = Table::new(&[
+        "NAME",
+        "TYPE",
+        "FLAGS",
+        "RCODE",
+        ">TTL",
+        ">AGE",
+        ">SIZE",
+        ">HITS",
+        ">KERNEL HITS",
+    ]);
     for entry in &listing.entries {
         let flags = match (entry.dnssec_ok, entry.checking_disabled) {
             (false, false) => "-",
@@ -197,6 +217,8 @@ fn table(listing: &Listing) -> String {
             duration(entry.ttl_seconds.into()),
             duration(entry.age_seconds.into()),
             bytes(entry.bytes),
+            or_none(entry.hits),
+            or_none(entry.kernel_hits),
         ]);
     }
     table.render()
@@ -224,6 +246,8 @@ mod tests {
             ttl_seconds: 25,
             age_seconds: 5,
             bytes: 700,
+            hits: Some(12),
+            kernel_hits: None,
             records: records.iter().map(|text| (*text).to_owned()).collect(),
         }
     }
@@ -235,8 +259,8 @@ mod tests {
             more: 7,
         };
         let expected = "\
-NAME       TYPE  FLAGS  RCODE    TTL  AGE       SIZE
-a.example  A     DO     NOERROR  25s   5s  700 bytes
+NAME       TYPE  FLAGS  RCODE    TTL  AGE       SIZE  HITS  KERNEL HITS
+a.example  A     DO     NOERROR  25s   5s  700 bytes    12            -
 
 7 more are not shown: name a zone, or raise --limit
 

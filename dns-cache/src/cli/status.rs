@@ -82,16 +82,41 @@ fn glance(status: &Status) -> String {
             bytes(status.resolver.cache_bytes)
         ),
     );
+    row(
+        "kernel cache",
+        datapath.cache.map_or_else(
+            || "off".to_owned(),
+            |cache| {
+                format!(
+                    "{} entries, {} of {}, {} evicted",
+                    cache.entries,
+                    bytes(cache.bytes),
+                    bytes(cache.capacity),
+                    cache.evicted
+                )
+            },
+        ),
+    );
     table.render()
 }
 
 fn interfaces(status: &Status) -> String {
-    let mut table = Table::new(&["INTERFACE", ">IFINDEX", "ATTACHED"]);
+    let mut table = Table::new(&[
+        "INTERFACE",
+        ">IFINDEX",
+        "ATTACHED",
+        ">KERNEL HITS",
+        ">MISSES",
+        ">BYPASSES",
+    ]);
     for interface in &status.datapath.interfaces {
         table.row(vec![
             interface.name.clone(),
             interface.ifindex.to_string(),
             interface.mechanism.to_string(),
+            interface.hits.to_string(),
+            interface.misses.to_string(),
+            interface.bypasses.to_string(),
         ]);
     }
     table.render()
@@ -141,6 +166,7 @@ mod tests {
     use crate::control::{
         AttachedInterface, DatapathStatus, Mechanism, ResolverStatus, UpstreamStatus,
     };
+    use crate::kernel_cache;
 
     fn status() -> Status {
         let counter = |name: &str, value| (name.to_owned(), value);
@@ -172,6 +198,12 @@ mod tests {
                         bypasses: 0,
                     },
                 ],
+                cache: Some(kernel_cache::Usage {
+                    entries: 10,
+                    bytes: 2_048,
+                    capacity: 4_096,
+                    evicted: 3,
+                }),
                 counters: [counter("steered_udp", 5)].into(),
                 resolver_netns: Some("/run/dns-cache/netns".into()),
             },
@@ -206,10 +238,11 @@ attached       tcx, 2 interfaces
 kernel         6.18.0
 namespace      /run/dns-cache/netns
 cache          12 entries, 3.4 KiB
+kernel cache   10 entries, 2.0 KiB of 4.0 KiB, 3 evicted
 
-INTERFACE        IFINDEX  ATTACHED
-veth0                  7  tcx
-veth0123456789a      123  clsact
+INTERFACE        IFINDEX  ATTACHED  KERNEL HITS  MISSES  BYPASSES
+veth0                  7  tcx                 0       0         0
+veth0123456789a      123  clsact              0       0         0
 
 ZONE           SERVER        CONNECTIONS  IN FLIGHT  QUERIES  FAILURES  ROUND TRIP
 cluster.local  [fd00::2]:53            1          0       12         0     1.23 ms

@@ -15,7 +15,7 @@ mod server;
 mod status;
 
 pub use client::{ClientError, request, status};
-pub use protocol::{Command, Flushed, MOST_ENTRIES, Names, Response, VERSION};
+pub use protocol::{Command, MOST_ENTRIES, Names, Response, VERSION};
 pub use server::{Handler, Server, ServerError};
 pub use status::{
     AttachedInterface, DatapathStatus, Mechanism, ResolverStatus, Status, UpstreamStatus,

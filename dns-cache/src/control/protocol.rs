@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Status;
-use crate::resolver::Listing;
+use crate::resolver::{Flushed, Listing};
 
 /// The version of the protocol; both sides must speak the same.
 pub const VERSION: u64 = 1;
@@ -62,13 +62,6 @@ pub enum Response {
     Flushed(Flushed),
     /// Why there is no answer.
     Error(String),
-}
-
-/// What a flush took out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flushed {
-    /// Answers.
-    pub entries: u64,
 }
 
 #[derive(Serialize, Deserialize)]

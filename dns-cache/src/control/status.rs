@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel_cache;
+
 pub use crate::datapath::{Attached as AttachedInterface, Mechanism};
 pub use crate::resolver::UpstreamStatus;
 
@@ -39,6 +41,8 @@ pub struct DatapathStatus {
     pub kernel: String,
     /// Interfaces with a program.
     pub interfaces: Vec<AttachedInterface>,
+    /// What is in the kernel cache; none if it is switched off.
+    pub cache: Option<kernel_cache::Usage>,
     /// The programs' counters, by name.
     pub counters: BTreeMap<String, u64>,
     /// Where the resolver's network namespace is mounted; none before it is made.

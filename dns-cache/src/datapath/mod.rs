@@ -17,6 +17,7 @@ mod sockets;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use aya::maps::{MapData, RingBuf};
 use tokio::task::JoinHandle;
 
 pub use attach::Mechanism;
@@ -41,8 +42,15 @@ pub struct Datapath {
     watcher: JoinHandle<()>,
     logger: Option<JoinHandle<()>>,
     namespace: Namespace,
-    cache: Option<Arc<KernelCache>>,
     _lock: NodeLock,
+}
+
+/// What the programs need of the resolver, to answer by themselves.
+pub struct KernelSide {
+    /// Where it puts its answers.
+    pub cache: Arc<KernelCache>,
+    /// By which they ask it for new ones.
+    pub refreshes: RingBuf<MapData>,
 }
 
 /// What `dns-cache status` shows of the datapath.
@@ -59,14 +67,15 @@ pub struct Status {
 }
 
 impl Datapath {
-    /// Makes the resolver's namespace and its sockets, loads the programs and attaches them.
+    /// Makes the resolver's namespace and its sockets, loads the programs and attaches them. With a kernel cache, the
+    /// resolver must be told of it.
     ///
     /// Must be called from within a tokio runtime whose threads are in the node's namespace.
     ///
     /// # Errors
     ///
     /// Says which step failed, on what, and why; what was made until then is taken away again.
-    pub async fn start(config: &Config) -> Result<(Self, Sockets), Error> {
+    pub async fn start(config: &Config) -> Result<(Self, Sockets, Option<KernelSide>), Error> {
         let lock = NodeLock::take()?;
         let started = Self::start_steps(config, lock).await;
         if started.is_err() {
@@ -76,7 +85,10 @@ impl Datapath {
         started
     }
 
-    async fn start_steps(config: &Config, lock: NodeLock) -> Result<(Self, Sockets), Error> {
+    async fn start_steps(
+        config: &Config,
+        lock: NodeLock,
+    ) -> Result<(Self, Sockets, Option<KernelSide>), Error> {
         let links = bpffs::prepare(&config.bpffs)?;
         let namespace = Namespace::create(&config.state_dir, &config.listen).await?;
         let sockets = sockets::open(namespace.fd(), &config.listen)?;
@@ -94,7 +106,7 @@ impl Datapath {
         )?;
         programs.set_resolver(namespace.link())?;
 
-        let cache = programs.cache().cloned();
+        let kernel = programs.take_kernel_side();
         let mut state = interfaces::State::new(
             config.interfaces.clone(),
             programs,
@@ -110,10 +122,10 @@ impl Datapath {
                 watcher,
                 logger,
                 namespace,
-                cache,
                 _lock: lock,
             },
             sockets,
+            kernel,
         ))
     }
 
@@ -124,11 +136,6 @@ impl Datapath {
     /// The kernel refuses to read a map.
     pub fn status(&self) -> Result<Status, Error> {
         interfaces::lock(&self.state).status()
-    }
-
-    /// The kernel cache, if the configuration wants one.
-    pub fn cache(&self) -> Option<&Arc<KernelCache>> {
-        self.cache.as_ref()
     }
 
     /// The file that names the resolver's namespace.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use aya::maps::{
     Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray,
-    RingBuf,
 };
 use aya::programs::SchedClassifier;
 use aya::util::nr_cpus;
@@ -21,6 +20,7 @@ use dns_cache_common::maps::{
 use tokio::task::JoinHandle;
 use tracing::{Level, warn};
 
+use super::KernelSide;
 use super::error::{Error, Step as _};
 use super::namespace::ResolverLink;
 use crate::kernel_cache::{self, KernelCache, Size};
@@ -44,8 +44,7 @@ pub(super) struct Programs {
     counters: PerCpuArray<MapData, u64>,
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
     cpus: usize,
-    cache: Option<Arc<KernelCache>>,
-    refresh: Option<RingBuf<MapData>>,
+    kernel_side: Option<KernelSide>,
     /// The kernel empties it when nobody has it open any more.
     _stages: ProgramArray<MapData>,
 }
@@ -137,15 +136,18 @@ impl Programs {
         };
         let seed = kernel_cache::random_seed();
         let mut ebpf = load(log_level, intercepted.len(), size, &seed)?;
-        let cache = size
-            .map(|size| kernel_cache(&ebpf, size, seed))
-            .transpose()?;
+        let kernel_side = match size {
+            Some(size) => Some(KernelSide {
+                cache: Arc::new(kernel_cache(&ebpf, size, seed)?),
+                refreshes: take(&mut ebpf, names::REFRESH)?,
+            }),
+            None => None,
+        };
         let mut programs = Self {
             cpus: nr_cpus()
                 .map_err(|(file, error)| format!("{file}: {error}"))
                 .step(|| "count the CPUs".to_owned())?,
-            cache: cache.map(Arc::new),
-            refresh: Some(take(&mut ebpf, names::REFRESH)?),
+            kernel_side,
             traffic: take(&mut ebpf, names::TRAFFIC)?,
             _stages: stages(&mut ebpf)?,
             intercept: hash_map(&mut ebpf, names::INTERCEPT)?,
@@ -252,14 +254,9 @@ impl Programs {
         )
     }
 
-    /// The kernel cache, if there is one.
-    pub(super) fn cache(&self) -> Option<&Arc<KernelCache>> {
-        self.cache.as_ref()
-    }
-
-    /// The programs' requests for a refresh; once.
-    pub(super) fn take_refreshes(&mut self) -> Option<RingBuf<MapData>> {
-        self.refresh.take()
+    /// The kernel cache, if there is one; once.
+    pub(super) fn take_kernel_side(&mut self) -> Option<KernelSide> {
+        self.kernel_side.take()
     }
 
     /// Forgets an interface and what was learnt behind it.

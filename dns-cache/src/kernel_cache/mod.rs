@@ -10,6 +10,7 @@
 mod entry;
 mod ghosts;
 mod index;
+mod refreshes;
 mod ring;
 mod store;
 #[cfg(test)]
@@ -22,12 +23,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dns_cache_common::cached::{CELL, ELEMENT, Refresh};
 use dns_cache_common::hash::Seed;
 use dns_cache_common::question::KeyParts;
+use serde::{Deserialize, Serialize};
 
 use crate::config::CacheLimits;
 use crate::resolver::{Entry, Time};
 use crate::sys::SharedWords;
 
 pub use entry::Seen;
+pub use refreshes::follow;
 use store::Store;
 
 /// How much memory the kernel cache takes.
@@ -80,7 +83,7 @@ impl Size {
 }
 
 /// What is in the kernel cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Entries, those among them that have expired and were not replaced yet.
     pub entries: u64,
@@ -103,6 +106,10 @@ pub fn random_seed() -> Seed {
     }
     seed
 }
+
+/// A moment between two flushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket(u64);
 
 /// Writes the kernel cache.
 #[derive(Debug)]
@@ -136,13 +143,27 @@ impl KernelCache {
     }
 
     /// Puts an answer in; `refresh` is the time from which on a hit asks for a new one. An answer that cannot be
-    /// given over UDP, or not be kept, takes the old one out.
+    /// given over UDP, or not be kept, takes the old one out. A newer one stays.
     pub fn put(&self, key: &[u8], answer: &Entry, refresh: Time) {
+        self.put_since(self.ticket(), key, answer, refresh);
+    }
+
+    /// For [`Self::put_since`].
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        Ticket(self.lock().flushes())
+    }
+
+    /// As [`Self::put`], unless entries were flushed since the ticket was drawn: the answer may be one of those.
+    pub fn put_since(&self, ticket: Ticket, key: &[u8], answer: &Entry, refresh: Time) {
         let Some(key) = KeyParts::read(key) else {
             return;
         };
         let hash = self.hash(&key);
         let mut store = self.lock();
+        if store.flushes() != ticket.0 {
+            return;
+        }
         match entry::encode(&key, hash, answer, refresh) {
             Some(entry) => store.put(entry, answer.stored_at()),
             None => store.remove(hash, &key),
@@ -168,15 +189,15 @@ impl KernelCache {
         self.lock().get(self.hash(&key), &key)
     }
 
-    /// All entries, as far as `take` says after each.
-    pub fn for_each(&self, take: impl FnMut(Seen) -> bool) {
-        self.lock().for_each(take);
+    /// Looks at every entry.
+    pub fn for_each(&self, look: impl FnMut(&Seen)) {
+        self.lock().for_each(look);
     }
 
-    /// The key of the entry for which a program asked for a refresh; `None` if it is not there any more.
+    /// The entry for which a program asked for a refresh; `None` if it is not there any more.
     #[must_use]
-    pub fn key_of(&self, refresh: Refresh) -> Option<Box<[u8]>> {
-        self.lock().key_of(refresh)
+    pub fn asked(&self, refresh: Refresh) -> Option<Seen> {
+        self.lock().asked(refresh)
     }
 
     /// What is in it.

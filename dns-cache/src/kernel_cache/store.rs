@@ -38,6 +38,7 @@ pub(super) struct Store {
     entries: u32,
     cells: u64,
     evicted: u64,
+    flushes: u64,
 }
 
 /// Which queue.
@@ -64,7 +65,13 @@ impl Store {
             entries: 0,
             cells: 0,
             evicted: 0,
+            flushes: 0,
         }
+    }
+
+    /// How often entries were taken out by what they answer.
+    pub(super) fn flushes(&self) -> u64 {
+        self.flushes
     }
 
     /// Puts an entry in, in place of the one with its key.
@@ -73,6 +80,9 @@ impl Store {
         let mut queue = Queue::Small;
         if let Some(way) = self.find(hash, |store, cell| store.has_key_of(cell, &entry)) {
             let old = self.span(cached::cell(self.index.get(way)));
+            if self.word(old.cell, word::STORED) > entry.words[word::STORED] {
+                return;
+            }
             if entry.cells() <= old.cells {
                 entry.set_cells(old.cells);
                 self.write(old.cell, &entry);
@@ -96,6 +106,7 @@ impl Store {
     }
 
     pub(super) fn remove_if(&mut self, chosen: impl Fn(&KeyParts<'_>) -> bool) -> u64 {
+        self.flushes += 1;
         let mut removed = 0;
         for way in self.index.all() {
             let cell = cached::cell(self.index.get(way));
@@ -118,23 +129,20 @@ impl Store {
         self.seen(self.find_key(hash, key)?)
     }
 
-    pub(super) fn for_each(&self, mut take: impl FnMut(Seen) -> bool) {
+    pub(super) fn for_each(&self, mut look: impl FnMut(&Seen)) {
         for seen in self.index.all().filter_map(|way| self.seen(way)) {
-            if !take(seen) {
-                return;
-            }
+            look(&seen);
         }
     }
 
-    pub(super) fn key_of(&self, refresh: Refresh) -> Option<Box<[u8]>> {
+    pub(super) fn asked(&self, refresh: Refresh) -> Option<Seen> {
         let cell = cached::cell(refresh.way);
         let in_arena = self.small.has(cell) || self.main.has(cell);
         if !in_arena || self.word(cell, word::GENERATION) != refresh.generation {
             return None;
         }
         let hash = self.word(cell, word::HASH);
-        self.find(hash, |_, found| found == cell)?;
-        self.key(cell).map(|key| key.as_bytes().into())
+        self.seen(self.find(hash, |_, found| found == cell)?)
     }
 
     pub(super) fn usage(&self, size: Size) -> Usage {

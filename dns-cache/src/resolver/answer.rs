@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dns_cache_common::question::{self, Key, KeyParts, Parsed, Refusal, Transport};
 use dns_cache_common::reply::{Reply, Source};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::clock::Time;
@@ -56,16 +57,23 @@ impl Resolver {
         miss.reply(&self.overloaded(&miss.key))
     }
 
-    /// Tells of hits on an entry that userspace did not see, and refreshes it if it is about to expire.
+    /// Refreshes an entry that is about to expire, by hits that userspace did not see.
     ///
     /// `key` is that of the question, as [`dns_cache_common::question::Key`] has it; `hits` are those since
     /// the last time. Must be called within a tokio runtime.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the kernel's hits"))]
-    pub(crate) fn prefetch(self: &Arc<Self>, key: &[u8], hits: u32) {
+    pub(super) fn prefetch(self: &Arc<Self>, key: &[u8], hits: u32) {
         let now = self.clock.now();
-        if let Some((entry, _)) = self.cache.fresh(key, now) {
-            entry.usage().add(hits);
-            self.refresh_if_due(key, &entry, now);
+        match self.cache.get(key) {
+            Some(entry) => {
+                entry.usage().add(hits);
+                self.refresh_if_due(key, &entry, now);
+            }
+            // It had to go here. It shall not go there as well.
+            None => {
+                if let Some(place) = self.prefetch.claim_unseen(hits) {
+                    self.refresh_in(place, key);
+                }
+            }
         }
     }
 
@@ -192,9 +200,13 @@ impl Resolver {
 
     /// Refreshes an entry that was given just now, if it is about to expire.
     fn refresh_if_due(self: &Arc<Self>, key: &[u8], entry: &Entry, now: Time) {
-        let Some(place) = self.prefetch.claim(entry, now) else {
-            return;
-        };
+        if let Some(place) = self.prefetch.claim(entry, now) {
+            self.refresh_in(place, key);
+        }
+    }
+
+    /// Fetches an answer before its old one expires.
+    fn refresh_in(self: &Arc<Self>, place: OwnedSemaphorePermit, key: &[u8]) {
         if let Some(flight) = self.flights.begin(key) {
             self.counters.prefetches.add(1);
             let this = Arc::clone(self);
@@ -219,26 +231,35 @@ impl Resolver {
             tracing::debug!(%failure, "no answer from upstream");
             self.counters.failed.add(1);
         }
+        let mut mirrored = None;
         self.flights
             .land(flight, outcome, |key, outcome| match outcome {
                 Ok(entry) => {
                     self.failures.forget(key);
                     self.keep(key, entry);
+                    mirrored = self.to_mirror(key, entry);
                 }
                 Err(failure) => self.failures.insert(key, *failure, self.clock.now()),
             });
+        if let Some(mirrored) = mirrored {
+            // Those who wait are on this thread: they send their replies first.
+            tokio::task::yield_now().await;
+            self.mirror(&mirrored);
+        }
     }
 
     /// Enters a real answer into the cache. One that may not be kept still ends what was there.
     fn keep(&self, key: &[u8], entry: &Arc<Entry>) {
         for refuted in self.cuts.learn(key, entry, self.clock.now()) {
             self.cache.remove(&refuted);
+            self.mirror_removal(&refuted);
         }
         if entry.ttl().is_some() {
             self.cache.insert(key.into(), Arc::clone(entry));
         } else {
             self.counters.not_cacheable.add(1);
             self.cache.remove(key);
+            self.mirror_removal(key);
         }
     }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::append;
 use super::cache::size;
 use super::{Entry, Resolver, Time};
+use crate::kernel_cache::Seen;
 use crate::presentation::{name_text, rcode_text, rtype_text};
 
 /// Which names are meant; in wire form and lower case.
@@ -34,6 +35,15 @@ pub struct Usage {
     pub denials: u64,
     /// Bytes of memory that they take.
     pub bytes: u64,
+}
+
+/// What a flush took out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// Answers that were in the agent's cache.
+    pub entries: u64,
+    /// Answers that were in the kernel's, most of them the same ones.
+    pub kernel_entries: u64,
 }
 
 /// Some of the cache's answers.
@@ -65,6 +75,10 @@ pub struct Cached {
     pub age_seconds: u32,
     /// Bytes of memory that it takes.
     pub bytes: u64,
+    /// How often the agent gave it; none if only the kernel has it.
+    pub hits: Option<u32>,
+    /// How often the kernel gave it since it last looked whether it is in use; none if it is not there.
+    pub kernel_hits: Option<u32>,
     /// All its records as text, with TTLs as a client would get them; left out of long listings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<String>,
@@ -72,7 +86,7 @@ pub struct Cached {
 
 impl Selection {
     /// Whether a name in wire form and lower case is meant.
-    fn means(&self, name: &[u8]) -> bool {
+    pub(super) fn means(&self, name: &[u8]) -> bool {
         match self {
             Self::All => true,
             Self::Name(meant) => name == &**meant,
@@ -113,11 +127,11 @@ impl Resolver {
         usage
     }
 
-    /// Takes the answers for these names out of the cache, whatever their types; says how many there were.
+    /// Takes the answers for these names out of both caches, whatever their types; says how many there were.
     ///
     /// When it returns none of them is given any more, and their failures are forgotten. What is on its way from
     /// an upstream reaches those who wait for it, and is not kept.
-    pub fn flush(&self, names: &Selection) -> u64 {
+    pub fn flush(&self, names: &Selection) -> Flushed {
         let meant = |key: &[u8]| KeyParts::read(key).is_some_and(|parts| names.means(parts.name));
         // A cut answers for the names below it, too.
         let above =
@@ -126,10 +140,14 @@ impl Resolver {
         self.flights.forget(|key| meant(key) || above(key));
         self.failures.forget_all(meant);
         let answers = self.cache.iter();
-        answers
+        let entries = answers
             .filter(|(key, entry)| meant(key) || entry.covers_below() && above(key))
             .filter(|(key, _)| self.cache.remove(key))
-            .count() as u64
+            .count() as u64;
+        Flushed {
+            entries,
+            kernel_entries: self.mirror_flush(names),
+        }
     }
 
     /// The answers in the cache for these names, and for one type if it is given; not more than `limit`.
@@ -147,6 +165,8 @@ impl Resolver {
             if listing.entries.len() < limit {
                 let mut cached = Cached::new(&parts, &entry, now);
                 cached.bytes = size(&key, &entry) as u64;
+                cached.hits = Some(entry.usage().hits());
+                cached.kernel_hits = self.mirrored(&key).map(|seen| seen.hits);
                 if matches!(names, Selection::Name(_)) {
                     cached.records = records(&parts, &entry, now);
                 }
@@ -155,6 +175,20 @@ impl Resolver {
                 listing.more += 1;
             }
         }
+        self.for_each_mirrored(|seen| {
+            let Some(parts) = KeyParts::read(&seen.key) else {
+                return;
+            };
+            let meant = names.means(parts.name) && rtype.is_none_or(|rtype| rtype == parts.rtype);
+            if !meant || self.cache.get(&seen.key).is_some() {
+                return;
+            }
+            if listing.entries.len() < limit {
+                listing.entries.push(Cached::mirrored(&parts, seen, now));
+            } else {
+                listing.more += 1;
+            }
+        });
         listing.entries.sort();
         listing
     }
@@ -172,6 +206,25 @@ impl Cached {
             ttl_seconds: entry.ttl().unwrap_or_default().saturating_sub(age),
             age_seconds: age,
             bytes: 0,
+            hits: None,
+            kernel_hits: None,
+            records: Vec::new(),
+        }
+    }
+
+    /// An answer that only the kernel has.
+    fn mirrored(parts: &KeyParts<'_>, seen: &Seen, now: Time) -> Self {
+        Self {
+            name: name_text(parts.name),
+            rtype: rtype_text(parts.rtype),
+            dnssec_ok: parts.dnssec_ok,
+            checking_disabled: parts.checking_disabled,
+            rcode: rcode_text(seen.rcode),
+            ttl_seconds: seen.until.seconds_since(now),
+            age_seconds: now.seconds_since(seen.stored),
+            bytes: seen.bytes,
+            hits: None,
+            kernel_hits: Some(seen.hits),
             records: Vec::new(),
         }
     }

@@ -11,6 +11,7 @@ mod entry;
 mod failures;
 mod flights;
 mod given;
+mod mirror;
 mod prefetch;
 mod probe;
 mod rdata;
@@ -22,18 +23,19 @@ mod zones;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dns_cache_common::question::{Client, Query};
 use serde::{Deserialize, Serialize};
 
 pub use clock::{Clock, Time};
-pub use contents::{Cached, Listing, Selection, Usage};
+pub use contents::{Cached, Flushed, Listing, Selection, Usage};
 pub use dns_cache_common::question::Transport;
 pub use entry::{BadResponse, Entry, Terms};
 
-use crate::config::{Config, Queries};
+use crate::config::{CacheLimits, Config, Queries};
+use crate::kernel_cache::{KernelCache, Size};
 use crate::places::{Place, Places};
 use crate::upstream::{ServerStatus, Timings};
 use cache::Cache;
@@ -52,6 +54,8 @@ const DEADLINE: Duration = Duration::from_millis(3_800);
 #[derive(Debug)]
 pub struct Resolver {
     cache: Cache,
+    /// What it gives to the kernel, if it has one.
+    kernel: OnceLock<Arc<KernelCache>>,
     zones: Zones,
     cuts: Cuts,
     failures: Failures,
@@ -155,7 +159,8 @@ impl Resolver {
             in_flight_per_client: per_client,
         } = config.queries;
         Ok(Arc::new(Self {
-            cache: Cache::new(config.cache, Stale::keep(config.serve_stale)),
+            cache: Cache::new(own_part(config.cache), Stale::keep(config.serve_stale)),
+            kernel: OnceLock::new(),
             zones: Zones::new(config, timings)?,
             cuts: Cuts::new(config)?,
             failures: Failures::new(),
@@ -199,6 +204,19 @@ impl Resolver {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+}
+
+/// The cache's limits less what the kernel has of them.
+fn own_part(limits: CacheLimits) -> CacheLimits {
+    let kernel = if limits.kernel {
+        Size::new(&limits).bytes()
+    } else {
+        0
+    };
+    CacheLimits {
+        max_bytes: limits.max_bytes.saturating_sub(kernel),
+        ..limits
     }
 }
 

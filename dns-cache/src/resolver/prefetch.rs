@@ -42,6 +42,13 @@ impl Prefetch {
         Some(entry.stored_at().after(wait))
     }
 
+    /// The permission to refresh what only the kernel still has, after so many hits there.
+    pub(super) fn claim_unseen(&self, hits: u32) -> Option<OwnedSemaphorePermit> {
+        (hits >= self.policy.min_hits)
+            .then(|| Arc::clone(&self.places).try_acquire_owned().ok())
+            .flatten()
+    }
+
     /// The permission to refresh an entry that was given just now; each entry's is given once.
     pub(super) fn claim(&self, entry: &Entry, now: Time) -> Option<OwnedSemaphorePermit> {
         let due = entry.usage().hits() >= self.policy.min_hits

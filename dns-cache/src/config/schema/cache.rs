@@ -6,7 +6,7 @@ use super::super::setting::Setting;
 use super::super::value::{choice, number};
 use super::super::{CacheLimits, Prefetch, ServeStale, defaults};
 
-pub(super) const KEYS: [&str; 4] = ["maxEntries", "maxBytes", "prefetch", "serveStale"];
+pub(super) const KEYS: [&str; 5] = ["maxEntries", "maxBytes", "kernel", "prefetch", "serveStale"];
 pub(super) const PREFETCH_KEYS: [&str; 3] = ["percent", "minSeconds", "minHits"];
 pub(super) const STALE_KEYS: [&str; 4] = ["enabled", "afterMillis", "maxSeconds", "ttl"];
 
@@ -27,7 +27,9 @@ pub(super) fn read(top: &Section<'_>, report: &mut Report) -> Cache {
     let limits = CacheLimits {
         max_entries: limit("maxEntries", number::entries, defaults::CACHE.max_entries),
         max_bytes: limit("maxBytes", number::bytes, defaults::CACHE.max_bytes),
-        kernel: defaults::CACHE.kernel,
+        kernel: Setting::scalar(&section, "kernel", None, choice::switch, report)
+            .valid()
+            .unwrap_or(defaults::CACHE.kernel),
     };
     Cache {
         limits,

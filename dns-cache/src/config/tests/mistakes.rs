@@ -73,7 +73,7 @@ fn under_a_valid_file() {
         (
             "cache: 5",
             &[
-                "f:3:8: cache: a single value found; give a mapping with the keys maxEntries, maxBytes, prefetch, serveStale",
+                "f:3:8: cache: a single value found; give a mapping with the keys maxEntries, maxBytes, kernel, prefetch, serveStale",
             ],
         ),
         (

@@ -1,0 +1,90 @@
+//! The kernel cache: what the resolver keeps, the kernel gets, and what the kernel sees, the resolver hears.
+
+use std::sync::Arc;
+
+use dns_cache_common::cached::Refresh;
+use dns_cache_common::question::KeyParts;
+
+use super::clock::Time;
+use super::entry::Entry;
+use super::{Resolver, Selection};
+use crate::kernel_cache::{self, KernelCache, Seen, Ticket};
+
+/// Later than any hit.
+const NEVER: Time = Time::from_nanos(u64::MAX);
+
+/// An answer that the kernel is to have as well.
+#[derive(Debug)]
+pub(super) struct ToMirror {
+    key: Box<[u8]>,
+    entry: Arc<Entry>,
+    ticket: Ticket,
+}
+
+impl Resolver {
+    /// From here on the kernel is given what the resolver keeps.
+    pub fn mirror_into(&self, kernel: Arc<KernelCache>) {
+        // A second one is not expected, and would miss what the first one has.
+        let _ = self.kernel.set(kernel);
+    }
+
+    /// What is in the kernel cache, if there is one.
+    #[must_use]
+    pub fn kernel_usage(&self) -> Option<kernel_cache::Usage> {
+        Some(self.kernel.get()?.usage())
+    }
+
+    /// The kernel's entry for a key.
+    pub(super) fn mirrored(&self, key: &[u8]) -> Option<Seen> {
+        self.kernel.get()?.get(key)
+    }
+
+    /// Looks at every entry of the kernel's.
+    pub(super) fn for_each_mirrored(&self, look: impl FnMut(&Seen)) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.for_each(look);
+        }
+    }
+
+    /// Refreshes the entry that a program saw in use shortly before its end. Must be called within a tokio runtime.
+    pub fn kernel_asks(self: &Arc<Self>, refresh: Refresh) {
+        if let Some(kernel) = self.kernel.get()
+            && let Some(seen) = kernel.asked(refresh)
+        {
+            self.prefetch(&seen.key, seen.hits);
+        }
+    }
+
+    /// What [`Self::mirror`] is to do for an answer that is in the cache now.
+    pub(super) fn to_mirror(&self, key: &[u8], entry: &Arc<Entry>) -> Option<ToMirror> {
+        entry.ttl()?;
+        Some(ToMirror {
+            key: key.into(),
+            entry: Arc::clone(entry),
+            ticket: self.kernel.get()?.ticket(),
+        })
+    }
+
+    /// Gives an answer to the kernel, in place of the one before; not if there was a flush meanwhile.
+    pub(super) fn mirror(&self, what: &ToMirror) {
+        if let Some(kernel) = self.kernel.get() {
+            let refresh = self.prefetch.due_at(&what.entry).unwrap_or(NEVER);
+            kernel.put_since(what.ticket, &what.key, &what.entry, refresh);
+        }
+    }
+
+    /// Takes an answer out of the kernel.
+    pub(super) fn mirror_removal(&self, key: &[u8]) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.remove(key);
+        }
+    }
+
+    /// Takes the answers for these names out of the kernel, and says how many.
+    pub(super) fn mirror_flush(&self, names: &Selection) -> u64 {
+        let meant = |key: &KeyParts<'_>| names.means(key.name);
+        self.kernel
+            .get()
+            .map_or(0, |kernel| kernel.remove_if(meant))
+    }
+}
