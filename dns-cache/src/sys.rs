@@ -1,20 +1,23 @@
 //! The system calls that the standard library does not have: the boot clock, datagrams in batches, and memory
-//! shared with the eBPF programs.
+//! shared with the eBPF programs. And the one of tokio that it leaves to the caller's word.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg, mmap and CLOCK_BOOTTIME have no safe interface in std"
+    reason = "recvmmsg, sendmmsg, mmap and CLOCK_BOOTTIME have no safe interface in std; AsyncFd has none for one interest"
 )]
 
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use socket2::{SockAddr, SockAddrStorage};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Nanoseconds since boot, suspended time included: an answer must not come out of a suspended machine as
 /// young as it went in.
@@ -29,6 +32,15 @@ pub(crate) fn boottime() -> u64 {
         now.assume_init()
     };
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// Watches a socket for one kind of event, in the runtime that this is called in.
+pub(crate) fn watch(
+    socket: Arc<UdpSocket>,
+    interest: Interest,
+) -> io::Result<AsyncFd<Arc<UdpSocket>>> {
+    // SAFETY: the socket's descriptor is the same and stays open until the last reference is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }
 
 /// The values of a BPF array as words, read and written by the programs at the same time.
@@ -236,7 +248,6 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
     use std::os::fd::AsFd;
 
     #[test]

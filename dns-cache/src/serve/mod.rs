@@ -10,7 +10,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
@@ -95,8 +94,6 @@ struct Running {
     resolver: Arc<Resolver>,
     tally: Arc<Tally>,
     limits: Limits,
-    /// The runtime that upstream connections and TCP clients live on.
-    runtime: Handle,
     stop: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
 }
@@ -123,7 +120,6 @@ impl Server {
             resolver,
             tally: Arc::clone(&tally),
             limits,
-            runtime: Handle::current(),
             stop: stopped,
             _alive: alive,
         };

@@ -473,9 +473,9 @@ async fn shutdown_does_not_wait_for_ever() {
     let _clients = two_slow_queries(&bench).await;
     let start = Instant::now();
     timeout(PATIENCE, bench.server.shutdown()).await.unwrap();
-    // It was the bound that ended the wait, no answer.
+    // It was the bound that ended the wait, no answer. (The thread of UDP ends, and its query with it.)
     assert!(start.elapsed() >= drain);
-    assert_eq!(bench.resolver.status().upstreams[0].in_flight, 2);
+    assert!(bench.resolver.status().upstreams[0].in_flight >= 1);
 }
 
 /// The kernel's look-up, which the datapath asks too, must not find a socket that nobody reads.
@@ -525,7 +525,6 @@ async fn shutdown_answers_what_waits_in_udp_sockets() {
         resolver,
         tally: Arc::default(),
         limits: Limits::default(),
-        runtime: Handle::current(),
         stop: stopped,
         _alive: alive,
     };

@@ -3,6 +3,7 @@
 //!
 //! The sockets have threads of their own, each with a small runtime. On the shared one every batch that
 //! arrives would wake a second worker that looks for work to steal, which costs more than the answers.
+//! A miss stays on its thread, and so does the connection to the upstream: no other thread is woken for it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use dns_cache_common::edns::UDP_SIZE;
 use futures_util::future::join_all;
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep};
 use super::tally::Manner;
 use super::{Arrival, Running};
 use crate::resolver::{Answer, Miss, Time, Transport};
-use crate::sys::{Received, Replies};
+use crate::sys::{self, Received, Replies};
 
 /// Datagrams of a batch.
 const BATCH: usize = 32;
@@ -53,14 +54,15 @@ pub(super) fn start(
                 .map(worker)
                 .collect::<io::Result<Vec<_>>>()?
         };
+        let mut stop = running.stop.clone();
         thread::Builder::new()
             .name("udp".to_owned())
             .spawn(move || {
-                runtime.block_on(join_all(
-                    workers
-                        .into_iter()
-                        .map(|worker| runtime.spawn(worker.run())),
-                ));
+                runtime.block_on(async {
+                    join_all(workers.into_iter().map(|worker| tokio::spawn(worker.run()))).await;
+                    // Late replies, and others' that wait for this thread's upstream connections.
+                    while stop.changed().await.is_ok() {}
+                });
             })?;
     }
     Ok(())
@@ -68,9 +70,8 @@ pub(super) fn start(
 
 /// Serves one socket.
 struct Worker {
-    socket: UdpSocket,
-    /// The same socket for late replies, which must get out even after this thread's runtime has ended.
-    late: Arc<std::net::UdpSocket>,
+    /// Watched for what comes in only: each datagram sent would be an event as well.
+    socket: AsyncFd<Arc<std::net::UdpSocket>>,
     running: Running,
     /// How its queries come, and are answered at once.
     manner: Manner,
@@ -93,8 +94,7 @@ impl Worker {
                 is_ipv6: socket.local_addr()?.is_ipv6(),
                 forwarded: false,
             },
-            late: Arc::new(socket.try_clone()?),
-            socket: UdpSocket::from_std(socket)?,
+            socket: sys::watch(Arc::new(socket), Interest::READABLE)?,
             running,
             misses,
             received: Received::new(BATCH, MAX_QUERY),
@@ -139,10 +139,8 @@ impl Worker {
     /// finds it for nobody else's datagrams, and still sends to anybody from its address and port.
     async fn finish(mut self) {
         // Where that fails, what comes from now on finds no reader, but the datapath hands nothing over.
-        let _ = self
-            .late
-            .local_addr()
-            .and_then(|own| self.late.connect(own));
+        let socket = self.socket.get_ref();
+        let _ = socket.local_addr().and_then(|own| socket.connect(own));
         let end = Instant::now() + self.running.limits.drain;
         // Not by the runtime's word, which may not have heard yet of what came last.
         while Instant::now() < end
@@ -159,7 +157,7 @@ impl Worker {
     fn receive(&mut self) -> io::Result<usize> {
         let (socket, received) = (&self.socket, &mut self.received);
         let mut partial = None;
-        let result = socket.try_io(Interest::READABLE, || {
+        let result = socket.try_io(Interest::READABLE, |socket| {
             let count = received.receive(socket.as_fd())?;
             if count < BATCH {
                 partial = Some(count);
@@ -212,9 +210,8 @@ impl Worker {
             },
             bytes: self.received.datagram(index).len(),
         };
-        let (socket, running) = (Arc::clone(&self.late), self.running.clone());
-        let late = answer_late(running, socket, client, miss, arrival, permit);
-        self.running.runtime.spawn(late);
+        let (socket, running) = (Arc::clone(self.socket.get_ref()), self.running.clone());
+        tokio::spawn(answer_late(running, socket, client, miss, arrival, permit));
     }
 
     /// Sends the first `count` replies. One that cannot be sent (a forged source address) is left out.
@@ -224,14 +221,13 @@ impl Worker {
             let replies = self.replies[done..count]
                 .iter()
                 .map(|(to, reply)| (*to, &reply[..]));
-            let sent = self.socket.try_io(Interest::WRITABLE, || {
-                self.outgoing
-                    .send(self.socket.as_fd(), &self.received, replies)
-            });
+            let sent = self
+                .outgoing
+                .send(self.socket.as_fd(), &self.received, replies);
             match sent {
                 Ok(sent) => done += sent.max(1),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.socket.writable().await.is_err() {
+                    if room(Arc::clone(self.socket.get_ref())).await.is_err() {
                         return;
                     }
                 }
@@ -242,6 +238,16 @@ impl Worker {
             }
         }
     }
+}
+
+/// Returns when the socket's buffer has room again.
+async fn room(socket: Arc<std::net::UdpSocket>) -> io::Result<()> {
+    // Under a descriptor of its own: one is watched only once.
+    let socket = Arc::new(socket.try_clone()?);
+    sys::watch(socket, Interest::WRITABLE)?
+        .writable()
+        .await
+        .map(drop)
 }
 
 /// Answers a query once an upstream has. Arguments live until the reply is sent, `running` among them, which

@@ -1,4 +1,7 @@
 //! One TCP connection to a server, with many queries in flight.
+//!
+//! A query on a quiet connection is written by whoever asks it; while answers are awaited, what is asked meanwhile
+//! is gathered by a task and leaves in one write.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -13,7 +16,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use dns_cache_common::header::{self, u16_at};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot};
@@ -22,6 +25,7 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::Timings;
 use super::health::Health;
+use super::home::Home;
 use super::query::{PREFIX, Query};
 
 /// Queries in flight on one connection; far from the 65,536 IDs, so that a free one is soon found.
@@ -47,6 +51,7 @@ pub(super) type Waiting = oneshot::Receiver<Result<Bytes, Lost>>;
 #[derive(Debug)]
 pub(super) struct Connection {
     shared: Arc<Shared>,
+    home: Home,
     task: AbortHandle,
 }
 
@@ -64,6 +69,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    /// Once it is open.
+    stream: Option<Arc<OwnedWriteHalf>>,
     outgoing: Vec<u8>,
     pending: HashMap<u16, Pending>,
     heard: Instant,
@@ -94,6 +101,7 @@ impl Connection {
             timings,
             state: Mutex::new(State {
                 phase: Phase::Connecting,
+                stream: None,
                 outgoing: Vec::new(),
                 pending: HashMap::new(),
                 heard: Instant::now(),
@@ -103,19 +111,19 @@ impl Connection {
             queued: Notify::new(),
             random: RandomState::new(),
         });
-        let driven = Arc::clone(&shared);
+        let driven = Closing(Arc::clone(&shared));
         let task = tokio::spawn(async move {
-            let error = driven.drive().await.err();
-            tracing::debug!(server = %driven.address, ?error, "upstream connection closed");
-            driven.close();
+            let error = driven.0.drive().await.err();
+            tracing::debug!(server = %driven.0.address, ?error, "upstream connection closed");
         });
         Self {
             shared,
+            home: Home::current(),
             task: task.abort_handle(),
         }
     }
 
-    /// Queues a query. The answer may be waited for, or not: it is taken off the wire in any case.
+    /// Sends a query, or queues it. The answer may be waited for, or not: it is taken off the wire in any case.
     pub(super) fn send(&self, query: &Arc<Query>) -> Result<Waiting, Lost> {
         let (answer, waiting) = oneshot::channel();
         let mut state = self.shared.state();
@@ -134,10 +142,22 @@ impl Connection {
                 answer,
             },
         );
+        if state.pending.len() == 1 {
+            // An error will be the reader's, too.
+            let _ = state.flush();
+        }
+        let more = !state.outgoing.is_empty();
         drop(state);
+        if more {
+            self.shared.queued.notify_one();
+        }
         self.shared.health.queries.fetch_add(1, Relaxed);
-        self.shared.queued.notify_one();
         Ok(waiting)
+    }
+
+    /// Where its answers are read.
+    pub(super) fn home(&self) -> Home {
+        self.home
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -165,6 +185,33 @@ impl Connection {
     }
 }
 
+/// Closes when the task that drives the connection ends, or its runtime does.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl State {
+    /// Writes what the socket takes of what is queued; whether that is all, for now. Before the connection is
+    /// established nothing can be written.
+    fn flush(&mut self) -> io::Result<bool> {
+        let Some(stream) = &self.stream else {
+            return Ok(true);
+        };
+        while !self.outgoing.is_empty() {
+            match stream.try_write(&self.outgoing) {
+                Ok(written) => drop(self.outgoing.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         self.task.abort();
@@ -180,11 +227,13 @@ impl Shared {
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE / 3);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        let (reading, writing) = stream.into_split();
+        let writing = Arc::new(writing);
         {
             let mut state = self.state();
             state.phase = Phase::Open;
+            state.stream = Some(Arc::clone(&writing));
         }
-        let (reading, writing) = stream.into_split();
         tokio::select! {
             result = self.read(reading) => result,
             result = self.write(writing) => result,
@@ -193,16 +242,13 @@ impl Shared {
     }
 
     /// Whatever has been queued since the last write goes out in one.
-    async fn write(&self, mut stream: OwnedWriteHalf) -> io::Result<()> {
-        let mut frames = Vec::new();
+    async fn write(&self, stream: Arc<OwnedWriteHalf>) -> io::Result<()> {
         loop {
-            mem::swap(&mut self.state().outgoing, &mut frames);
-            if frames.is_empty() {
-                self.queued.notified().await;
-                continue;
+            let flushed = self.state().flush()?;
+            match flushed {
+                true => self.queued.notified().await,
+                false => stream.writable().await?,
             }
-            stream.write_all(&frames).await?;
-            frames.clear();
         }
     }
 
@@ -285,6 +331,7 @@ impl Shared {
             _ => Lost::Closed,
         };
         state.phase = Phase::Closed;
+        state.stream = None;
         let pending = mem::take(&mut state.pending);
         drop(state);
         for pending in pending.into_values() {

@@ -11,6 +11,7 @@ mod connection;
 pub(crate) mod fake;
 mod group;
 mod health;
+mod home;
 mod query;
 mod server;
 #[cfg(test)]

@@ -9,15 +9,16 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Lost, Waiting};
 use super::health::Health;
+use super::home::Home;
 use super::query::Query;
 use super::{ServerStatus, Timings};
 
 /// Connections that take new queries.
-const POOL: usize = 2;
-/// With more queries than this in flight a second connection is opened.
+const POOL: usize = 8;
+/// With so many queries in flight on a connection another one is opened.
 const SPREAD: usize = 64;
 /// All connections, those under suspicion included.
-const MAX_CONNECTIONS: usize = 4;
+const MAX_CONNECTIONS: usize = 12;
 
 /// A server of a zone.
 #[derive(Debug)]
@@ -122,9 +123,19 @@ impl Server {
     fn connection(&self) -> Arc<Connection> {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         pool.retain(|connection| !connection.is_closed());
+        let home = Home::current();
         let usable = || pool.iter().filter(|connection| !connection.is_suspect());
-        if let Some(least) = usable().min_by_key(|connection| connection.in_flight())
-            && (least.in_flight() < SPREAD || usable().count() >= POOL)
+        let full = usable().count() >= POOL;
+        if let Some(least) = usable()
+            .filter(|connection| full || connection.home() == home)
+            .min_by_key(|connection| {
+                (
+                    connection.in_flight() / SPREAD,
+                    connection.home() != home,
+                    connection.in_flight(),
+                )
+            })
+            && (full || least.in_flight() < SPREAD)
         {
             return Arc::clone(least);
         }
