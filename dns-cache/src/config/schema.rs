@@ -11,7 +11,7 @@ use super::tree::Node;
 use super::value::{address, choice, filter, interface, name, number, path, quoted};
 use super::{
     AttachMode, CacheLimits, Cluster, Config, InterfacePattern, Log, LogFormat, Metrics, TtlCaps,
-    Zone, defaults,
+    Upstream, Zone, defaults,
 };
 
 const TOP_KEYS: [&str; 12] = [
@@ -133,7 +133,12 @@ fn cluster(
     Cluster {
         domain: domain.unwrap_or_default(),
         reverse_zones,
-        upstreams: upstreams.values().unwrap_or_default(),
+        upstreams: upstreams
+            .values()
+            .unwrap_or_default()
+            .into_iter()
+            .map(Upstream::from)
+            .collect(),
         ttl: ttl(&section, defaults::CLUSTER_TTL, report),
     }
 }
@@ -202,7 +207,12 @@ fn zone(section: &Section<'_>, taken: &mut Vec<Taken>, report: &mut Report) -> Z
     }
     Zone {
         zone: name.valid().unwrap_or_default(),
-        upstreams: upstreams.values().unwrap_or_default(),
+        upstreams: upstreams
+            .values()
+            .unwrap_or_default()
+            .into_iter()
+            .map(Upstream::from)
+            .collect(),
         ttl: ttl(section, defaults::TTL, report),
     }
 }
