@@ -52,6 +52,33 @@ pub mod globals {
     pub const UNGUARDED: &str = "UNGUARDED";
 }
 
+/// The stages of a hit that the benchmark's program `measure` goes through, by the last one of them.
+pub mod measure {
+    /// `u32`: the constant that says which.
+    pub const STAGE: &str = "STAGE";
+    /// Headers up to UDP.
+    pub const HEADERS: u32 = 1;
+    /// The message is copied.
+    pub const LOAD: u32 = 2;
+    /// It is read, and the form of its checksum.
+    pub const READ: u32 = 3;
+    /// The name is in lower case, and hashed.
+    pub const KEY: u32 = 4;
+    /// The entry is found, compared, copied and made a reply.
+    pub const FIND: u32 = 5;
+    /// The packet is the reply's, and was put back.
+    pub const SEND: u32 = 6;
+    /// All of them, with a name.
+    pub const ALL: [(u32, &str); 6] = [
+        (HEADERS, "headers"),
+        (LOAD, "load"),
+        (READ, "read"),
+        (KEY, "key"),
+        (FIND, "find"),
+        (SEND, "send"),
+    ];
+}
+
 /// An IP address in 16 bytes of network order; IPv4 in its mapped form (RFC 4291 §2.5.5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(4))]

@@ -58,8 +58,7 @@ const NANOS: u64 = 1_000_000_000;
 /// Answers a UDP query to an intercepted address; `None`: the resolver must.
 #[inline(always)]
 pub fn answer(ctx: &TcContext, packet: &Packet, ifindex: u32) -> Option<i32> {
-    // SAFETY: a constant of the loaded program.
-    let buckets = unsafe { ptr::read_volatile(&BUCKETS) };
+    let buckets = buckets();
     if buckets == 0 {
         return None;
     }
@@ -83,6 +82,13 @@ pub fn answer(ctx: &TcContext, packet: &Packet, ifindex: u32) -> Option<i32> {
     }
 }
 
+/// Buckets of the index; 0: there is no cache.
+#[inline(always)]
+pub fn buckets() -> u32 {
+    // SAFETY: a constant of the loaded program.
+    unsafe { ptr::read_volatile(&BUCKETS) }
+}
+
 #[inline(always)]
 fn add(traffic: Option<*mut Traffic>, field: impl Fn(&mut Traffic) -> &mut u64) {
     if let Some(traffic) = traffic {
@@ -93,6 +99,18 @@ fn add(traffic: Option<*mut Traffic>, field: impl Fn(&mut Traffic) -> &mut u64) 
 
 #[inline(always)]
 fn look_up(ctx: &TcContext, packet: &Packet, ifindex: u32, buckets: u32) -> Result<i32, Counter> {
+    let (scratch, len) = load(ctx, packet)?;
+    let (question, form) = read(packet, scratch, len)?;
+    let (question, hash) = key(scratch, question);
+    let found = find(scratch, &question, hash, buckets)?;
+    let verdict = answer::send(ctx, packet, ifindex, scratch, form, &found.reply)?;
+    found.used();
+    Ok(verdict)
+}
+
+/// Copies the query's message into the scratch; its length is known to be that of a query.
+#[inline(always)]
+pub fn load(ctx: &TcContext, packet: &Packet) -> Result<(&'static mut Scratch, usize), Counter> {
     // SAFETY: the context is the kernel's.
     if unsafe { (*ctx.skb.skb).gso_size } != 0 {
         return Err(Counter::CacheBypassPacket);
@@ -118,26 +136,27 @@ fn look_up(ctx: &TcContext, packet: &Packet, ifindex: u32, buckets: u32) -> Resu
         return Err(Counter::CacheBypassPacket);
     }
     scratch.write(len, 0u32);
+    Ok((scratch, len))
+}
 
-    let question = read(&Query::new(scratch, len))?;
+/// Reads the query, and the form of its checksum.
+#[inline(always)]
+pub fn read(
+    packet: &Packet,
+    scratch: &mut Scratch,
+    len: usize,
+) -> Result<(Question, Form), Counter> {
+    let question = scan(&Query::new(scratch, len))?;
     let form = checksum::form(packet, scratch, len);
     if form == Form::Either {
         return Err(Counter::CacheBypassPacket);
     }
-    let form = scratch.forget(form);
-    let mut question = scratch.forget(question);
-    question.len &= MAX_QUESTION;
-    let hash = key(scratch, &question);
-    question.len = scratch.forget(question.len) & MAX_QUESTION;
-    let found = find(scratch, &question, hash, buckets)?;
-    let verdict = answer::send(ctx, packet, ifindex, scratch, form, &found.reply)?;
-    found.used();
-    Ok(verdict)
+    Ok((scratch.forget(question), scratch.forget(form)))
 }
 
 /// Reads the query: whether the kernel may answer it, and what it asks.
 #[inline(always)]
-fn read(query: &Query) -> Result<Question, Counter> {
+fn scan(query: &Query) -> Result<Question, Counter> {
     let question = match question::scan(query, question::Transport::Udp, MAX_OPTIONS) {
         Scanned::Query(question) => question,
         Scanned::Refuse { rcode, .. } => {
@@ -165,7 +184,8 @@ fn read(query: &Query) -> Result<Question, Counter> {
 
 /// Puts the name in lower case into the scratch, and hashes the key.
 #[inline(always)]
-fn key(scratch: &mut Scratch, question: &Question) -> u64 {
+pub fn key(scratch: &mut Scratch, mut question: Question) -> (Question, u64) {
+    question.len &= MAX_QUESTION;
     let len = question.len - 4;
     let mut sum = 0;
     let mut i = 0;
@@ -188,7 +208,9 @@ fn key(scratch: &mut Scratch, question: &Question) -> u64 {
     let tail = hash::tail(question.rtype, question.bits());
     // SAFETY: as above.
     let seed = unsafe { ptr::read_volatile(&SEED.0[NAME_WORDS]) };
-    hash::finish(hash::add(sum, tail, seed))
+    // Where the loop ended says how long the name is: nothing that the rest need know.
+    question.len = scratch.forget(question.len) & MAX_QUESTION;
+    (question, hash::finish(hash::add(sum, tail, seed)))
 }
 
 /// Reads a shared entry word by word, and gathers what it read.
@@ -234,8 +256,8 @@ fn hidden(number: usize) -> usize {
 }
 
 /// An entry whose answer is the reply in the scratch.
-struct Found {
-    reply: Reply,
+pub struct Found {
+    pub reply: Reply,
     rcode: u16,
     bucket: *mut Bucket,
     index: usize,
@@ -254,7 +276,7 @@ pub struct Reply {
 
 /// Finds the question's entry, and makes its answer the reply in the scratch.
 #[inline(always)]
-fn find(
+pub fn find(
     scratch: &mut Scratch,
     question: &Question,
     hash: u64,
@@ -291,6 +313,10 @@ fn find(
         base: unsafe { element.cast::<u8>().add(offset) },
         seen: 0,
     };
+    // The second line, where most entries end, and the bucket's, for the hits: all three come from memory at once.
+    entry.word(cached::CELL / WORD);
+    // SAFETY: a word of the bucket.
+    unsafe { ptr::read_volatile(&raw const (*bucket).hits[0]) };
     let generation = entry.word(word::GENERATION);
     // SAFETY: nothing is added.
     entry.base = unsafe { entry.base.add(after(generation)) };
@@ -420,7 +446,7 @@ fn way(bucket: *const Bucket, index: usize) -> u64 {
 impl Found {
     /// Counts the hit, and asks for a refresh if one is due and was not asked for yet.
     #[inline(always)]
-    fn used(&self) {
+    pub fn used(&self) {
         count(match self.rcode {
             rcode::NOERROR => Counter::CacheHitNoerror,
             rcode::NXDOMAIN => Counter::CacheHitNxdomain,

@@ -3,7 +3,8 @@
 //! - `pod_ingress` sits on the host side of each pod's interface, sees what the pod sends, and answers from the
 //!   kernel cache; what it cannot answer goes on in `to_resolver`, by a tail call.
 //! - `resolver_ingress` sits on the host side of the resolver's veth and sees its replies.
-//! - `reflect` bounces queries: the benchmark's limit, never loaded by the agent.
+//! - `reflect` bounces queries and `measure` goes through the stages of a hit: for the benchmark, never loaded by the
+//!   agent.
 //!
 //! Minimum kernel: 5.10 (`bpf_redirect_peer`).
 #![no_std]
@@ -15,6 +16,7 @@ mod cache;
 mod checksum;
 mod counters;
 mod maps;
+mod measure;
 mod packet;
 mod reflect;
 mod reply;
@@ -46,6 +48,12 @@ pub fn resolver_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn reflect(ctx: TcContext) -> i32 {
     reflect::reflect(&ctx)
+}
+
+/// A hit up to a stage: for the benchmark only.
+#[classifier]
+pub fn measure(ctx: TcContext) -> i32 {
+    measure::measure(&ctx)
 }
 
 /// The helpers in use (socket look-up, redirect) are GPL-only in the kernel; the crate's licence

@@ -371,6 +371,24 @@ pub fn turn_round(ctx: &TcContext, packet: &Packet, len: usize, checksum: u16) -
     Some(())
 }
 
+/// Makes the headers of the reply to a UDP query that query's again.
+#[inline(always)]
+pub fn turn_back(ctx: &TcContext, packet: &Packet) -> Option<()> {
+    turn_round(
+        ctx,
+        packet,
+        packet.udp_len as usize - UDP_LEN,
+        packet.checksum,
+    )?;
+    let udp = if packet.ipv4 {
+        header_mut::<Udp>(ctx, ETH_LEN + IPV4_LEN)?
+    } else {
+        header_mut::<Udp>(ctx, ETH_LEN + IPV6_LEN)?
+    };
+    mem::swap(&mut udp.source, &mut udp.destination);
+    Some(())
+}
+
 /// As [`header`], to write to.
 #[inline(always)]
 fn header_mut<T>(ctx: &TcContext, offset: usize) -> Option<&mut T> {

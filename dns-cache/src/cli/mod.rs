@@ -4,6 +4,7 @@ mod ask;
 mod cache;
 mod check_config;
 mod detach;
+mod measure;
 mod reflect;
 mod run;
 mod status;
@@ -55,6 +56,8 @@ enum Command {
     Verifier(verifier::Verifier),
     #[command(hide = true)]
     Reflect(reflect::Reflect),
+    #[command(hide = true)]
+    Measure(measure::Measure),
 }
 
 impl Cli {
@@ -71,6 +74,7 @@ impl Cli {
             Command::Detach(command) => command.execute(),
             Command::Verifier(command) => command.execute(),
             Command::Reflect(command) => command.execute(),
+            Command::Measure(command) => command.execute(),
         }
     }
 }

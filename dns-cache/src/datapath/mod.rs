@@ -8,6 +8,7 @@ mod error;
 mod inspect;
 mod interfaces;
 mod lock;
+mod measure;
 mod namespace;
 mod programs;
 mod reflect;
@@ -22,6 +23,7 @@ pub use attach::Mechanism;
 pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
+pub use measure::{Measured, Stage, measure};
 pub use programs::{OBJECT, kernel_cache, load, stages};
 pub use reflect::Reflector;
 

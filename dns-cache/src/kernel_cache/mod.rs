@@ -51,9 +51,14 @@ impl Size {
     /// The kernel's part of the cache's limits.
     #[must_use]
     pub fn new(limits: &CacheLimits) -> Self {
-        let entries = limits
-            .max_entries
-            .min(limits.max_bytes / Self::SHARE / Self::USUAL_ENTRY);
+        let fitting = limits.max_bytes / Self::SHARE / Self::USUAL_ENTRY;
+        Self::for_entries(u32::try_from(limits.max_entries.min(fitting)).unwrap_or(u32::MAX))
+    }
+
+    /// Room for so many entries of the usual size.
+    #[must_use]
+    pub fn for_entries(entries: u32) -> Self {
+        let entries = u64::from(entries);
         let elements = (entries * Self::USUAL_ENTRY)
             .div_ceil(ELEMENT as u64)
             .max(1);

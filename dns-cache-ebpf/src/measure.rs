@@ -1,0 +1,70 @@
+//! The way of a hit up to a stage, for the benchmark: how long each takes. The agent never loads it.
+//!
+//! A test run that repeats itself hands the same packet in again, so what was written is put back.
+
+use core::ptr;
+
+use aya_ebpf::{helpers::generated::bpf_skb_change_tail, programs::TcContext};
+use dns_cache_common::{header, maps::measure};
+
+use crate::{
+    answer, cache,
+    packet::{self, Parsed, Transport},
+};
+
+/// The last stage to go through. Set by the benchmark before it loads the program.
+#[unsafe(no_mangle)]
+static STAGE: u32 = 0;
+
+/// Gives the stage that was reached, which is the one asked for unless something went wrong.
+#[inline(always)]
+pub fn measure(ctx: &TcContext) -> i32 {
+    // SAFETY: a constant of the loaded program.
+    let last = unsafe { ptr::read_volatile(&STAGE) };
+    stages(ctx, last).unwrap_or(-1)
+}
+
+#[inline(always)]
+fn stages(ctx: &TcContext, last: u32) -> Option<i32> {
+    let done = |stage: u32| Some(stage as i32);
+    let Parsed::Packet(packet) = packet::parse(ctx) else {
+        return None;
+    };
+    if packet.transport != Transport::Udp {
+        return None;
+    }
+    let packet = packet.keep()?;
+    if last == measure::HEADERS {
+        return done(measure::HEADERS);
+    }
+    let (scratch, len) = cache::load(ctx, packet).ok()?;
+    let before: [u32; 3] = [scratch.read(0), scratch.read(4), scratch.read(8)];
+    if last == measure::LOAD {
+        return done(measure::LOAD);
+    }
+    let (question, form) = cache::read(packet, scratch, len).ok()?;
+    if last == measure::READ {
+        return done(measure::READ);
+    }
+    let (question, hash) = cache::key(scratch, question);
+    if last == measure::KEY {
+        return (hash != 0).then_some(measure::KEY as i32);
+    }
+    let found = cache::find(scratch, &question, hash, cache::buckets()).ok()?;
+    if last == measure::FIND {
+        return done(measure::FIND);
+    }
+    // SAFETY: the context is the kernel's.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    answer::send(ctx, packet, ifindex, scratch, form, &found.reply).ok()?;
+    found.used();
+
+    // SAFETY: the context is the kernel's.
+    if unsafe { bpf_skb_change_tail(ctx.skb.skb, (packet.payload_at + len) as u32, 0) } != 0 {
+        return None;
+    }
+    packet::turn_back(ctx, packet)?;
+    ctx.store(packet.payload_at, &before, 0).ok()?;
+    // The question was left as it was; an OPT record behind it is lost.
+    (header::LEN + question.len == len).then_some(measure::SEND as i32)
+}
