@@ -62,6 +62,7 @@ fn minimal() -> Config {
         cache: CacheLimits {
             max_entries: 10_000,
             max_bytes: 64 << 20,
+            kernel: true,
         },
         attach: AttachMode::Auto,
         state_dir: "/run/dns-cache".into(),
@@ -153,6 +154,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
         cache: CacheLimits {
             max_entries: 1_000_000,
             max_bytes: 1 << 30,
+            kernel: true,
         },
         attach: AttachMode::Clsact,
         state_dir: "/run/a".into(),

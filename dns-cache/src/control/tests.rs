@@ -40,6 +40,9 @@ impl Fixed {
                     name: "veth0".to_owned(),
                     ifindex: 3,
                     mechanism: Mechanism::Clsact,
+                    hits: 0,
+                    misses: 0,
+                    bypasses: 0,
                 }],
                 counters: [("steered".to_owned(), u64::MAX)].into(),
                 ..DatapathStatus::default()

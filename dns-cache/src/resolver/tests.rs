@@ -28,7 +28,6 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
             max_entries: 1000,
             max_bytes: 1 << 20,
             kernel: false,
-            kernel: false,
         },
         attach: AttachMode::Auto,
         state_dir: "/nonexistent".into(),
