@@ -15,7 +15,7 @@ use super::error::{Error, Step as _};
 use super::programs::{OBJECT, kernel_cache};
 use crate::config::TtlCaps;
 use crate::kernel_cache::{KernelCache, Size, random_seed};
-use crate::resolver::{Clock, Entry, Time};
+use crate::resolver::{Clock, Entry, Terms, Time};
 
 const PROGRAM: &str = "measure";
 /// The loopback device, which every namespace has; the packets of a test run seem to come from it.
@@ -168,10 +168,14 @@ impl Bench {
 
 /// Puts an address for each name into the cache.
 fn fill(cache: &KernelCache, entries: u32) -> Result<(), Error> {
-    let now = Clock::Boot.now();
-    let caps = TtlCaps {
-        positive: TTL,
-        negative: TTL,
+    let terms = Terms {
+        caps: TtlCaps {
+            positive: TTL,
+            negative: TTL,
+            minimum: 0,
+        },
+        cut: false,
+        now: Clock::Boot.now(),
     };
     for index in 0..entries {
         let name = name(index);
@@ -183,8 +187,7 @@ fn fill(cache: &KernelCache, entries: u32) -> Result<(), Error> {
             &index.to_be_bytes()[1..],
         ]
         .concat();
-        let entry =
-            Entry::new(&response, &parts, caps, now).step(|| "make an answer".to_owned())?;
+        let entry = Entry::new(&response, &parts, terms).step(|| "make an answer".to_owned())?;
         let key = [&name[..], &[0, 1, 0, 1, 0]].concat();
         cache.put(&key, &entry, Time::from_nanos(u64::MAX));
     }
