@@ -35,6 +35,15 @@ pub(crate) fn boottime() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
+/// Watches a socket for one kind of event, in the runtime that this is called in.
+pub(crate) fn watch(
+    socket: Arc<UdpSocket>,
+    interest: Interest,
+) -> io::Result<AsyncFd<Arc<UdpSocket>>> {
+    // SAFETY: the socket's descriptor is the same and stays open until the last reference is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
+}
+
 /// The values of a BPF array as words, read and written by the programs at the same time.
 #[derive(Debug)]
 pub(crate) struct SharedWords {
@@ -89,15 +98,6 @@ impl Drop for SharedWords {
             )
         };
     }
-}
-
-/// Watches a socket for one kind of event, in the runtime that this is called in.
-pub(crate) fn watch(
-    socket: Arc<UdpSocket>,
-    interest: Interest,
-) -> io::Result<AsyncFd<Arc<UdpSocket>>> {
-    // SAFETY: the socket's descriptor is the same and stays open until the last reference is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }
 
 /// Lets tasks wait until a ring buffer has something in it.

@@ -162,6 +162,17 @@ impl Agent {
         }
     }
 
+    /// The status of a zone's servers, in the order of the configuration.
+    #[must_use]
+    pub fn upstreams(&self, zone: &str) -> Vec<Value> {
+        let status = self.status().or_panic("asking the agent for its status");
+        let all = status.pointer("/resolver/upstreams");
+        let all = all.and_then(Value::as_array).into_iter().flatten();
+        all.filter(|server| server["zone"] == zone)
+            .cloned()
+            .collect()
+    }
+
     /// Runs another command of the agent's binary against this instance, in the node's namespace.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> std::process::Output {

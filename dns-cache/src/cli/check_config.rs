@@ -36,7 +36,7 @@ fn summary(config: &Config) -> String {
         .cluster
         .upstreams
         .iter()
-        .map(ToString::to_string)
+        .map(|upstream| upstream.address.to_string())
         .collect();
     let stub_domains = match config.zones.len() {
         0 => "no stub domains".to_owned(),

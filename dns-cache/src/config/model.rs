@@ -46,7 +46,7 @@ pub struct Cluster {
     /// Zones of reverse names that go to the cluster's servers (`in-addr.arpa`, `ip6.arpa`).
     pub reverse_zones: Vec<String>,
     /// The cluster's servers; never empty.
-    pub upstreams: Vec<SocketAddr>,
+    pub upstreams: Vec<Upstream>,
     /// Caps on the time that its answers are kept.
     pub ttl: TtlCaps,
     /// Whether "no such name" for a namespace or a service answers for all names below it (RFC 8020).
@@ -59,9 +59,30 @@ pub struct Zone {
     /// The zone's name, lower case, without the trailing dot; `.` is the root.
     pub zone: String,
     /// Its servers; never empty.
-    pub upstreams: Vec<SocketAddr>,
+    pub upstreams: Vec<Upstream>,
     /// Caps on the time that its answers are kept.
     pub ttl: TtlCaps,
+}
+
+/// A server of a zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its address.
+    pub address: SocketAddr,
+    /// How far it is; the nearest servers that answer are asked. The same node 0, the same zone 1, any other 2, say.
+    pub distance: u32,
+    /// Its share of the queries among the servers of the same distance, from 1 on.
+    pub weight: u32,
+}
+
+impl From<SocketAddr> for Upstream {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            distance: 0,
+            weight: 1,
+        }
+    }
 }
 
 /// Bounds of TTLs, in seconds.

@@ -12,8 +12,8 @@ use super::setting::Setting;
 use super::tree::Node;
 use super::value::{address, choice, filter, interface, name, number, path, quoted};
 use super::{
-    AttachMode, Cluster, Config, InterfacePattern, Log, LogFormat, Metrics, Queries, TtlCaps, Zone,
-    defaults,
+    AttachMode, Cluster, Config, InterfacePattern, Log, LogFormat, Metrics, Queries, TtlCaps,
+    Upstream, Zone, defaults,
 };
 
 const TOP_KEYS: [&str; 13] = [
@@ -143,7 +143,12 @@ fn cluster(
     Cluster {
         domain: domain.unwrap_or_default(),
         reverse_zones,
-        upstreams: upstreams.values().unwrap_or_default(),
+        upstreams: upstreams
+            .values()
+            .unwrap_or_default()
+            .into_iter()
+            .map(Upstream::from)
+            .collect(),
         ttl: ttl(&section, defaults::CLUSTER_TTL, report),
         nxdomain_cut: Setting::scalar(&section, "nxdomainCut", None, choice::switch, report)
             .valid()
@@ -215,7 +220,12 @@ fn zone(section: &Section<'_>, taken: &mut Vec<Taken>, report: &mut Report) -> Z
     }
     Zone {
         zone: name.valid().unwrap_or_default(),
-        upstreams: upstreams.values().unwrap_or_default(),
+        upstreams: upstreams
+            .values()
+            .unwrap_or_default()
+            .into_iter()
+            .map(Upstream::from)
+            .collect(),
         ttl: ttl(section, defaults::TTL, report),
     }
 }

@@ -27,8 +27,9 @@ fn addresses(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn sockets(texts: &[&str]) -> Vec<SocketAddr> {
-    texts.iter().map(|text| text.parse().unwrap()).collect()
+fn servers(texts: &[&str]) -> Vec<Upstream> {
+    let server = |text: &&str| Upstream::from(text.parse::<SocketAddr>().unwrap());
+    texts.iter().map(server).collect()
 }
 
 fn pattern(exclude: bool, glob: &str) -> InterfacePattern {
@@ -46,7 +47,7 @@ fn minimal() -> Config {
         cluster: Cluster {
             domain: "cluster.local".to_owned(),
             reverse_zones: vec!["in-addr.arpa".to_owned(), "ip6.arpa".to_owned()],
-            upstreams: sockets(&["10.244.0.2:53"]),
+            upstreams: servers(&["10.244.0.2:53"]),
             ttl: TtlCaps {
                 positive: 30,
                 negative: 5,
@@ -135,7 +136,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
         cluster: Cluster {
             domain: "k8s.example".to_owned(),
             reverse_zones: vec!["10.in-addr.arpa".to_owned()],
-            upstreams: sockets(&[
+            upstreams: servers(&[
                 "10.244.0.2:53",
                 "10.244.0.3:5353",
                 "[fd00::2]:53",
@@ -152,7 +153,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
         zones: vec![
             Zone {
                 zone: "_tcp.corp.example".to_owned(),
-                upstreams: sockets(&["192.0.2.53:53", "10.96.0.10:53"]),
+                upstreams: servers(&["192.0.2.53:53", "10.96.0.10:53"]),
                 ttl: TtlCaps {
                     positive: 86_400,
                     negative: 30,
@@ -161,7 +162,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
             },
             Zone {
                 zone: ".".to_owned(),
-                upstreams: sockets(&["192.0.2.1:53"]),
+                upstreams: servers(&["192.0.2.1:53"]),
                 ttl: TtlCaps {
                     positive: 30,
                     negative: 30,

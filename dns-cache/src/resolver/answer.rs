@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dns_cache_common::question::{self, Key, KeyParts, Parsed, Refusal, Transport};
 use dns_cache_common::reply::{Reply, Source};
 use tokio::sync::OwnedSemaphorePermit;
@@ -251,8 +252,11 @@ impl Resolver {
     /// Enters a real answer into the cache. One that may not be kept still ends what was there.
     fn keep(&self, key: &[u8], entry: &Arc<Entry>) {
         for refuted in self.cuts.learn(key, entry, self.clock.now()) {
-            self.cache.remove(&refuted);
-            self.mirror_removal(&refuted);
+            let cached = self.cache.get(&refuted);
+            if cached.is_some_and(|cached| cached.covers_below()) {
+                self.cache.remove(&refuted);
+                self.mirror_removal(&refuted);
+            }
         }
         if entry.ttl().is_some() {
             self.cache.insert(key.into(), Arc::clone(entry));
@@ -269,22 +273,26 @@ impl Resolver {
             .and_then(|parts| Some((parts, self.zones.of(parts.name)?)))
             .ok_or(Failure::NoServers)?;
         let query = Arc::new(upstream::Query::new(&parts));
-        let response = timeout(self.deadline, zone.group.ask(&query))
+        let read = |response: &Bytes| {
+            let now = self.clock.now();
+            let terms = Terms {
+                caps: zone.caps,
+                cut: self.cuts.may_stand(&parts, now),
+                now,
+            };
+            match Entry::new(response, &parts, terms) {
+                Err(bad @ (BadResponse::Malformed | BadResponse::TooLarge)) => {
+                    self.counters.malformed_responses.add(1);
+                    Err(bad)
+                }
+                // An answer, or the server's word that it has none: another's may be better.
+                sound => Ok(sound),
+            }
+        };
+        let answer = timeout(self.deadline, zone.group.ask(&query, read))
             .await
             .map_err(|_| Failure::Timeout)??;
-        let now = self.clock.now();
-        let terms = Terms {
-            caps: zone.caps,
-            cut: self.cuts.may_stand(&parts, now),
-            now,
-        };
-        let entry = Entry::new(&response, &parts, terms);
-        entry.map_err(|bad| {
-            if !matches!(bad, BadResponse::Error(_)) {
-                self.counters.malformed_responses.add(1);
-            }
-            bad.into()
-        })
+        Ok(answer?)
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod tests;
 mod usage;
 mod zones;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -126,19 +127,31 @@ pub struct UpstreamStatus {
     pub zone: String,
     /// Its address.
     pub address: SocketAddr,
+    /// How far it is: nearer ones are asked first.
+    pub distance: u32,
+    /// Its share of the queries among those of the same distance.
+    pub weight: u32,
     /// Open connections.
     pub connections: u64,
     /// Queries that wait for its answer.
     pub in_flight: u64,
     /// Queries sent to it.
     pub queries: u64,
+    /// Of them, those that were sent because another server took long.
+    pub hedges: u64,
     /// Attempts that ended without an answer, or without one in time.
     pub failures: u64,
+    /// The same by kind: `unreachable`, `closed`, `timeout`, `mismatched`, `malformed`.
+    pub failures_by_kind: BTreeMap<String, u64>,
     /// Messages that answered none of its queries, and were dropped.
     pub unmatched: u64,
-    /// Smoothed round-trip time in microseconds; `None` before the first answer.
+    /// How often it was ejected.
+    pub ejections: u64,
+    /// What half of its last answers took at most, in microseconds; `None` before the first answer.
     pub rtt_micros: Option<u64>,
-    /// It did not answer lately and is asked last.
+    /// What 95 % of its last answers took at most, in microseconds; `None` before the first answer.
+    pub rtt_p95_micros: Option<u64>,
+    /// It is ejected: it did not answer lately and is asked last.
     pub suspect: bool,
 }
 
@@ -193,7 +206,7 @@ impl Resolver {
             zone.group
                 .status()
                 .into_iter()
-                .map(|server| UpstreamStatus::new(&zone.name, &server))
+                .map(|server| UpstreamStatus::new(&zone.name, server))
         });
         Status {
             cache: self.usage(),
@@ -231,18 +244,26 @@ impl Miss {
 }
 
 impl UpstreamStatus {
-    fn new(zone: &str, server: &ServerStatus) -> Self {
+    fn new(zone: &str, server: ServerStatus) -> Self {
+        let micros = |rtt: Duration| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+        let kinds = server.failures_by_kind.into_iter();
         Self {
             zone: zone.to_owned(),
             address: server.address,
+            distance: server.distance,
+            weight: server.weight,
             connections: server.connections as u64,
             in_flight: server.in_flight as u64,
             queries: server.queries,
+            hedges: server.hedges,
             failures: server.failures,
+            failures_by_kind: kinds
+                .map(|(kind, count)| (kind.to_owned(), count))
+                .collect(),
             unmatched: server.unmatched,
-            rtt_micros: server
-                .rtt
-                .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            ejections: server.ejections,
+            rtt_micros: server.rtt_p50.map(micros),
+            rtt_p95_micros: server.rtt_p95.map(micros),
             suspect: server.suspect,
         }
     }

@@ -1,5 +1,6 @@
 //! Is anybody there? Asked before pods ask.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use dns_cache_common::question::KeyParts;
@@ -25,7 +26,8 @@ impl Resolver {
                     dnssec_ok: false,
                     checking_disabled: false,
                 }));
-                timeout(self.deadline, group.ask(&query)).await
+                let whatever = |_: &_| Ok::<_, Infallible>(());
+                timeout(self.deadline, group.ask(&query, whatever)).await
             })
             .collect();
         while let Some(answer) = answers.next().await {
@@ -40,6 +42,6 @@ impl Resolver {
     #[must_use]
     pub fn has_been_answered(&self) -> bool {
         let mut servers = self.zones.iter().flat_map(|zone| zone.group.status());
-        servers.any(|server| server.rtt.is_some())
+        servers.any(|server| server.rtt_p50.is_some())
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
         cluster: Cluster {
             domain: "cluster.local".to_owned(),
             reverse_zones: vec!["in-addr.arpa".to_owned(), "ip6.arpa".to_owned()],
-            upstreams: upstreams.to_vec(),
+            upstreams: upstreams.iter().copied().map(Into::into).collect(),
             ttl: TtlCaps {
                 positive: 30,
                 negative: 5,
@@ -353,7 +353,8 @@ async fn a_malformed_response_is_servfail() {
     let bench = Bench::new(&[fake.address]);
     let (reply, _) = bench.ask(&query(1, "web", 1, 0x0100), Transport::Udp).await;
     assert_eq!(flags(&reply), 0x8182);
-    assert_eq!(bench.count("malformed_responses"), 1);
+    // The only server has a second try.
+    assert_eq!(bench.count("malformed_responses"), 2);
 }
 
 #[tokio::test]

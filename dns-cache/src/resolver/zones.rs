@@ -9,7 +9,7 @@ use hickory_resolver::system_conf::parse_resolv_conf;
 use nix::net::if_::if_nametoindex;
 
 use super::Error;
-use crate::config::{Config, TtlCaps};
+use crate::config::{Config, TtlCaps, Upstream};
 use crate::upstream::{Group, Timings};
 
 const DNS_PORT: u16 = 53;
@@ -51,6 +51,7 @@ impl Zones {
                     tracing::warn!("{error}; names outside the configured zones will get SERVFAIL");
                     Vec::new()
                 });
+            let servers: Vec<_> = servers.into_iter().map(Upstream::from).collect();
             this.add(".", &servers, config.default_ttl, timings)?;
         }
         Ok(this)
@@ -82,7 +83,7 @@ impl Zones {
     fn add(
         &mut self,
         name: &str,
-        servers: &[SocketAddr],
+        servers: &[Upstream],
         caps: TtlCaps,
         timings: Timings,
     ) -> Result<(), Error> {
@@ -180,7 +181,7 @@ mod tests {
     fn config(resolv_conf: &Path) -> Config {
         let zone = |zone: &str| crate::config::Zone {
             zone: zone.to_owned(),
-            upstreams: vec!["192.0.2.1:53".parse().unwrap()],
+            upstreams: vec!["192.0.2.1:53".parse::<SocketAddr>().unwrap().into()],
             ttl: TtlCaps {
                 positive: 30,
                 negative: 30,

@@ -1,4 +1,4 @@
-//! One TCP connection to a server, with many queries in flight.
+//! One connection to a server, with many queries in flight (RFC 7766 §6.2.1.1).
 //!
 //! A query on a quiet connection is written by whoever asks it; while answers are awaited, what is asked meanwhile
 //! is gathered by a task and leaves in one write.
@@ -16,25 +16,29 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use dns_cache_common::header::{self, u16_at};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, timeout};
 
 use super::Timings;
-use super::health::Health;
+use super::health::{Health, InFlight};
 use super::home::Home;
+use super::keepalive;
 use super::query::{PREFIX, Query};
 
 /// Queries in flight on one connection; far from the 65,536 IDs, so that a free one is soon found.
 const MAX_IN_FLIGHT: usize = 4096;
+/// Of TCP: a peer that vanished without a word is found even while nobody asks.
 const KEEPALIVE: Duration = Duration::from_secs(15);
+/// How long a connection is kept that nobody uses, if the server does not say.
+const IDLE: Duration = Duration::from_secs(120);
 const READ_CHUNK: usize = 16 * 1024;
 
 /// Why a query got no answer on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Lost {
     /// There was never a connection.
     Unreachable,
@@ -42,12 +46,15 @@ pub(super) enum Lost {
     Closed,
     /// Too many queries wait already.
     Busy,
+    /// A response came with its ID, to another question. The right one may still come.
+    Mismatched(Waiting),
 }
 
 /// An answer on its way.
 pub(super) type Waiting = oneshot::Receiver<Result<Bytes, Lost>>;
 
-/// A connection, from the moment it is wanted: queries may be handed over before it is established.
+/// A connection, from the moment it is wanted: queries may be handed over before it is established. When it is
+/// dropped, it is closed.
 #[derive(Debug)]
 pub(super) struct Connection {
     shared: Arc<Shared>,
@@ -73,15 +80,22 @@ struct State {
     stream: Option<Arc<OwnedWriteHalf>>,
     outgoing: Vec<u8>,
     pending: HashMap<u16, Pending>,
+    /// When the last message came, or the connection was wanted.
     heard: Instant,
+    /// When it last had nothing to wait for, or a message came.
+    progress: Instant,
     suspect: bool,
     ids: u64,
+    /// How long it may be idle.
+    idle: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Connecting,
     Open,
+    /// Takes no queries any more; closed after the last answer.
+    Retiring,
     Closed,
 }
 
@@ -90,11 +104,13 @@ struct Pending {
     query: Arc<Query>,
     sent: Instant,
     answer: oneshot::Sender<Result<Bytes, Lost>>,
+    _in_flight: InFlight,
 }
 
 impl Connection {
     /// Begins to connect.
     pub(super) fn open(address: SocketAddr, health: Arc<Health>, timings: Timings) -> Self {
+        let now = Instant::now();
         let shared = Arc::new(Shared {
             address,
             health,
@@ -104,9 +120,11 @@ impl Connection {
                 stream: None,
                 outgoing: Vec::new(),
                 pending: HashMap::new(),
-                heard: Instant::now(),
+                heard: now,
+                progress: now,
                 suspect: false,
                 ids: 0,
+                idle: IDLE,
             }),
             queued: Notify::new(),
             random: RandomState::new(),
@@ -128,18 +146,25 @@ impl Connection {
         let (answer, waiting) = oneshot::channel();
         let mut state = self.shared.state();
         match state.phase {
-            Phase::Closed => return Err(Lost::Closed),
+            Phase::Retiring | Phase::Closed => return Err(Lost::Closed),
             _ if state.pending.len() >= MAX_IN_FLIGHT => return Err(Lost::Busy),
             _ => {}
         }
+        let now = Instant::now();
+        if state.pending.is_empty() {
+            state.progress = now;
+        }
+        // RFC 7828 §3.2.1: the first query asks how long the connection may be idle.
+        let keepalive = state.ids == 0;
         let id = self.shared.free_id(&mut state);
-        query.write(id, &mut state.outgoing);
+        query.write(id, keepalive, &mut state.outgoing);
         state.pending.insert(
             id,
             Pending {
                 query: Arc::clone(query),
-                sent: Instant::now(),
+                sent: now,
                 answer,
+                _in_flight: self.shared.health.sent(),
             },
         );
         if state.pending.len() == 1 {
@@ -151,7 +176,6 @@ impl Connection {
         if more {
             self.shared.queued.notify_one();
         }
-        self.shared.health.queries.fetch_add(1, Relaxed);
         Ok(waiting)
     }
 
@@ -160,8 +184,9 @@ impl Connection {
         self.home
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.shared.state().phase == Phase::Closed
+    /// Whether it takes queries, now or once it is established.
+    pub(super) fn is_usable(&self) -> bool {
+        matches!(self.shared.state().phase, Phase::Connecting | Phase::Open)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -175,6 +200,13 @@ impl Connection {
     /// Whether new queries had better take another connection.
     pub(super) fn is_suspect(&self) -> bool {
         self.shared.state().suspect
+    }
+
+    /// Whether answers are awaited and none has come for longer than this. Many servers answer one query of a
+    /// connection after the other: what comes behind a slow one waits with it.
+    pub(super) fn is_stalled(&self, patience: Duration) -> bool {
+        let state = self.shared.state();
+        !state.pending.is_empty() && state.progress.elapsed() > patience
     }
 
     /// Puts the connection under suspicion if nothing has come over it since `sent`; says whether it did.
@@ -222,7 +254,6 @@ impl Shared {
     async fn drive(&self) -> io::Result<()> {
         let stream = timeout(self.timings.connect, TcpStream::connect(self.address)).await??;
         stream.set_nodelay(true)?;
-        // A peer that vanished without a word is found even while nobody asks.
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE / 3);
@@ -252,7 +283,7 @@ impl Shared {
         }
     }
 
-    async fn read(&self, mut stream: OwnedReadHalf) -> io::Result<()> {
+    async fn read(&self, mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
         let mut buffer = BytesMut::with_capacity(READ_CHUNK);
         loop {
             while let Some(length) = u16_at(&buffer, 0).map(usize::from) {
@@ -278,30 +309,46 @@ impl Shared {
 
     /// Hands a message to whoever waits for it; a message that answers no query of ours is dropped.
     fn deliver(&self, message: Bytes) {
+        let now = Instant::now();
         let mut state = self.state();
-        state.heard = Instant::now();
-        state.suspect = false;
+        (state.heard, state.progress, state.suspect) = (now, now, false);
         let id = u16_at(&message, 0).unwrap_or_default();
-        let matches = state
+        let answered = state
             .pending
             .get(&id)
-            .is_some_and(|p| p.query.is_answered_by(&message));
-        let pending = matches.then(|| state.pending.remove(&id)).flatten();
+            .is_some_and(|pending| pending.query.is_answered_by(&message));
+        if answered && let Some(pending) = state.pending.remove(&id) {
+            drop(state);
+            self.health.answered(now.duration_since(pending.sent));
+            if let Some(idle) = keepalive::timeout(&message) {
+                self.keep(idle);
+            }
+            // Nobody waits any more if another server was faster.
+            let _ = pending.answer.send(Ok(message));
+            return;
+        }
+        if let Some(pending) = state.pending.get_mut(&id) {
+            let (answer, waiting) = oneshot::channel();
+            let told = mem::replace(&mut pending.answer, answer);
+            let _ = told.send(Err(Lost::Mismatched(waiting)));
+        }
         drop(state);
-        match pending {
-            Some(pending) => {
-                self.health.answered(pending.sent.elapsed());
-                // Nobody waits any more if another server was faster.
-                let _ = pending.answer.send(Ok(message));
-            }
-            None => {
-                self.health.unmatched.fetch_add(1, Relaxed);
-                tracing::debug!(server = %self.address, id, "dropped a response that matches no query");
-            }
+        self.health.unmatched.fetch_add(1, Relaxed);
+        tracing::debug!(server = %self.address, id, "dropped a response that matches no query");
+    }
+
+    /// The server says how long the connection may be idle (RFC 7828 §3.4); not at all: it is to be closed.
+    fn keep(&self, idle: Duration) {
+        let mut state = self.state();
+        // Closed by us, and so before the server's time is over.
+        state.idle = idle.mul_f32(0.8).min(IDLE);
+        if idle.is_zero() && state.phase == Phase::Open {
+            state.phase = Phase::Retiring;
         }
     }
 
-    /// Forgets queries that are never answered, and ends a connection on which nothing comes back.
+    /// Forgets queries that are never answered, ends a connection on which nothing comes back, and closes one that
+    /// nobody uses.
     async fn watch(&self) -> io::Result<()> {
         let abandon = self.timings.abandon;
         let mut tick = interval(abandon / 4);
@@ -310,6 +357,11 @@ impl Shared {
             let mut state = self.state();
             let now = Instant::now();
             let Some(oldest) = state.pending.values().map(|pending| pending.sent).min() else {
+                if state.phase == Phase::Retiring || now.duration_since(state.progress) > state.idle
+                {
+                    state.phase = Phase::Closed;
+                    return Ok(());
+                }
                 continue;
             };
             if now.duration_since(oldest) < abandon {
@@ -326,15 +378,17 @@ impl Shared {
 
     fn close(&self) {
         let mut state = self.state();
-        let lost = match state.phase {
-            Phase::Connecting => Lost::Unreachable,
-            _ => Lost::Closed,
-        };
+        let connecting = state.phase == Phase::Connecting;
         state.phase = Phase::Closed;
         state.stream = None;
         let pending = mem::take(&mut state.pending);
         drop(state);
         for pending in pending.into_values() {
+            let lost = if connecting {
+                Lost::Unreachable
+            } else {
+                Lost::Closed
+            };
             let _ = pending.answer.send(Err(lost));
         }
     }

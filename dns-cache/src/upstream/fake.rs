@@ -53,10 +53,15 @@ impl Fake {
 
     /// A server that answers every query with one address record, and counts them.
     pub(crate) async fn answering() -> (Self, Arc<AtomicUsize>) {
+        Self::start_counting(address).await
+    }
+
+    /// A server that answers every query by a function, and counts them.
+    pub(crate) async fn start_counting(answer: fn(&[u8]) -> Vec<u8>) -> (Self, Arc<AtomicUsize>) {
         let queries = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&queries);
-        let fake = Self::start(move |stream, _| answer_all(stream, Arc::clone(&counted))).await;
-        (fake, queries)
+        let serve = move |stream, _| answer_by(stream, Arc::clone(&counted), answer);
+        (Self::start(serve).await, queries)
     }
 }
 
@@ -67,10 +72,14 @@ impl Drop for Fake {
 }
 
 /// Answers every query on a connection, until it ends.
-pub(crate) async fn answer_all(mut stream: TcpStream, queries: Arc<AtomicUsize>) {
+pub(crate) async fn answer_all(stream: TcpStream, queries: Arc<AtomicUsize>) {
+    answer_by(stream, queries, address).await;
+}
+
+async fn answer_by(mut stream: TcpStream, queries: Arc<AtomicUsize>, answer: fn(&[u8]) -> Vec<u8>) {
     while let Some(query) = read(&mut stream).await {
         queries.fetch_add(1, SeqCst);
-        write(&mut stream, &address(&query)).await;
+        write(&mut stream, &answer(&query)).await;
     }
 }
 

@@ -1,8 +1,7 @@
 //! The servers of a zone: whom to ask, and whom next.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use dns_cache_common::header::Header;
@@ -12,20 +11,31 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::sleep;
 
+use super::attempt::{Attempt, Step};
+use super::health::Fault;
 use super::query::Query;
-use super::server::{Attempt, Server};
-use super::{ServerStatus, Timings};
+use super::server::Server;
+use super::{ServerStatus, Timings, choice};
+use crate::config::Upstream;
 
 /// Each server is tried so often before a query fails.
 const ROUNDS: usize = 2;
+/// A hedge is allowed for so many queries: less than 5 % of all.
+const QUERIES_PER_HEDGE: u32 = 20;
+/// Hedges that may be saved up.
+const MOST_HEDGES: u32 = 10;
 
 /// The servers of a zone.
 #[derive(Debug)]
 pub struct Group {
-    servers: Vec<Arc<Server>>,
+    servers: RwLock<Arc<[Arc<Server>]>>,
     timings: Timings,
-    turn: AtomicUsize,
+    /// Queries that no hedge was paid with.
+    credit: AtomicU32,
 }
+
+/// Attempts under way.
+type Running = FuturesUnordered<BoxFuture<'static, Step>>;
 
 /// Why a group has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,101 +46,204 @@ pub enum Failure {
     /// Every server refused or closed the connection.
     #[error("no server of this zone can be reached")]
     Unreachable,
+    /// What came was no answer that can be read, and nothing better came.
+    #[error("the servers of this zone send what cannot be read")]
+    Malformed,
+}
+
+/// What is to be done after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Another server must be asked.
+    Ask,
+    /// Another server may be asked as well.
+    Hedge,
+    Wait,
 }
 
 impl Group {
     /// A group of servers, not yet connected to.
     #[must_use]
-    pub fn new(addresses: &[SocketAddr], timings: Timings) -> Self {
-        let server = |address: &SocketAddr| Arc::new(Server::new(*address, timings));
-        Self {
-            servers: addresses.iter().map(server).collect(),
+    pub fn new(upstreams: &[Upstream], timings: Timings) -> Self {
+        let group = Self {
+            servers: RwLock::new(Arc::new([])),
             timings,
-            turn: AtomicUsize::new(0),
-        }
+            credit: AtomicU32::new(0),
+        };
+        group.set(upstreams);
+        group
+    }
+
+    /// Replaces the servers. Those that stay keep their connections and what is known of them; queries that are on
+    /// their way are not touched.
+    pub fn set(&self, upstreams: &[Upstream]) {
+        let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
+        let server = |upstream: &Upstream| {
+            let there = servers.iter().find(|server| server.upstream == *upstream);
+            there.map_or_else(
+                || Arc::new(Server::new(upstream.clone(), self.timings)),
+                Arc::clone,
+            )
+        };
+        *servers = upstreams.iter().map(server).collect();
     }
 
     /// The servers' state, in the order of the configuration.
     #[must_use]
     pub fn status(&self) -> Vec<ServerStatus> {
-        self.servers.iter().map(|server| server.status()).collect()
+        self.servers()
+            .iter()
+            .map(|server| server.status())
+            .collect()
     }
 
-    /// Asks until a server answers. The caller sets the deadline.
+    /// Asks until a server has an answer that `read` takes. The caller sets the deadline.
     ///
-    /// The next server is asked when one fails, or has not answered within an attempt's time; a late answer
-    /// of the first is still welcome. An error from a server (SERVFAIL and the like) is the answer only if no
-    /// other reliable server has a better one.
-    pub async fn ask(&self, query: &Arc<Query>) -> Result<Bytes, Failure> {
-        let order = self.order(query);
-        let mut next = 0;
+    /// Another server is asked when one fails or has not answered in an attempt's time, and, within the budget of
+    /// hedges, when it takes longer than 95 % of its answers; a late answer of the first is still welcome. An error
+    /// from a server (SERVFAIL and the like) is the answer only if no other reliable server has a better one. What
+    /// `read` refuses counts against the server.
+    pub async fn ask<T, E: std::fmt::Display>(
+        &self,
+        query: &Arc<Query>,
+        read: impl Fn(&Bytes) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        let servers = self.servers();
+        self.probe(&servers, query);
+        let mut asked = Vec::new();
+        let mut rounds = 1;
         let mut second_best = None;
-        let mut running: FuturesUnordered<BoxFuture<'_, Attempt>> = FuturesUnordered::new();
-        let mut start = true;
+        let mut failure = match servers.is_empty() {
+            true => Failure::NoServers,
+            false => Failure::Unreachable,
+        };
+        let mut running = Running::default();
+        let mut next = Next::Ask;
         loop {
-            if start && next < order.len() * ROUNDS {
-                let server = order[next % order.len()];
-                // Only failures that came at once get here so early: let the servers draw breath.
-                let pause =
-                    (next == order.len() && running.is_empty()).then_some(self.timings.pause);
+            if next == Next::Ask && asked.len() == servers.len() && rounds < ROUNDS {
+                (asked, rounds) = (Vec::new(), rounds + 1);
+            }
+            if next != Next::Wait
+                && let Some(index) = choice::choose(&servers, &asked)
+                && (next == Next::Ask || self.may_hedge(&servers[index]))
+            {
+                // Only failures that came at once get into the second round so early: let the servers draw breath.
+                let pause = (rounds > 1 && asked.is_empty() && running.is_empty())
+                    .then_some(self.timings.pause);
+                asked.push(index);
+                if next == Next::Ask {
+                    self.earn();
+                }
+                let (server, query) = (Arc::clone(&servers[index]), Arc::clone(query));
                 running.push(
                     async move {
                         if let Some(pause) = pause {
                             sleep(pause).await;
                         }
-                        server.ask(query).await
+                        Attempt::new(server, query).next().await
                     }
                     .boxed(),
                 );
-                next += 1;
             }
-            let Some(attempt) = running.next().await else {
-                return second_best.ok_or(match order.is_empty() {
-                    true => Failure::NoServers,
-                    false => Failure::Unreachable,
-                });
+            let Some(step) = running.next().await else {
+                return second_best.ok_or(failure);
             };
-            start = match attempt {
-                Attempt::Answer(response) if is_error(&response) => {
-                    second_best = Some(response);
-                    // Worth another server's opinion, but not a wait for one that may be dead.
-                    if next >= order.len() || order[next].health.is_suspect() {
-                        return second_best.ok_or(Failure::Unreachable);
+            next = match step {
+                Step::Answer(response, server) => match read(&response) {
+                    Ok(answer) => {
+                        server.health.succeeded();
+                        if !is_error(&response) {
+                            see_off(running);
+                            return Ok(answer);
+                        }
+                        // Worth another server's opinion, but not a wait for one that may be dead.
+                        let other = choice::choose(&servers, &asked);
+                        if rounds > 1 || other.is_none_or(|i| servers[i].health.is_ejected()) {
+                            return Ok(answer);
+                        }
+                        second_best = Some(answer);
+                        Next::Ask
                     }
-                    true
+                    Err(error) => {
+                        tracing::debug!(server = %server.upstream.address, %error, "a response of no use");
+                        server.failed(Fault::Malformed);
+                        failure = Failure::Malformed;
+                        Next::Ask
+                    }
+                },
+                Step::Failed | Step::Overdue(_) if second_best.is_some() => {
+                    return second_best.ok_or(failure);
                 }
-                Attempt::Answer(response) => return Ok(response),
-                Attempt::Slow(_) | Attempt::Failed if second_best.is_some() => {
-                    return second_best.ok_or(Failure::Unreachable);
+                Step::Failed => Next::Ask,
+                Step::Slow(attempt) => {
+                    running.push(attempt.next().boxed());
+                    match second_best {
+                        None => Next::Hedge,
+                        Some(_) => Next::Wait,
+                    }
                 }
-                Attempt::Slow(late) => {
-                    running.push(late.wait().boxed());
-                    true
+                Step::Overdue(attempt) => {
+                    running.push(attempt.next().boxed());
+                    Next::Ask
                 }
-                Attempt::Failed => true,
             };
         }
     }
 
-    /// All servers, in turn, those under suspicion last. A suspect whose time has come gets a copy of the
-    /// query on the side, so that no client waits for the outcome.
-    fn order(&self, query: &Arc<Query>) -> Vec<&Arc<Server>> {
-        let turn = self.turn.fetch_add(1, Relaxed);
-        let count = self.servers.len();
-        let (mut order, suspects): (Vec<_>, Vec<_>) = (0..count)
-            .map(|i| &self.servers[(turn.wrapping_add(i)) % count])
-            .partition(|server| !server.health.is_suspect());
-        if !order.is_empty() {
-            for server in &suspects {
-                if server.health.claim_probe(self.timings.suspicion) {
-                    let (server, query) = (Arc::clone(server), Arc::clone(query));
-                    tokio::spawn(async move { server.ask(&query).await });
+    /// Sends a copy of the query to ejected servers whose time for it has come, on the side, so that no client waits
+    /// for the outcome. If all are ejected, the query itself is the probe.
+    fn probe(&self, servers: &[Arc<Server>], query: &Arc<Query>) {
+        let ejected = || servers.iter().filter(|server| server.health.is_ejected());
+        let count = ejected().count();
+        if count == 0 || count == servers.len() {
+            return;
+        }
+        for server in ejected().filter(|server| server.health.claim_probe(&self.timings)) {
+            let probe = Attempt::new(Arc::clone(server), Arc::clone(query));
+            see_off(Running::from_iter([probe.next().boxed()]));
+        }
+    }
+
+    /// A query was sent that is no hedge.
+    fn earn(&self) {
+        let most = MOST_HEDGES * QUERIES_PER_HEDGE;
+        let _ = self.credit.fetch_update(Relaxed, Relaxed, |credit| {
+            (credit < most).then_some(credit + 1)
+        });
+    }
+
+    /// Whether a hedge may go to this server. An ejected one is none.
+    fn may_hedge(&self, server: &Server) -> bool {
+        let pay = |credit: u32| credit.checked_sub(QUERIES_PER_HEDGE);
+        let may =
+            !server.health.is_ejected() && self.credit.fetch_update(Relaxed, Relaxed, pay).is_ok();
+        if may {
+            server.health.hedges.fetch_add(1, Relaxed);
+        }
+        may
+    }
+
+    fn servers(&self) -> Arc<[Arc<Server>]> {
+        Arc::clone(&self.servers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Attempts that nobody waits for any more are brought to their end all the same: it says how their servers are.
+fn see_off(mut running: Running) {
+    if running.is_empty() {
+        return;
+    }
+    tokio::spawn(async move {
+        while let Some(step) = running.next().await {
+            match step {
+                Step::Answer(_, server) => server.health.succeeded(),
+                Step::Failed => {}
+                Step::Slow(attempt) | Step::Overdue(attempt) => {
+                    running.push(attempt.next().boxed());
                 }
             }
         }
-        order.extend(suspects);
-        order
-    }
+    });
 }
 
 /// Whether the server says that it cannot or will not answer.

@@ -1,18 +1,23 @@
 //! Asking a zone's servers, over TCP connections that are kept.
 //!
 //! ```text
-//! Group (the servers of a zone: order, fail-over) → Server (its pool) → Connection (frames, IDs)
+//! Group (a zone's servers: hedges, retries) → choice → Attempt → Server (health) → Pool → Connection (frames, IDs)
 //! ```
 //! Messages stay the bytes that they are. hickory's client was not taken: it decodes every response, and so
 //! refuses what it does not know, and it hides responses that match no query, which we must count.
 
+mod attempt;
+mod choice;
 mod connection;
 #[cfg(test)]
 pub(crate) mod fake;
 mod group;
 mod health;
 mod home;
+mod keepalive;
+mod pool;
 mod query;
+mod rtt;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -26,14 +31,21 @@ pub use query::Query;
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Timings {
-    /// Until a query without an answer also goes to the next server.
+    /// The least and the most that is waited before a query may also go to another server; the first server's
+    /// 95th percentile lies between them.
+    pub hedge_floor: Duration,
+    /// See `hedge_floor`.
+    pub hedge_cap: Duration,
+    /// Until a query without an answer must go to another server.
     pub attempt: Duration,
     /// Until an attempt to connect fails.
     pub connect: Duration,
     /// Until a query is forgotten, and a connection on which nothing has come since is closed.
     pub abandon: Duration,
-    /// How long a server that did not answer is asked last.
-    pub suspicion: Duration,
+    /// From a server's ejection to its first probe; each pause after that is twice as long.
+    pub probe_first: Duration,
+    /// The longest pause between probes.
+    pub probe_most: Duration,
     /// Pause after all servers have failed at once, before the second and last round.
     pub pause: Duration,
 }
@@ -41,10 +53,13 @@ pub struct Timings {
 impl Default for Timings {
     fn default() -> Self {
         Self {
+            hedge_floor: Duration::from_millis(5),
+            hedge_cap: Duration::from_millis(500),
             attempt: Duration::from_millis(400),
             connect: Duration::from_secs(3),
             abandon: Duration::from_secs(5),
-            suspicion: Duration::from_secs(5),
+            probe_first: Duration::from_secs(1),
+            probe_most: Duration::from_secs(30),
             pause: Duration::from_millis(200),
         }
     }
@@ -55,18 +70,30 @@ impl Default for Timings {
 pub struct ServerStatus {
     /// Its address.
     pub address: SocketAddr,
+    /// How far it is: nearer ones are asked first.
+    pub distance: u32,
+    /// Its share of the queries among those of the same distance.
+    pub weight: u32,
     /// Open connections.
     pub connections: usize,
     /// Queries that wait for its answer.
     pub in_flight: usize,
     /// Queries sent to it.
     pub queries: u64,
+    /// Of them, those that were sent because another server took long.
+    pub hedges: u64,
     /// Attempts that ended without an answer, or without one in time.
     pub failures: u64,
+    /// The same by kind.
+    pub failures_by_kind: Vec<(&'static str, u64)>,
     /// Messages that answered none of its queries.
     pub unmatched: u64,
-    /// Its round-trip time, smoothed; `None` before the first answer.
-    pub rtt: Option<Duration>,
-    /// It did not answer lately and is asked last.
+    /// How often it was ejected.
+    pub ejections: u64,
+    /// What half of its last answers took at most; `None` before the first.
+    pub rtt_p50: Option<Duration>,
+    /// What 95 % of its last answers took at most; `None` before the first.
+    pub rtt_p95: Option<Duration>,
+    /// It is ejected: it did not answer lately and is asked last.
     pub suspect: bool,
 }

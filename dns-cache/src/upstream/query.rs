@@ -5,6 +5,8 @@ use dns_cache_common::header::{Flags, Header};
 use dns_cache_common::question::{KeyParts, split_question};
 use dns_cache_common::types::rcode;
 
+use super::keepalive;
+
 /// Bytes of the length that precedes a message on a stream (RFC 1035 §4.2.2).
 pub(super) const PREFIX: usize = 2;
 
@@ -45,12 +47,20 @@ impl Query {
         }
     }
 
-    /// Appends the query with an ID to what goes out.
-    pub(super) fn write(&self, id: u16, out: &mut Vec<u8>) {
-        let (length, message) = self.frame.split_at(PREFIX);
-        out.extend_from_slice(length);
-        out.extend_from_slice(&id.to_be_bytes());
-        out.extend_from_slice(&message[2..]);
+    /// Appends the query with an ID to what goes out on a stream; on request with the question how long the
+    /// connection may be idle.
+    pub(super) fn write(&self, id: u16, keepalive: bool, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&self.frame);
+        out[start + PREFIX..][..2].copy_from_slice(&id.to_be_bytes());
+        if keepalive {
+            // The OPT record is the last one, and has no options yet.
+            let end = out.len();
+            out[end - 2..].copy_from_slice(&(keepalive::OPTION.len() as u16).to_be_bytes());
+            out.extend_from_slice(&keepalive::OPTION);
+            let length = (out.len() - start - PREFIX) as u16;
+            out[start..][..PREFIX].copy_from_slice(&length.to_be_bytes());
+        }
     }
 
     /// Whether `response` answers this query, the ID apart.
@@ -111,10 +121,16 @@ mod tests {
     #[test]
     fn bytes_of_a_query() {
         let mut out = vec![];
-        query(28).write(0x1234, &mut out);
+        query(28).write(0x1234, false, &mut out);
         assert_eq!(
             out,
             b"\0\x20\x12\x34\x01\x30\0\x01\0\0\0\0\0\x01\x03www\0\0\x1c\0\x01\0\0\x29\x04\xd0\0\0\x80\0\0\0"
+        );
+        out.clear();
+        query(28).write(0x1234, true, &mut out);
+        assert_eq!(
+            out,
+            b"\0\x24\x12\x34\x01\x30\0\x01\0\0\0\0\0\x01\x03www\0\0\x1c\0\x01\0\0\x29\x04\xd0\0\0\x80\0\0\x04\0\x0b\0\0"
         );
     }
 

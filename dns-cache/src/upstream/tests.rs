@@ -1,5 +1,6 @@
 //! Servers that fail in all the ways that servers do.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::fake::{Fake, address, answer_all, frame, read, respond, write};
 use super::*;
+use crate::config::Upstream;
 
 /// Far more than any of these tests needs, on any machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,12 +22,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn timings() -> Timings {
     Timings {
         // A stall of the machine must not pass for a silent server.
+        hedge_floor: PATIENCE,
+        hedge_cap: PATIENCE,
         attempt: Duration::from_secs(1),
         connect: Duration::from_secs(3),
         abandon: PATIENCE,
-        suspicion: PATIENCE,
+        probe_first: PATIENCE,
+        probe_most: PATIENCE,
         pause: Duration::from_millis(10),
     }
+}
+
+fn group_of(addresses: &[SocketAddr], timings: Timings) -> Group {
+    let upstreams: Vec<_> = addresses.iter().copied().map(Upstream::from).collect();
+    Group::new(&upstreams, timings)
 }
 
 /// With attempts that never time out: failures must be found by themselves.
@@ -35,6 +45,15 @@ fn patient() -> Timings {
         connect: PATIENCE,
         ..timings()
     }
+}
+
+/// One server that is asked first, and one that is farther away.
+fn first_and_second(first: &Fake, second: &Fake) -> [Upstream; 2] {
+    let second = Upstream {
+        distance: 1,
+        ..second.address.into()
+    };
+    [first.address.into(), second]
 }
 
 fn query(name: &str) -> Arc<Query> {
@@ -51,7 +70,8 @@ fn query(name: &str) -> Arc<Query> {
 
 async fn ask(group: &Group, name: &str) -> Result<Bytes, Failure> {
     let query = query(name);
-    let result = timeout(PATIENCE, group.ask(&query))
+    let read = |response: &Bytes| Ok::<_, Infallible>(response.clone());
+    let result = timeout(PATIENCE, group.ask(&query, read))
         .await
         .expect("an answer or a failure");
     if let Ok(response) = &result {
@@ -68,7 +88,7 @@ async fn hang(stream: TcpStream) {
 #[tokio::test]
 async fn queries_share_a_connection() {
     let (fake, queries) = Fake::answering().await;
-    let group = Group::new(&[fake.address], patient());
+    let group = group_of(&[fake.address], patient());
     for name in ["a", "b", "c"] {
         ask(&group, name).await.unwrap();
     }
@@ -90,7 +110,7 @@ async fn queries_share_a_connection() {
         ),
         (1, 0, 53, 0)
     );
-    assert!(status.rtt.is_some() && !status.suspect);
+    assert!(status.rtt_p50.is_some() && !status.suspect);
 }
 
 #[tokio::test]
@@ -106,7 +126,7 @@ async fn answers_may_come_in_any_order() {
         hang(stream).await;
     })
     .await;
-    let group = Group::new(&[fake.address], patient());
+    let group = group_of(&[fake.address], patient());
     let names: Vec<_> = (0..20).map(|i| format!("n{i}")).collect();
     for result in join_all(names.iter().map(|name| ask(&group, name))).await {
         result.unwrap();
@@ -120,7 +140,7 @@ async fn a_connection_closed_while_idle_is_replaced() {
         write(&mut stream, &address(&query)).await;
     })
     .await;
-    let group = Group::new(&[fake.address], patient());
+    let group = group_of(&[fake.address], patient());
     for i in 0..10 {
         ask(&group, "x").await.unwrap();
         assert!(fake.connections.load(SeqCst) > i);
@@ -151,7 +171,7 @@ async fn a_query_lost_with_its_connection_is_asked_again() {
             }
         })
         .await;
-        let group = Group::new(&[fake.address], patient());
+        let group = group_of(&[fake.address], patient());
         ask(&group, "x").await.unwrap();
         assert_eq!(fake.connections.load(SeqCst), 2, "case {how}");
     }
@@ -161,15 +181,15 @@ async fn a_query_lost_with_its_connection_is_asked_again() {
 async fn a_server_that_always_closes_fails_over() {
     let closing = Fake::start(|stream, _| async move { drop(stream) }).await;
     let (good, _) = Fake::answering().await;
-    let group = Group::new(&[closing.address, good.address], patient());
+    let group = group_of(&[closing.address, good.address], patient());
     for _ in 0..6 {
         ask(&group, "x").await.unwrap();
     }
     assert!(group.status()[0].suspect && !group.status()[1].suspect);
-    let alone = Group::new(&[closing.address], patient());
+    let alone = group_of(&[closing.address], patient());
     assert_eq!(ask(&alone, "x").await, Err(Failure::Unreachable));
     assert_eq!(
-        ask(&Group::new(&[], patient()), "x").await,
+        ask(&group_of(&[], patient()), "x").await,
         Err(Failure::NoServers)
     );
 }
@@ -186,7 +206,7 @@ async fn messages_come_in_any_pieces() {
         }
     })
     .await;
-    let group = Group::new(&[fake.address], patient());
+    let group = group_of(&[fake.address], patient());
     for name in ["a", "b"] {
         ask(&group, name).await.unwrap();
     }
@@ -202,7 +222,7 @@ async fn the_largest_message_is_taken() {
         }
     })
     .await;
-    let group = Group::new(&[fake.address], patient());
+    let group = group_of(&[fake.address], patient());
     assert_eq!(ask(&group, "a").await.unwrap().len(), 65_535);
     assert_eq!(ask(&group, "b").await.unwrap().len(), 65_535);
 }
@@ -219,7 +239,7 @@ async fn a_length_below_a_header_ends_the_connection() {
         hang(stream).await;
     })
     .await;
-    let group = Group::new(&[fake.address], patient());
+    let group = group_of(&[fake.address], patient());
     ask(&group, "x").await.unwrap();
     assert_eq!(fake.connections.load(SeqCst), 2);
 }
@@ -245,7 +265,7 @@ async fn what_matches_no_query_is_dropped_and_counted() {
         }
     })
     .await;
-    let group = Group::new(&[fake.address], patient());
+    let group = group_of(&[fake.address], patient());
     ask(&group, "x").await.unwrap();
     ask(&group, "y").await.unwrap();
     // By the second answer at least everything that belongs to the first query has been read.
@@ -256,7 +276,7 @@ async fn what_matches_no_query_is_dropped_and_counted() {
 async fn a_silent_server_costs_one_attempt_and_is_asked_last() {
     let silent = Fake::start(|stream, _| hang(stream)).await;
     let (good, queries) = Fake::answering().await;
-    let group = Group::new(&[silent.address, good.address], timings());
+    let group = group_of(&[silent.address, good.address], timings());
     for _ in 0..20 {
         ask(&group, "x").await.unwrap();
     }
@@ -279,7 +299,7 @@ async fn a_black_hole_is_survived() {
     let hole = listener.local_addr().unwrap().as_socket().unwrap();
     let _filler = std::net::TcpStream::connect(hole).unwrap();
     let (good, _) = Fake::answering().await;
-    let group = Group::new(&[hole, good.address], timings());
+    let group = group_of(&[hole, good.address], timings());
     let results = join_all((0..20).map(|_| ask(&group, "x"))).await;
     assert!(results.iter().all(Result::is_ok));
     assert!(group.status()[0].suspect);
@@ -298,10 +318,10 @@ async fn a_suspect_is_tried_on_the_side_and_comes_back() {
     .await;
     let (good, _) = Fake::answering().await;
     let timings = Timings {
-        suspicion: Duration::from_millis(50),
+        probe_first: Duration::from_millis(50),
         ..timings()
     };
-    let group = Group::new(&[fake.address, good.address], timings);
+    let group = Group::new(&first_and_second(&fake, &good), timings);
     ask(&group, "x").await.unwrap();
     assert!(group.status()[0].suspect);
     let started = Instant::now();
@@ -324,7 +344,7 @@ async fn a_late_answer_is_still_an_answer() {
         hang(stream).await;
     })
     .await;
-    let group = Group::new(&[fake.address], timings());
+    let group = group_of(&[fake.address], timings());
     ask(&group, "x").await.unwrap();
 }
 
@@ -335,7 +355,7 @@ async fn a_half_open_connection_is_closed_at_last() {
         abandon: Duration::from_millis(200),
         ..patient()
     };
-    let group = Group::new(&[fake.address], timings);
+    let group = group_of(&[fake.address], timings);
     assert_eq!(ask(&group, "x").await, Err(Failure::Unreachable));
     assert_eq!(group.status()[0].in_flight, 0);
 }
@@ -344,7 +364,7 @@ async fn a_half_open_connection_is_closed_at_last() {
 async fn a_restarted_server_is_found_again() {
     let (fake, _) = Fake::answering().await;
     let address = fake.address;
-    let group = Group::new(
+    let group = group_of(
         &[address],
         Timings {
             pause: Duration::from_millis(300),
@@ -375,13 +395,13 @@ async fn an_error_is_checked_with_another_server() {
     })
     .await;
     let (good, _) = Fake::answering().await;
-    let both = Group::new(&[failing.address, good.address], patient());
+    let both = group_of(&[failing.address, good.address], patient());
     for _ in 0..4 {
         assert_eq!(ask(&both, "x").await.unwrap()[3] & 15, 0);
     }
     let before = counted.load(SeqCst);
     assert!(before > 0);
-    let alone = Group::new(&[failing.address], patient());
+    let alone = group_of(&[failing.address], patient());
     assert_eq!(ask(&alone, "x").await.unwrap()[3] & 15, 2);
     assert_eq!(counted.load(SeqCst), before + 1);
 }
@@ -390,9 +410,211 @@ async fn an_error_is_checked_with_another_server() {
 async fn load_is_spread() {
     let (one, first) = Fake::answering().await;
     let (two, second) = Fake::answering().await;
-    let group = Group::new(&[one.address, two.address], patient());
+    let group = group_of(&[one.address, two.address], patient());
     for _ in 0..20 {
         ask(&group, "x").await.unwrap();
     }
-    assert_eq!((first.load(SeqCst), second.load(SeqCst)), (10, 10));
+    let counts = [first.load(SeqCst), second.load(SeqCst)];
+    assert_eq!(counts.iter().sum::<usize>(), 20);
+    assert!(
+        counts.iter().all(|count| (9..=11).contains(count)),
+        "{counts:?}"
+    );
+}
+
+/// A server that answers quickly, but not every query.
+async fn forgetful(every: usize) -> Fake {
+    let asked = Arc::new(AtomicUsize::new(0));
+    Fake::start(move |mut stream, _| {
+        let asked = Arc::clone(&asked);
+        async move {
+            while let Some(query) = read(&mut stream).await {
+                if asked.fetch_add(1, SeqCst) % every != every - 1 {
+                    write(&mut stream, &address(&query)).await;
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_hedged_within_the_budget() {
+    let forgetful = forgetful(30).await;
+    let (good, _) = Fake::answering().await;
+    let timings = Timings {
+        hedge_floor: Duration::from_millis(5),
+        hedge_cap: Duration::from_millis(100),
+        attempt: PATIENCE,
+        ..timings()
+    };
+    let upstreams = first_and_second(&forgetful, &good);
+    let group = Group::new(&upstreams, timings);
+    for _ in 0..300 {
+        // Not one waits for the time of an attempt.
+        ask(&group, "x").await.unwrap();
+    }
+    let status = group.status();
+    let hedges = status[1].hedges;
+    assert!(hedges >= 10, "{status:?}");
+    assert_eq!((status[0].hedges, status[1].queries), (0, hedges));
+    let queries: u64 = status.iter().map(|server| server.queries).sum();
+    assert!(hedges * 20 <= queries, "{status:?}");
+    assert!(!status[0].suspect);
+}
+
+/// Hedges answer for the silent server, and nobody waits for its attempts: it is ejected all the same.
+#[tokio::test]
+async fn a_silent_server_is_ejected_though_hedges_win() {
+    let silenced = forgetful(50).await;
+    let (good, _) = Fake::answering().await;
+    let timings = Timings {
+        hedge_floor: Duration::from_millis(5),
+        hedge_cap: Duration::from_millis(5),
+        attempt: Duration::from_millis(50),
+        ..timings()
+    };
+    let group = Group::new(&first_and_second(&silenced, &good), timings);
+    for _ in 0..50 {
+        ask(&group, "x").await.unwrap();
+    }
+    assert_eq!(group.status()[1].hedges, 1);
+    let end = Instant::now() + PATIENCE;
+    while group.status()[0].ejections == 0 {
+        assert!(Instant::now() < end);
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_budget_a_query_waits_for_the_attempt() {
+    let forgetful = forgetful(2).await;
+    let (good, _) = Fake::answering().await;
+    let timings = Timings {
+        hedge_floor: Duration::from_millis(1),
+        hedge_cap: Duration::from_millis(1),
+        attempt: Duration::from_millis(100),
+        ..timings()
+    };
+    let upstreams = first_and_second(&forgetful, &good);
+    let group = Group::new(&upstreams, timings);
+    let start = Instant::now();
+    for _ in 0..2 {
+        ask(&group, "x").await.unwrap();
+    }
+    assert!(start.elapsed() >= timings.attempt);
+    assert_eq!(group.status()[1].hedges, 0);
+}
+
+/// Another question's answer with the query's ID: another server is asked at once, and the right answer is still taken.
+#[tokio::test]
+async fn a_mismatched_response_is_retried_elsewhere() {
+    let wrong = Fake::start(|mut stream, _| async move {
+        while let Some(query) = read(&mut stream).await {
+            let mut other = address(&query);
+            other[13] ^= 1;
+            write(&mut stream, &other).await;
+        }
+    })
+    .await;
+    let (good, queries) = Fake::answering().await;
+    let upstreams = first_and_second(&wrong, &good);
+    let group = Group::new(&upstreams, patient());
+    for _ in 0..5 {
+        ask(&group, "x").await.unwrap();
+    }
+    assert_eq!(queries.load(SeqCst), 5);
+    let status = &group.status()[0];
+    assert!(status.failures_by_kind.contains(&("mismatched", 3)));
+    // Three in a row were enough.
+    assert_eq!(
+        (status.queries, status.unmatched, status.suspect),
+        (3, 3, true)
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_retried_elsewhere() {
+    let (garbled, _) = Fake::answering().await;
+    let (good, _) = Fake::start_counting(|query| respond(query, 0x8580, [0; 3], &[])).await;
+    let upstreams = first_and_second(&garbled, &good);
+    let read = |response: &Bytes| match response[7] {
+        0 => Ok(()),
+        _ => Err("an answer section"),
+    };
+    let both = Group::new(&upstreams, patient());
+    let alone = group_of(&[garbled.address], patient());
+    for _ in 0..5 {
+        assert_eq!(both.ask(&query("x"), read).await, Ok(()));
+    }
+    assert_eq!(alone.ask(&query("x"), read).await, Err(Failure::Malformed));
+    let status = &both.status()[0];
+    assert!(status.failures_by_kind.contains(&("malformed", 3)) && status.suspect);
+}
+
+#[tokio::test]
+async fn a_server_that_wants_no_idle_connection_is_obeyed() {
+    let fake = Fake::start(|mut stream, _| async move {
+        while let Some(query) = read(&mut stream).await {
+            // The first query of a connection asks; the answer is "none" (RFC 7828 §3.3.2).
+            assert!(query.ends_with(b"\0\x04\0\x0b\0\0"));
+            let opt = b"\0\0\x29\x04\xd0\0\0\0\0\0\x06\0\x0b\0\x02\0\0";
+            write(&mut stream, &respond(&query, 0x8180, [0, 0, 1], opt)).await;
+        }
+    })
+    .await;
+    let group = group_of(&[fake.address], patient());
+    for count in 1..=5 {
+        ask(&group, "x").await.unwrap();
+        assert_eq!(fake.connections.load(SeqCst), count);
+    }
+    assert_eq!(group.status()[0].failures, 0);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_before_the_server_does() {
+    let closed = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&closed);
+    let fake = Fake::start(move |mut stream, _| {
+        let closed = Arc::clone(&counted);
+        async move {
+            while let Some(query) = read(&mut stream).await {
+                let opt = b"\0\0\x29\x04\xd0\0\0\0\0\0\x06\0\x0b\0\x02\0\x01";
+                write(&mut stream, &respond(&query, 0x8180, [0, 0, 1], opt)).await;
+            }
+            // The end of the stream, no reset.
+            closed.fetch_add(1, SeqCst);
+        }
+    })
+    .await;
+    let timings = Timings {
+        abandon: Duration::from_millis(200),
+        ..patient()
+    };
+    let group = group_of(&[fake.address], timings);
+    ask(&group, "x").await.unwrap();
+    let end = Instant::now() + PATIENCE;
+    while closed.load(SeqCst) == 0 {
+        assert!(Instant::now() < end);
+        sleep(Duration::from_millis(5)).await;
+    }
+    ask(&group, "x").await.unwrap();
+    assert_eq!(fake.connections.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn servers_are_replaced_and_those_that_stay_keep_their_connections() {
+    let (one, first) = Fake::answering().await;
+    let (two, second) = Fake::answering().await;
+    let group = group_of(&[one.address], patient());
+    ask(&group, "x").await.unwrap();
+    group.set(&[two.address.into(), one.address.into()]);
+    for _ in 0..10 {
+        ask(&group, "x").await.unwrap();
+    }
+    assert!(second.load(SeqCst) > 0);
+    assert_eq!(first.load(SeqCst) + second.load(SeqCst), 11);
+    assert_eq!(one.connections.load(SeqCst), 1);
+    group.set(&[]);
+    assert_eq!(ask(&group, "x").await, Err(Failure::NoServers));
 }

@@ -1,9 +1,13 @@
 //! Replicas that fall silent, close, and come back.
 
-use std::time::Duration;
+use std::panic::resume_unwind;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, Upstream};
+use dns_cache_tests::{
+    Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, Upstream,
+};
 
 use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent};
 
@@ -30,6 +34,70 @@ fn silent_replica_costs_no_lookup() {
         }
         lab.node().conntrack().assert_no_pod_dns();
     }
+}
+
+/// From many clients at once; hedges and, after the ejection, the choice keep the tail short.
+#[test]
+fn black_holed_replica_is_ejected_and_let_back_in() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let lookups = |first: u32, count: u32| -> Vec<Duration> {
+        let clients = 8;
+        thread::scope(|scope| {
+            let ask = |client: u32| {
+                let pod = lab.pod(client as usize % 2).client(Family::V4);
+                (first..first + count)
+                    .skip(client as usize)
+                    .step_by(clients as usize)
+                    .map(|number| {
+                        let name = format!("n{number}.wild.types.svc.cluster.local");
+                        let query = Query::new(&name, rtype::A);
+                        let reply = pod.ask(Transport::Connected, &query);
+                        let reply = reply.or_panic(format_args!("lookup {number}"));
+                        assert_eq!(reply.message.answers.len(), 1, "lookup {number}");
+                        reply.time
+                    })
+                    .collect::<Vec<_>>()
+            };
+            let asking: Vec<_> = (0..clients).map(|c| scope.spawn(move || ask(c))).collect();
+            let times = asking.into_iter().map(|client| client.join());
+            times
+                .flat_map(|times| times.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        })
+    };
+    let replicas = |agent: &Agent| agent.upstreams("cluster.local");
+    lookups(0, 100);
+    lab.dns().replicas()[0].black_hole();
+    let mut next = 100;
+    while !replicas(&agent)[0]["suspect"].as_bool().unwrap_or_default() {
+        let times = lookups(next, 20);
+        next += 20;
+        let worst = times.iter().max().or_panic("no lookup");
+        assert!(*worst < Duration::from_secs(1), "a lookup took {worst:?}");
+    }
+    let mut times = lookups(next, 300);
+    times.sort_unstable();
+    let p99 = times[times.len() * 99 / 100];
+    assert!(
+        p99 < Duration::from_millis(100),
+        "99 % take {p99:?} or less"
+    );
+    let status = replicas(&agent);
+    let count = |server: usize, key: &str| status[server][key].as_u64().or_panic("a count");
+    assert_eq!((count(0, "ejections"), count(1, "ejections")), (1, 0));
+    let hedges = count(0, "hedges") + count(1, "hedges");
+    assert!(hedges * 20 <= count(0, "queries") + count(1, "queries"));
+
+    lab.dns().replicas()[0].reachable();
+    next += 300;
+    // A probe comes with a lookup, when its time has come.
+    let end = Instant::now() + Duration::from_secs(30);
+    while replicas(&agent)[0]["suspect"].as_bool().unwrap_or(true) {
+        assert!(Instant::now() < end, "{:?}", replicas(&agent));
+        lookups(next, 8);
+        next += 8;
+    }
+    lab.node().conntrack().assert_no_pod_dns();
 }
 
 #[test]
@@ -101,7 +169,7 @@ fn fixed_port_client_loses_nothing_while_coredns_restarts() {
                 .ask(&Query::new(WEB, rtype::A))
                 .or_panic("a cached name");
             assert_eq!(reply.message.data(), [WEB_A]);
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
     };
     cached(10);

@@ -27,7 +27,7 @@ fn overridden() -> Config {
     config.listen = addresses(&["10.0.0.10", "fd00::a"]);
     config.interfaces = vec![pattern(false, "eth*"), pattern(true, "eth0")];
     config.cluster.domain = "k8s.example".to_owned();
-    config.cluster.upstreams = sockets(&["10.0.0.2:53", "[fd00::2]:5353"]);
+    config.cluster.upstreams = servers(&["10.0.0.2:53", "[fd00::2]:5353"]);
     config.resolv_conf = "/etc/upstream.conf".into();
     config.attach = AttachMode::Tcx;
     config.state_dir = "/run/b".into();

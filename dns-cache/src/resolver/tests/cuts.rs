@@ -173,6 +173,17 @@ async fn a_positive_longer_name_refutes_a_cut() {
 }
 
 #[tokio::test]
+async fn a_longer_name_leaves_the_shorter_ones_answer_alone() {
+    let cluster = Cluster::new().await;
+    for _ in 0..2 {
+        assert_eq!(cluster.ask("db.default.svc", 1).await.0, 0);
+        cluster.ask("db-0.db.default.svc", 1).await;
+    }
+    assert_eq!(cluster.ask("db.default.svc", 1).await, (0, vec![]));
+    assert_eq!(cluster.bench.count("hits"), 3);
+}
+
+#[tokio::test]
 async fn a_flush_of_a_name_takes_out_the_cut_above_it() {
     let cluster = Cluster::new().await;
     cluster.ask("google.com", 1).await;
