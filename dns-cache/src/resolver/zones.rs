@@ -9,8 +9,8 @@ use hickory_resolver::system_conf::parse_resolv_conf;
 use nix::net::if_::if_nametoindex;
 
 use super::Error;
-use crate::config::{Config, TtlCaps, Upstream};
-use crate::upstream::{Group, Timings};
+use crate::config::{self, Config, TtlCaps, Upstream};
+use crate::upstream::{Group, Timings, Transport};
 
 const DNS_PORT: u16 = 53;
 
@@ -38,12 +38,25 @@ impl Zones {
             by_name: HashMap::new(),
         };
         let cluster = &config.cluster;
-        this.add(&cluster.domain, &cluster.upstreams, cluster.ttl, timings)?;
+        let transport = &cluster.transport;
+        this.add(
+            &cluster.domain,
+            &cluster.upstreams,
+            transport,
+            cluster.ttl,
+            timings,
+        )?;
         for reverse in &cluster.reverse_zones {
             this.by_name.insert(wire_name(reverse)?, 0);
         }
         for zone in &config.zones {
-            this.add(&zone.zone, &zone.upstreams, zone.ttl, timings)?;
+            this.add(
+                &zone.zone,
+                &zone.upstreams,
+                &zone.transport,
+                zone.ttl,
+                timings,
+            )?;
         }
         if !this.by_name.contains_key(&[0][..]) {
             let servers =
@@ -52,7 +65,8 @@ impl Zones {
                     Vec::new()
                 });
             let servers: Vec<_> = servers.into_iter().map(Upstream::from).collect();
-            this.add(".", &servers, config.default_ttl, timings)?;
+            let transport = &config.default_transport;
+            this.add(".", &servers, transport, config.default_ttl, timings)?;
         }
         Ok(this)
     }
@@ -84,14 +98,19 @@ impl Zones {
         &mut self,
         name: &str,
         servers: &[Upstream],
+        transport: &config::Transport,
         caps: TtlCaps,
         timings: Timings,
     ) -> Result<(), Error> {
+        let transport = Transport::new(transport).map_err(|reason| Error::Tls {
+            zone: name.to_owned(),
+            reason,
+        })?;
         self.by_name.insert(wire_name(name)?, self.zones.len());
         self.zones.push(Zone {
             name: name.to_owned(),
             caps,
-            group: Group::new(servers, timings),
+            group: Group::new(servers, transport, timings),
         });
         Ok(())
     }
@@ -179,9 +198,10 @@ mod tests {
     use std::io::Write;
 
     fn config(resolv_conf: &Path) -> Config {
-        let zone = |zone: &str| crate::config::Zone {
+        let zone = |zone: &str| config::Zone {
             zone: zone.to_owned(),
             upstreams: vec!["192.0.2.1:53".parse::<SocketAddr>().unwrap().into()],
+            transport: config::Transport::Tcp,
             ttl: TtlCaps {
                 positive: 30,
                 negative: 30,

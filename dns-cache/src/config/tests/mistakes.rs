@@ -9,19 +9,19 @@ fn under_a_valid_file() {
         (
             "lisen: 1",
             &[
-                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "stateDIR: 1",
             &[
-                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "banana: 1",
             &[
-                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -31,19 +31,19 @@ fn under_a_valid_file() {
         (
             "? [a]\n: b",
             &[
-                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "? {a: b}\n: b",
             &[
-                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "~: 3",
             &[
-                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -196,13 +196,13 @@ fn under_a_valid_file() {
         (
             "zones: corp",
             &[
-                "f:3:8: zones: a single value found; give a list of mappings with the keys zone, upstreams, ttl",
+                "f:3:8: zones: a single value found; give a list of mappings with the keys zone, upstreams, transport, tls, ttl",
             ],
         ),
         (
             "zones: [corp]",
             &[
-                "f:3:9: zones[0]: a single value found; give a mapping with the keys zone, upstreams, ttl",
+                "f:3:9: zones[0]: a single value found; give a mapping with the keys zone, upstreams, transport, tls, ttl",
             ],
         ),
         (
@@ -356,7 +356,7 @@ fn under_a_valid_file() {
         (
             "'': 3",
             &[
-                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -393,19 +393,19 @@ fn of_a_whole_file() {
         (
             "[]",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "a",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "3",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -453,7 +453,7 @@ fn of_a_whole_file() {
             "listen: []\ncluster: []",
             &[
                 "f:1:9: listen: an empty list; give at least one value",
-                "f:2:10: cluster: a list found; give a mapping with the keys domain, upstreams, reverseZones, ttl, nxdomainCut",
+                "f:2:10: cluster: a list found; give a mapping with the keys domain, upstreams, transport, tls, reverseZones, ttl, nxdomainCut",
             ],
         ),
         (
@@ -495,7 +495,7 @@ fn of_a_whole_file() {
         (
             "- a\n- b",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
     ];
