@@ -72,8 +72,8 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let listen = listen(&top, overrides.listen(), report);
     let interfaces = interfaces(&top, overrides.interfaces(), report);
     let mut taken = Vec::new();
-    let cluster = cluster(&top, overrides, &mut taken, report);
-    let zones = zones(&top, &mut taken, report);
+    let cluster = cluster(&top, overrides, &listen, &mut taken, report);
+    let zones = zones(&top, &listen, &mut taken, report);
     let flag = Some(overrides.resolv_conf());
     let resolv_conf = Setting::scalar(&top, "resolvConf", flag, path::file, report);
     let flag = Some(overrides.attach());
@@ -132,6 +132,7 @@ fn interfaces(top: &Section<'_>, flag: Flag<'_>, report: &mut Report) -> Vec<Int
 fn cluster(
     top: &Section<'_>,
     overrides: &Overrides,
+    listen: &[IpAddr],
     taken: &mut Vec<Taken>,
     report: &mut Report,
 ) -> Cluster {
@@ -148,7 +149,7 @@ fn cluster(
     let reverse_zones = reverse_zones(&section, taken, report);
     let transport = transport(&section, report);
     let flag = overrides.cluster_upstreams();
-    let upstreams = upstreams(&section, Some(flag), &transport, report);
+    let upstreams = upstreams(&section, Some(flag), &transport, listen, report);
     if upstreams.is_missing() {
         let advice =
             "give the addresses of the cluster's DNS servers, as in [10.244.0.2, 10.244.0.3]";
@@ -194,15 +195,25 @@ fn reverse_zones(
     zones
 }
 
-fn zones(top: &Section<'_>, taken: &mut Vec<Taken>, report: &mut Report) -> Vec<Zone> {
+fn zones(
+    top: &Section<'_>,
+    listen: &[IpAddr],
+    taken: &mut Vec<Taken>,
+    report: &mut Report,
+) -> Vec<Zone> {
     let sections = top.sections("zones", &ZONE_KEYS, report);
     sections
         .iter()
-        .map(|section| zone(section, taken, report))
+        .map(|section| zone(section, listen, taken, report))
         .collect()
 }
 
-fn zone(section: &Section<'_>, taken: &mut Vec<Taken>, report: &mut Report) -> Zone {
+fn zone(
+    section: &Section<'_>,
+    listen: &[IpAddr],
+    taken: &mut Vec<Taken>,
+    report: &mut Report,
+) -> Zone {
     let name = Setting::scalar(section, "zone", None, name::zone, report);
     match &name {
         Setting::Missing => {
@@ -224,7 +235,7 @@ fn zone(section: &Section<'_>, taken: &mut Vec<Taken>, report: &mut Report) -> Z
         }
     }
     let transport = transport(section, report);
-    let upstreams = upstreams(section, None, &transport, report);
+    let upstreams = upstreams(section, None, &transport, listen, report);
     if upstreams.is_missing() {
         let advice = "give the addresses of the zone's DNS servers, as in [192.0.2.53]";
         missing(section, "upstreams", None, advice, report);
@@ -242,6 +253,7 @@ fn upstreams(
     section: &Section<'_>,
     flag: Option<Flag<'_>>,
     transport: &Transport,
+    listen: &[IpAddr],
     report: &mut Report,
 ) -> Setting<Vec<Placed<Upstream>>> {
     let rule = match transport {
@@ -259,9 +271,25 @@ fn upstreams(
                 let message = format!("{address} is in the list already; remove it");
                 server.blame(message, report);
             }
+            if is_ours_alone(address.ip(), listen) {
+                let message = format!(
+                    "{address} is a link-local address that this cache answers at, so it would ask itself; give the servers' own addresses"
+                );
+                server.blame(message, report);
+            }
         }
     }
     found
+}
+
+/// A ClusterIP may be asked: the agent's own queries take kube-proxy's way to the servers behind it. Behind a
+/// link-local address there is nobody else.
+fn is_ours_alone(address: IpAddr, listen: &[IpAddr]) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    is_link_local && listen.contains(&address)
 }
 
 fn transport(section: &Section<'_>, report: &mut Report) -> Transport {

@@ -15,6 +15,7 @@ mod mirror;
 mod prefetch;
 mod probe;
 mod rdata;
+mod resolv_conf;
 mod stale;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -7,6 +7,26 @@ fn under_a_valid_file() {
     // The minimal file has two lines: what stands first here is line 3.
     let cases: &[(&str, &[&str])] = &[
         (
+            "zones: [{zone: a, upstreams: [10.0.0.1 weight=0, 10.0.0.2 distance=x, 10.0.0.3 wait=1, 10.0.0.4, 10.0.0.4 weight=2]}]",
+            &[
+                "f:3:31: zones[0].upstreams[0]: \"weight=0\" is out of range; give a whole number from 1 to 1000",
+                "f:3:50: zones[0].upstreams[1]: \"distance=x\" is out of range; give a whole number from 0 to 1000",
+                "f:3:71: zones[0].upstreams[2]: \"wait=1\" behind an address; allowed there are weight=N and distance=N",
+            ],
+        ),
+        (
+            "zones: [{zone: a, upstreams: [10.0.0.4, 10.0.0.4 weight=2]}]",
+            &["f:3:41: zones[0].upstreams[1]: 10.0.0.4:53 is in the list already; remove it"],
+        ),
+        (
+            "zones: [{zone: a, upstreams: 10.0.0.4, tls: {serverName: x}}, {zone: b, upstreams: 10.0.0.4, transport: quic}]\ntransport: tls",
+            &[
+                "f:3:9: zones[0].tls: given without transport: tls, so nothing is encrypted; add that, or remove tls",
+                "f:3:105: zones[1].transport: \"quic\" found; allowed are tcp, udp, tls",
+                "f:4:12: transport: \"tls\" found; allowed are tcp, udp",
+            ],
+        ),
+        (
             "lisen: 1",
             &[
                 "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
@@ -432,6 +452,12 @@ fn of_a_whole_file() {
                 "f:1:148: listen[12]: \"x\" is not an IP address; give one such as 10.96.0.10 or fd00:10:96::a",
                 "f:1:162: listen[14]: \"fd00:0::a\" is in the list already; remove it",
                 "f:3:14: cluster.upstreams: an empty list; give at least one value",
+            ],
+        ),
+        (
+            "listen: [169.254.20.10, 10.0.0.1]\ncluster:\n  upstreams: [10.0.0.1, 169.254.20.10]",
+            &[
+                "f:3:25: cluster.upstreams[1]: 169.254.20.10:53 is a link-local address that this cache answers at, so it would ask itself; give the servers' own addresses",
             ],
         ),
         (
