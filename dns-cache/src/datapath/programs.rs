@@ -49,29 +49,43 @@ pub(super) struct Programs {
     _stages: ProgramArray<MapData>,
 }
 
-/// Loads the object and its programs into the kernel: `intercepted` destinations, and a kernel cache of this size
-/// with this seed, or none.
+/// What the programs are loaded with.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// `aya_log`'s level; 0 leaves the log statements out.
+    pub log_level: u8,
+    /// How many destinations can be intercepted.
+    pub intercepted: usize,
+    /// Size of the kernel cache, if there shall be one.
+    pub cache: Option<Size>,
+    /// The seed of its hash.
+    pub seed: Seed,
+    /// Takes out the guard against entries that change while they are read. For the test that shows that it is
+    /// needed.
+    pub unguarded: bool,
+}
+
+/// Loads the object and its programs into the kernel.
 ///
 /// # Errors
 ///
 /// Says what the kernel refused.
-pub fn load(
-    log_level: u8,
-    intercepted: usize,
-    size: Option<Size>,
-    seed: &Seed,
-) -> Result<Ebpf, Error> {
-    let buckets = size.map_or(0, |size| size.buckets);
+pub fn load(options: &LoadOptions) -> Result<Ebpf, Error> {
+    let buckets = options.cache.map_or(0, |size| size.buckets);
+    let unguarded = u32::from(options.unguarded);
     let mut loader = EbpfLoader::new();
     loader
-        .override_global(aya_log::LEVEL, &log_level, true)
+        .override_global(aya_log::LEVEL, &options.log_level, true)
         .override_global(globals::BUCKETS, &buckets, true)
-        .override_global(globals::SEED, &seed.0, true)
+        .override_global(globals::SEED, &options.seed.0, true)
+        .override_global(globals::UNGUARDED, &unguarded, true)
         .map_max_entries(
             names::INTERCEPT,
-            u32::try_from(intercepted).unwrap_or(u32::MAX).max(1),
+            u32::try_from(options.intercepted)
+                .unwrap_or(u32::MAX)
+                .max(1),
         );
-    if let Some(size) = size {
+    if let Some(size) = options.cache {
         loader
             .map_max_entries(names::INDEX, size.buckets)
             .map_max_entries(names::ARENA, size.elements);
@@ -135,7 +149,13 @@ impl Programs {
             0u8
         };
         let seed = kernel_cache::random_seed();
-        let mut ebpf = load(log_level, intercepted.len(), size, &seed)?;
+        let mut ebpf = load(&LoadOptions {
+            log_level,
+            intercepted: intercepted.len(),
+            cache: size,
+            seed,
+            unguarded: false,
+        })?;
         let kernel_side = match size {
             Some(size) => Some(KernelSide {
                 cache: Arc::new(kernel_cache(&ebpf, size, seed)?),
