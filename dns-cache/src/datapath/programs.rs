@@ -1,5 +1,6 @@
 //! The loaded programs and their maps.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use aya::maps::{
     Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray,
 };
-use aya::programs::SchedClassifier;
+use aya::programs::{ProgramError, SchedClassifier};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
@@ -27,6 +28,8 @@ use crate::kernel_cache::{self, KernelCache, Size};
 
 /// How often log records are fetched; debugging needs no more, and no descriptor to poll.
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
+/// How often the verifier is asked before its EAGAIN counts.
+const VERIFY_ATTEMPTS: u32 = 10;
 /// The object file that build.rs made of dns-cache-ebpf.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DNS_CACHE_EBPF_OBJECT"));
 
@@ -95,11 +98,22 @@ pub fn load(options: &LoadOptions) -> Result<Ebpf, Error> {
         "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or root, and Linux 5.10 or newer",
     )?;
     for name in NAMES {
-        program(&mut ebpf, name)?
-            .load()
-            .step(|| format!("load the eBPF program {name}"))?;
+        verify(program(&mut ebpf, name)?).step(|| format!("load the eBPF program {name}"))?;
     }
     Ok(ebpf)
+}
+
+/// Loads one program. The verifier gives up with EAGAIN when its thread is to look at a signal, whatever that
+/// is (`do_check` of kernel/bpf/verifier.c): then it is asked again.
+fn verify(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    for _ in 1..VERIFY_ATTEMPTS {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    program.load()
 }
 
 /// The kernel cache in the maps of loaded programs that have this size and seed.
