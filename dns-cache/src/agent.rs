@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::control::{Handler, Server, ServerError};
-use crate::datapath::{self, Datapath, KernelSide};
+use crate::datapath::{self, Datapath, KernelSide, NodeLock};
 use crate::kernel_cache;
 use crate::metrics;
 use crate::resolver::{self, Resolver};
@@ -60,6 +60,8 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     let mut interrupt = signal(SignalKind::interrupt())?;
     // The lock of the state directory next: everything below may touch what is in it.
     let control = Server::bind(&config.state_dir)?;
+    // There is one agent a node: who comes second hears that, and not that a port is taken.
+    let lock = NodeLock::take()?;
     let metrics = match config.metrics.listen {
         Some(address) => Some(metrics::Server::bind(address).await?),
         None => None,
@@ -67,7 +69,7 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     metrics::panics::watch();
     let (shutdown, told) = watch::channel(false);
     let resolver = Resolver::new(&config)?;
-    let (datapath, sockets, kernel) = Datapath::start(&config).await?;
+    let (datapath, sockets, kernel) = Datapath::start(&config, lock).await?;
     let mut tasks = JoinSet::new();
     if let Some(KernelSide { cache, refreshes }) = kernel {
         resolver.mirror_into(cache);

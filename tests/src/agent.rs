@@ -29,6 +29,8 @@ pub struct AgentConfig {
     pub interfaces: Vec<String>,
     /// The cluster's servers; empty: the lab's replicas, by IPv4.
     pub upstreams: Vec<SocketAddr>,
+    /// The longest that the cluster's answers with data are kept, in seconds; without it, the agent's default.
+    pub positive_ttl: Option<u32>,
     /// Stub domains and their servers.
     pub zones: Vec<(String, Vec<SocketAddr>)>,
     /// `auto`, `tcx` or `clsact`.
@@ -47,6 +49,7 @@ impl Default for AgentConfig {
             listen: Family::BOTH.map(|family| CLUSTER_IP.of(family)).into(),
             interfaces: vec!["veth*".to_owned()],
             upstreams: Vec::new(),
+            positive_ttl: None,
             zones: Vec::new(),
             attach: "auto".to_owned(),
             log_level: "info,dns_cache=debug".to_owned(),
@@ -354,6 +357,9 @@ fn yaml(config: &AgentConfig, replicas: &[SocketAddr], resolv_conf: &Path, dir: 
         quoted(&mut config.interfaces.iter().cloned()),
         quoted(&mut upstreams.iter().map(ToString::to_string)),
     );
+    if let Some(seconds) = config.positive_ttl {
+        let _ = writeln!(text, "  ttl:\n    positive: {seconds}");
+    }
     if !config.zones.is_empty() {
         text += "zones:\n";
         for (zone, servers) in &config.zones {

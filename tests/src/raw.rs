@@ -1,6 +1,8 @@
 //! Packets that no ordinary socket sends: forged sources, fragments, options.
 
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -27,6 +29,33 @@ impl Datagram {
     pub fn send(&self, netns: &Netns) {
         let udp = self.udp();
         self.send_parts(netns, &[self.packet(UDP, &udp, None)]);
+    }
+
+    /// Sends it whole from a raw socket, and returns what comes back to its source port: all of IP for IPv4, UDP and
+    /// what follows for IPv6. The checksums are in it: the sender is no ordinary socket, so nobody leaves them out.
+    #[must_use]
+    pub fn exchange(&self, netns: &Netns, patience: Duration) -> Option<Vec<u8>> {
+        let domain = Domain::for_address(self.destination);
+        let socket = netns.run(|| {
+            Socket::new(domain, Type::RAW, Some(Protocol::UDP)).or_panic("opening a raw socket")
+        });
+        self.send(netns);
+        let end = Instant::now() + patience;
+        let mut buffer = [0; 4096];
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            socket
+                .set_read_timeout(Some(left.max(Duration::from_millis(1))))
+                .or_panic("setting a time-out");
+            let Ok(length) = (&socket).read(&mut buffer) else {
+                continue;
+            };
+            let bytes = &buffer[..length];
+            let udp = if domain == Domain::IPV4 { 20 } else { 0 };
+            if bytes.get(udp + 2..udp + 4) == Some(&self.source.port().to_be_bytes()) {
+                return Some(bytes.to_vec());
+            }
+        }
+        None
     }
 
     /// Sends it in two fragments, the first of which ends after `at` bytes of UDP (a multiple of 8).
@@ -162,8 +191,9 @@ fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, next: u8, payload: &[u8]) -> Ve
     bytes
 }
 
-/// The internet checksum (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
+/// The internet checksum (RFC 1071); 0 over bytes that carry theirs.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))

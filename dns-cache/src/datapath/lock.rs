@@ -11,13 +11,13 @@ const NAME: &[u8] = b"dns-cache/datapath";
 
 /// Held for as long as this process may change the node's interfaces.
 #[derive(Debug)]
-pub(super) struct NodeLock {
+pub struct NodeLock {
     _socket: UnixListener,
 }
 
 impl NodeLock {
     /// Takes the lock of this network namespace.
-    pub(super) fn take() -> Result<Self, Error> {
+    pub fn take() -> Result<Self, Error> {
         let bound =
             SocketAddr::from_abstract_name(NAME).and_then(|name| UnixListener::bind_addr(&name));
         let socket = match bound {

@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::kernel_cache::{KernelCache, Size};
 use crate::serve::Sockets;
 use attach::Attacher;
-use lock::NodeLock;
+pub use lock::NodeLock;
 use namespace::Namespace;
 use programs::Programs;
 
@@ -75,8 +75,10 @@ impl Datapath {
     /// # Errors
     ///
     /// Says which step failed, on what, and why; what was made until then is taken away again.
-    pub async fn start(config: &Config) -> Result<(Self, Sockets, Option<KernelSide>), Error> {
-        let lock = NodeLock::take()?;
+    pub async fn start(
+        config: &Config,
+        lock: NodeLock,
+    ) -> Result<(Self, Sockets, Option<KernelSide>), Error> {
         let started = Self::start_steps(config, lock).await;
         if started.is_err() {
             // The first error is the one to report.

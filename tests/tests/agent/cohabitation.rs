@@ -85,7 +85,7 @@ fn pin(lab: &Lab, pod: &Pod, agent: &Agent) -> PathBuf {
     command.args(["-oneline", "link", "show", "dev", pod.veth()]);
     let text = lab.node().netns().succeed(&mut command);
     let ifindex = text.split(':').next().or_panic("reading ip's output");
-    agent.bpffs().join("v1/links").join(ifindex)
+    agent.bpffs().join("v2/links").join(ifindex)
 }
 
 /// What an agent in one mode left is not there beside what the next one attaches in the other.

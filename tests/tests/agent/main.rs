@@ -9,6 +9,7 @@ mod cuts;
 mod death;
 mod detach;
 mod forged;
+mod kernel;
 mod liar;
 mod malformed;
 mod metrics;

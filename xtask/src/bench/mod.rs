@@ -7,6 +7,7 @@ mod escape;
 mod figures;
 mod loads;
 mod machine;
+mod micro;
 mod names;
 mod neighbours;
 mod open_loop;
@@ -103,10 +104,15 @@ fn measure(args: &Args, agent: PathBuf) -> Result<ExitCode> {
     let setting = Setting { agent };
     let running = start(&systems, &setting)?;
     let samples = rounds(&plan, &running)?;
-    let report = Report::new(&plan, &running, samples);
+    let mut report = Report::new(&plan, &running, samples);
     // The labs go before the long text, so that an interrupt from here on costs nothing.
     drop(running);
+    println!("Test runs …");
+    let micro = micro::run(&setting.agent, plan.quick)?;
     print!("{}", table::render(&report));
+    let before = micro::before(&output, &report.machine);
+    print!("{}", micro::render(&micro, before.as_ref()));
+    report.micro = Some(micro);
     output::write(&output, &report)?;
     Ok(sanity::verdict(&report))
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::escape::escape;
 use super::figures::{self, Better, Figure};
+use super::micro;
 use super::report::{Measured, Report};
 use super::svg::{self, Bar, Curve};
 
@@ -41,6 +42,13 @@ pub(super) fn render(report: &Report) -> String {
     page += &plots(report);
     page += &method(report);
     page += &marked(report);
+    if let Some(micro) = &report.micro {
+        let _ = write!(
+            page,
+            "<h2>Test runs</h2>\n<pre>{}</pre>\n",
+            escape(&micro::render(micro, None))
+        );
+    }
     page += &list(
         "Not measured",
         report.not_measured.iter().map(|what| escape(what)),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::figures::{self, Figure};
 use super::loads;
 use super::machine::Machine;
+use super::micro::Micro;
 use super::plan::Plan;
 use super::statistics::{self, Summary};
 use super::systems::Running;
@@ -42,6 +43,8 @@ pub(super) struct Report {
     pub(super) loads: Vec<Method>,
     pub(super) figures: Vec<Figure>,
     pub(super) not_measured: Vec<String>,
+    /// Test runs.
+    pub(super) micro: Option<Micro>,
     /// In the order in which they were taken.
     pub(super) samples: Vec<Sample>,
 }
@@ -94,6 +97,7 @@ impl Report {
                 .collect(),
             figures: figures::ALL.to_vec(),
             not_measured,
+            micro: None,
             samples,
         }
     }

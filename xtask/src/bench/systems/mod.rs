@@ -34,7 +34,8 @@ pub(super) struct System {
 }
 
 /// All of them.
-pub(super) const ALL: [System; 6] = [
+pub(super) const ALL: [System; 7] = [
+    agent::KERNEL,
     reflect::SYSTEM,
     agent::USERSPACE,
     unbound::SYSTEM,
@@ -45,7 +46,7 @@ pub(super) const ALL: [System; 6] = [
 
 /// The system with this key.
 pub(super) fn find(key: &str) -> Result<&'static System, String> {
-    static SYSTEMS: [System; 6] = ALL;
+    static SYSTEMS: [System; 7] = ALL;
     SYSTEMS
         .iter()
         .find(|system| system.key == key)

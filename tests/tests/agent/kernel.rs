@@ -1,0 +1,336 @@
+//! Answers from the kernel, on the packet's own way.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dns_cache_tests::raw::{Datagram, checksum};
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::zones::EXPECTED;
+use dns_cache_tests::{
+    Agent, AgentConfig, Client, Family, Flavour, Lab, OrPanic, Query, Transport, addresses,
+};
+
+use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent};
+
+const UDP: [Transport; 2] = [Transport::Connected, Transport::Unconnected];
+
+/// Asks until the kernel has the answer: it is put there after the reply to the first who asks.
+fn warm(agent: &Agent, client: &Client, name: &str) {
+    let end = Instant::now() + Duration::from_secs(10);
+    let before = agent.counters();
+    while before.answered(&agent.counters()) == 0 {
+        assert!(Instant::now() < end, "the kernel does not answer {name}");
+        let _ = client.lookup(name, rtype::A);
+    }
+}
+
+fn every_answer_comes_from_the_kernel(flavour: Flavour) {
+    let (lab, agent) = lab_with_agent(flavour);
+    let events = lab.node().conntrack().events();
+    let before = agent.counters();
+    let mut kernel = 0;
+    for family in Family::BOTH {
+        for pod in lab.pods() {
+            let client = pod.client(family);
+            for expected in EXPECTED {
+                let query = Query::new(expected.name, expected.rtype);
+                // The first may be a miss; the second may come before the kernel has it.
+                for transport in [UDP[0], UDP[1], UDP[0]] {
+                    let reply = client.ask(transport, &query);
+                    let message = reply.or_panic(expected.name).message;
+                    assert_eq!(
+                        message.rcode(),
+                        u16::from(expected.rcode),
+                        "{}",
+                        expected.name
+                    );
+                    assert_eq!(message.data(), expected.data, "{}", expected.name);
+                }
+                kernel += 1;
+            }
+        }
+    }
+    let after = agent.counters();
+    assert!(
+        before.answered(&after) >= kernel,
+        "{} of at least {kernel} answers came from the kernel: {after:?}",
+        before.answered(&after)
+    );
+    assert_eq!(events.pod_dns(), [], "conntrack saw pods' DNS");
+}
+
+#[test]
+fn every_answer_comes_from_the_kernel_routed() {
+    every_answer_comes_from_the_kernel(Flavour::Routed);
+}
+
+#[test]
+fn every_answer_comes_from_the_kernel_bridged() {
+    every_answer_comes_from_the_kernel(Flavour::Bridged);
+}
+
+/// What has to be asked for anew is asked for anew, from the next query on.
+#[test]
+fn a_flush_reaches_the_kernel_before_it_returns() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    for args in [
+        &["cache", "flush"][..],
+        &["cache", "flush", "svc.cluster.local"],
+        &["cache", "flush", "--exact", WEB],
+    ] {
+        warm(&agent, &client, WEB);
+        let said = agent.command(args);
+        assert!(said.status.success(), "{said:?}");
+        let before = agent.counters();
+        assert_web(&client, Transport::Connected);
+        let after = agent.counters();
+        assert_eq!(before.answered(&after), 0, "{args:?}");
+        assert_eq!(before.resolved(&after), 1, "{args:?}");
+    }
+}
+
+/// Killed, and then without sockets: what was cached goes on, over both families, until its TTL is over.
+#[test]
+fn a_dead_agents_answers_go_on_until_they_expire() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&AgentConfig {
+        positive_ttl: Some(3),
+        ..AgentConfig::default()
+    });
+    let v4 = lab.pod(0).client(Family::V4);
+    warm(&agent, &v4, WEB);
+    let conntrack = lab.node().conntrack();
+    conntrack.assert_no_pod_dns();
+    agent.kill9();
+    for family in Family::BOTH {
+        assert_web(&lab.pod(0).client(family), Transport::Connected);
+    }
+    conntrack.assert_no_pod_dns();
+    let end = Instant::now() + Duration::from_secs(20);
+    while conntrack.pod_dns().is_empty() {
+        assert!(Instant::now() < end, "an answer with a TTL of 3 s lives on");
+        assert_web(&v4, Transport::Connected);
+    }
+}
+
+/// Seen by a receiver that reads the bytes: IP and UDP checksums of what the kernel writes.
+#[test]
+fn checksums_are_right_in_the_bytes() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let pod = lab.pod(0);
+    warm(&agent, &pod.client(Family::V4), WEB);
+    for family in Family::BOTH {
+        for (number, query) in [
+            Query::new(WEB, rtype::A),
+            Query::new(&WEB.to_uppercase(), rtype::A),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let before = agent.counters();
+            let datagram = Datagram {
+                source: SocketAddr::new(pod.address(family), 41_000 + number as u16),
+                destination: addresses::CLUSTER_IP.dns(family),
+                payload: query.to_bytes(),
+            };
+            let reply = datagram.exchange(pod.netns(), Duration::from_secs(2));
+            let reply = reply.or_panic(format_args!("no answer over {family:?}"));
+            assert_eq!(before.answered(&agent.counters()), 1, "{family:?}");
+            let udp = if family == Family::V4 {
+                assert_eq!(checksum(&reply[..20]), 0, "IPv4 header");
+                &reply[20..]
+            } else {
+                &reply[..]
+            };
+            let mut pseudo = Vec::new();
+            for address in [datagram.destination.ip(), datagram.source.ip()] {
+                match address {
+                    IpAddr::V4(a) => pseudo.extend(a.octets()),
+                    IpAddr::V6(a) => pseudo.extend(a.octets()),
+                }
+            }
+            pseudo.extend([0, 17]);
+            pseudo.extend((udp.len() as u16).to_be_bytes());
+            pseudo.extend(udp);
+            assert_ne!(udp[6..8], [0, 0], "there is a checksum");
+            assert_eq!(checksum(&pseudo), 0, "{family:?}, question {number}");
+        }
+    }
+}
+
+/// Names in use are refreshed before they expire: no client ever waits for the upstream. TTL 5, 5,000 queries a
+/// second over 100 names for a minute; the upstream is asked at most 1.3 times a name and TTL.
+#[test]
+fn names_in_use_are_never_missed() {
+    const NAMES: u16 = 100;
+    const TTL: u32 = 5;
+    const RATE: u32 = 5_000;
+    const SECONDS: u32 = 60;
+
+    let lab = Lab::builder().replicas(1).start();
+    let agent = lab.agent(&AgentConfig {
+        positive_ttl: Some(TTL),
+        // Each record of the log would cost more than the query.
+        log_level: "info".to_owned(),
+        ..AgentConfig::default()
+    });
+    let client = lab.pod(0).client(Family::V4);
+    let socket = client.udp(true).or_panic("opening a socket");
+    let queries: Vec<_> = (0..NAMES)
+        .map(|number| Query::new(&fresh(number), rtype::A))
+        .collect();
+    let asked = || -> u64 {
+        let servers = agent.upstreams("cluster.local");
+        servers
+            .iter()
+            .filter_map(|server| server["queries"].as_u64())
+            .sum()
+    };
+    for query in queries.iter().chain(&queries) {
+        let _ = socket.ask(query).or_panic("warming up");
+    }
+    let (before, asked_before) = (agent.counters(), asked());
+    let start = Instant::now();
+    let gap = Duration::from_secs(1) / RATE;
+    // How far the client fell behind: a name of which nobody asks for a second may expire.
+    let mut late = Duration::ZERO;
+    for number in 0..RATE * SECONDS {
+        let due = gap * number;
+        match due.checked_sub(start.elapsed()) {
+            Some(wait) => thread::sleep(wait),
+            None => late = late.max(start.elapsed() - due),
+        }
+        let _ = socket
+            .ask(&queries[number as usize % queries.len()])
+            .or_panic("an answer");
+    }
+    let took = start.elapsed();
+    let (after, asked_after) = (agent.counters(), asked());
+    let missed = before.resolved(&after);
+    assert!(
+        missed == 0 || late > Duration::from_millis(500),
+        "{missed} misses, though the client was at most {late:?} behind"
+    );
+    let most = took.as_secs_f64() / f64::from(TTL) * f64::from(NAMES) * 1.3;
+    let queries = (asked_after - asked_before) as f64;
+    assert!(
+        queries <= most,
+        "{queries} upstream queries, at most {most}"
+    );
+    assert!(
+        queries >= most / 3.0,
+        "{queries} upstream queries: nothing was refreshed"
+    );
+}
+
+/// All in: resident memory and the maps of the programs.
+#[test]
+fn ten_thousand_entries_take_at_most_20_mb() {
+    const ENTRIES: usize = 10_000;
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    let socket = client.udp(true).or_panic("opening a socket");
+    for number in 0..ENTRIES {
+        let name = format!("memory-{number}.wild.types.svc.cluster.local");
+        let _ = socket.ask(&Query::new(&name, rtype::A)).or_panic(&name);
+    }
+    let status = agent.status().or_panic("asking for the status");
+    let cached = status["datapath"]["cache"]["entries"]
+        .as_u64()
+        .or_panic("entries");
+    assert!(
+        cached as usize >= ENTRIES * 95 / 100,
+        "{cached} entries in the kernel"
+    );
+    let pid = agent.process().pid();
+    let resident = fs::read_to_string(format!("/proc/{pid}/status"))
+        .or_panic("reading the agent's memory")
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        })
+        .map(|kib: u64| kib * 1024)
+        .or_panic("no VmRSS");
+    let maps = map_memory(pid);
+    // What is mapped into the agent counts for both; it is there once.
+    let shared = status["datapath"]["cache"]["capacity"]
+        .as_u64()
+        .or_panic("capacity");
+    let all = resident + maps - shared;
+    assert!(
+        all <= 20_000_000,
+        "{all} bytes: {resident} resident, {maps} of maps, {shared} of them in both"
+    );
+}
+
+/// Bytes of the eBPF maps that a process holds, as the kernel accounts for them.
+fn map_memory(pid: i32) -> u64 {
+    let mut seen = HashSet::new();
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).or_panic("reading fdinfo");
+    entries
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
+        .filter_map(|text| {
+            let field = |name: &str| -> Option<u64> {
+                let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+                line.trim().parse().ok()
+            };
+            seen.insert(field("map_id:")?).then(|| field("memlock:"))?
+        })
+        .sum()
+}
+
+/// A pod asks for ten thousand names that do not exist, ten times what the cache holds; the names in use are
+/// still answered in the kernel. (A million against ten thousand: a test of the store alone.)
+#[test]
+fn a_scan_of_random_names_does_not_push_out_what_is_in_use() {
+    const HOT: u16 = 100;
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&AgentConfig {
+        extra: "cache:\n  maxEntries: 1000\n  maxBytes: 8Mi\n".to_owned(),
+        log_level: "info".to_owned(),
+        positive_ttl: Some(300),
+        ..AgentConfig::default()
+    });
+    let hot: Vec<_> = (0..HOT)
+        .map(|number| Query::new(&fresh(number), rtype::A))
+        .collect();
+    let user = lab
+        .pod(0)
+        .client(Family::V4)
+        .udp(true)
+        .or_panic("opening a socket");
+    let scan = lab
+        .pod(1)
+        .client(Family::V4)
+        .udp(true)
+        .or_panic("opening a socket");
+    for number in 0..10_000_u32 {
+        let name = format!(
+            "x{:08x}.default.svc.cluster.local",
+            number.wrapping_mul(0x9e37_79b9)
+        );
+        let _ = scan.ask(&Query::new(&name, rtype::A)).or_panic(&name);
+        let _ = user
+            .ask(&hot[number as usize % hot.len()])
+            .or_panic("a name in use");
+    }
+    let before = agent.counters();
+    for query in &hot {
+        let reply = user.ask(query).or_panic("a name in use");
+        assert_eq!(reply.message.rcode(), 0);
+    }
+    let kernel = before.answered(&agent.counters());
+    assert!(kernel >= u64::from(HOT) * 99 / 100, "{kernel} of {HOT}");
+    assert_eq!(
+        assert_web(&lab.pod(0).client(Family::V4), Transport::Connected).data(),
+        [WEB_A]
+    );
+}
