@@ -8,6 +8,7 @@ mod cohabitation;
 mod cuts;
 mod death;
 mod detach;
+mod faults;
 mod forged;
 mod kernel;
 mod liar;
