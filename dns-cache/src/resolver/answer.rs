@@ -1,4 +1,4 @@
-//! From query to reply: cache → cut → failures → coalesce → upstream → stale.
+//! From query to reply: local → cache → cut → failures → coalesce → upstream → stale.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::entry::{BadResponse, Entry, Terms};
 use super::failures::Failure;
 use super::flights::{Boarding, Flight};
 use super::given::Given;
+use super::local::Found;
 use super::{Answer, Miss, Resolver};
 use crate::upstream;
 
@@ -80,6 +81,17 @@ impl Resolver {
 
     /// What can be given without a wait.
     fn at_hand(self: &Arc<Self>, key: &[u8], now: Time) -> Option<Given> {
+        match self.local.find(key, now) {
+            Some(Found::Host(entry)) => {
+                self.counters.local.add(1);
+                return Some(Given::Entry(entry, Source::Upstream, None));
+            }
+            Some(Found::Blocked(rcode)) => {
+                self.counters.blocked.add(1);
+                return Some(Given::Blocked(rcode));
+            }
+            None => {}
+        }
         let cached = self.cache.get(key);
         if let Some((entry, age)) = cached
             .as_ref()

@@ -11,6 +11,7 @@ mod entry;
 mod failures;
 mod flights;
 mod given;
+mod local;
 mod mirror;
 mod prefetch;
 mod probe;
@@ -45,6 +46,7 @@ use counters::Counters;
 use cuts::Cuts;
 use failures::Failures;
 use flights::Flights;
+use local::Local;
 use prefetch::Prefetch;
 use stale::Stale;
 use zones::Zones;
@@ -55,6 +57,7 @@ const DEADLINE: Duration = Duration::from_millis(3_800);
 /// Answers queries from its cache, or by asking upstreams.
 #[derive(Debug)]
 pub struct Resolver {
+    local: Local,
     cache: Cache,
     /// What it gives to the kernel, if it has one.
     kernel: OnceLock<Arc<KernelCache>>,
@@ -183,6 +186,7 @@ impl Resolver {
         Ok(Arc::new(Self {
             cache: Cache::new(own_part(config.cache), Stale::keep(config.serve_stale)),
             kernel: OnceLock::new(),
+            local: Local::new(config)?,
             zones: Zones::new(config, timings)?,
             cuts: Cuts::new(config)?,
             failures: Failures::new(),
