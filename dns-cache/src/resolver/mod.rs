@@ -16,6 +16,8 @@ mod mirror;
 mod prefetch;
 mod probe;
 mod rdata;
+#[cfg(test)]
+mod replay;
 mod resolv_conf;
 mod stale;
 #[cfg(test)]
@@ -72,6 +74,9 @@ pub struct Resolver {
     clock: Clock,
     counters: Counters,
     deadline: Duration,
+    /// Speaks for all upstreams where a file is replayed.
+    #[cfg(test)]
+    script: OnceLock<Arc<replay::Scripted>>,
 }
 
 /// What becomes of a message.
@@ -197,6 +202,8 @@ impl Resolver {
             clock,
             counters: Counters::default(),
             deadline,
+            #[cfg(test)]
+            script: OnceLock::new(),
         }))
     }
 
