@@ -8,6 +8,8 @@ pub mod rtype {
     pub const CNAME: u16 = 5;
     /// RFC 1035 §3.3.13.
     pub const SOA: u16 = 6;
+    /// RFC 1035 §3.3.12.
+    pub const PTR: u16 = 12;
     /// RFC 3596.
     pub const AAAA: u16 = 28;
     /// RFC 6672.

@@ -14,6 +14,10 @@ pub struct Config {
     pub cluster: Cluster,
     /// Stub domains; the longest matching zone wins, the cluster's zones among them.
     pub zones: Vec<Zone>,
+    /// Names with addresses of their own, whatever the servers say.
+    pub hosts: Vec<Host>,
+    /// Zones that are not answered.
+    pub blocked: Vec<Blocked>,
     /// Where the servers for everything else stand.
     pub resolv_conf: PathBuf,
     /// How they are asked.
@@ -109,6 +113,33 @@ pub struct Tls {
     pub server_name: Option<String>,
     /// The certificates of trusted authorities, a PEM file.
     pub ca_file: PathBuf,
+}
+
+/// A name with addresses of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The name, lower case, without the trailing dot.
+    pub name: String,
+    /// Its addresses; never empty. Their reverse names lead back to it.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A zone that is not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// The zone's name, lower case, without the trailing dot.
+    pub zone: String,
+    /// What is said instead.
+    pub answer: BlockedAnswer,
+}
+
+/// What is said of names in a blocked zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockedAnswer {
+    /// That they do not exist.
+    NxDomain,
+    /// That they are not answered.
+    Refused,
 }
 
 /// Bounds of TTLs, in seconds.

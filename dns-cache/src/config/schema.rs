@@ -1,6 +1,7 @@
 //! The keys of the file, what each may hold, and what holds between them.
 
 mod cache;
+mod local;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -17,11 +18,13 @@ use super::{
     Transport, TtlCaps, Upstream, Zone, defaults,
 };
 
-const TOP_KEYS: [&str; 14] = [
+const TOP_KEYS: [&str; 16] = [
     "listen",
     "interfaces",
     "cluster",
     "zones",
+    "hosts",
+    "blocked",
     "resolvConf",
     "transport",
     "ttl",
@@ -51,12 +54,14 @@ const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 11] = [
+pub(super) const ALL_KEYS: [&[&str]; 13] = [
     &TOP_KEYS,
     &CLUSTER_KEYS,
     &ZONE_KEYS,
     &TLS_KEYS,
     &TTL_KEYS,
+    &local::HOST_KEYS,
+    &local::BLOCKED_KEYS,
     &cache::KEYS,
     &cache::PREFETCH_KEYS,
     &cache::STALE_KEYS,
@@ -85,6 +90,8 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
         interfaces,
         cluster,
         zones,
+        hosts: local::hosts(&top, report),
+        blocked: local::blocked(&top, report),
         resolv_conf: resolv_conf
             .valid()
             .unwrap_or_else(|| defaults::RESOLV_CONF.into()),

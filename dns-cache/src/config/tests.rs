@@ -57,6 +57,8 @@ fn minimal() -> Config {
             nxdomain_cut: true,
         },
         zones: Vec::new(),
+        hosts: vec![],
+        blocked: vec![],
         resolv_conf: "/etc/resolv.conf".into(),
         default_transport: Transport::Tcp,
         default_ttl: TtlCaps {
@@ -118,6 +120,8 @@ zones:
     upstreams: [192.0.2.53, 10.96.0.10:53]
     ttl: {positive: 86400}
   - {zone: ., upstreams: 192.0.2.1}
+hosts: [{name: DB.corp.example., addresses: [192.0.2.1, "fd00::1"]}]
+blocked: [{zone: ads.example}, {zone: x.example, answer: refused}]
 resolvConf: /run/resolv.conf
 ttl: {negative: 10}
 cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}, serveStale: {enabled: false, ttl: 30}}
@@ -175,6 +179,19 @@ log: {format: json, level: "warn,dns_cache=debug"}
                 },
             },
         ],
+        hosts: vec![Host {
+            name: "db.corp.example".to_owned(),
+            addresses: addresses(&["192.0.2.1", "fd00::1"]),
+        }],
+        blocked: [
+            ("ads.example", BlockedAnswer::NxDomain),
+            ("x.example", BlockedAnswer::Refused),
+        ]
+        .map(|(zone, answer)| Blocked {
+            zone: zone.to_owned(),
+            answer,
+        })
+        .into(),
         resolv_conf: "/run/resolv.conf".into(),
         default_transport: Transport::Tcp,
         default_ttl: TtlCaps {
@@ -241,6 +258,8 @@ fn the_example_states_the_defaults() {
         .upstreams
         .clone_from(&example.cluster.upstreams);
     expected.zones.clone_from(&example.zones);
+    expected.hosts.clone_from(&example.hosts);
+    expected.blocked.clone_from(&example.blocked);
     assert_eq!(example, expected);
 
     // Each key of the schema is explained there.

@@ -1,4 +1,4 @@
-//! From query to reply: cache → cut → failures → coalesce → upstream → stale.
+//! From query to reply: local → cache → cut → failures → coalesce → upstream → stale.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::entry::{BadResponse, Entry, Terms};
 use super::failures::Failure;
 use super::flights::{Boarding, Flight};
 use super::given::Given;
+use super::local::Found;
 use super::{Answer, Miss, Resolver};
 use crate::upstream;
 
@@ -80,6 +81,17 @@ impl Resolver {
 
     /// What can be given without a wait.
     fn at_hand(self: &Arc<Self>, key: &[u8], now: Time) -> Option<Given> {
+        match self.local.find(key, now) {
+            Some(Found::Host(entry)) => {
+                self.counters.local.add(1);
+                return Some(Given::Entry(entry, Source::Upstream, None));
+            }
+            Some(Found::Blocked(rcode)) => {
+                self.counters.blocked.add(1);
+                return Some(Given::Blocked(rcode));
+            }
+            None => {}
+        }
         let cached = self.cache.get(key);
         if let Some((entry, age)) = cached
             .as_ref()
@@ -122,7 +134,8 @@ impl Resolver {
         })
     }
 
-    /// Asks, while the name itself is asked for, whether the name above it exists.
+    /// Asks whether the name above this one exists. For a deep name that is done while it is asked for itself; for
+    /// one that may be a service's, which mostly exists, once it is known that it does not.
     fn ask_above(self: &Arc<Self>, key: &[u8]) {
         let now = self.clock.now();
         if let Some(above) = self.cuts.worth_asking(key, now)
@@ -158,7 +171,9 @@ impl Resolver {
             }
             Boarding::New(landing, flight) => {
                 tokio::spawn(Arc::clone(self).fly(flight));
-                self.ask_above(key);
+                if self.cuts.is_deep(key) {
+                    self.ask_above(key);
+                }
                 landing
             }
         };
@@ -233,6 +248,8 @@ impl Resolver {
             self.counters.failed.add(1);
         }
         let mut mirrored = None;
+        let missing = outcome.as_ref().is_ok_and(|entry| entry.is_nxdomain());
+        let above = (missing && !self.cuts.is_deep(flight.key())).then(|| flight.key().to_vec());
         self.flights
             .land(flight, outcome, |key, outcome| match outcome {
                 Ok(entry) => {
@@ -246,6 +263,9 @@ impl Resolver {
             // Those who wait are on this thread: they send their replies first.
             tokio::task::yield_now().await;
             self.mirror(&mirrored);
+        }
+        if let Some(key) = above {
+            self.ask_above(&key);
         }
     }
 
@@ -289,6 +309,12 @@ impl Resolver {
                 sound => Ok(sound),
             }
         };
+        #[cfg(test)]
+        if let Some(script) = self.script.get() {
+            let answer = timeout(self.deadline, script.ask(&parts));
+            let response = answer.await.map_err(|_| Failure::Timeout)??;
+            return Ok(read(&response)??);
+        }
         let answer = timeout(self.deadline, zone.group.ask(&query, read))
             .await
             .map_err(|_| Failure::Timeout)??;

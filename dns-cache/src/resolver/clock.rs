@@ -44,6 +44,9 @@ pub enum Clock {
     /// `CLOCK_BOOTTIME`.
     #[default]
     Boot,
+    /// tokio's, which a test may pause: nanoseconds since that moment, and a day.
+    #[cfg(test)]
+    Tokio(tokio::time::Instant),
     /// Nanoseconds that a test moves.
     Manual(Arc<AtomicU64>),
 }
@@ -54,6 +57,8 @@ impl Clock {
     pub fn now(&self) -> Time {
         Time(match self {
             Self::Boot => sys::boottime(),
+            #[cfg(test)]
+            Self::Tokio(began) => began.elapsed().as_nanos() as u64 + 86_400_000_000_000,
             Self::Manual(nanos) => nanos.load(Relaxed),
         })
     }

@@ -39,6 +39,10 @@ counters! {
     denial_hits,
     /// Queries answered by the NXDOMAIN of a name above theirs (RFC 8020).
     cuts,
+    /// Queries for names with addresses in the configuration.
+    local,
+    /// Queries for names in blocked zones.
+    blocked,
     /// Queries that an upstream had to be asked for.
     misses,
     /// Misses that joined a query already on its way.

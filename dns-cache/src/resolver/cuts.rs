@@ -21,6 +21,9 @@ const EXISTS: Duration = Duration::from_secs(60);
 /// Bits of a key that a name's existence does not depend on.
 const DO_AND_CD: u8 = 4;
 
+/// `web.default.svc`.
+const LABELS_OF_A_SERVICE: usize = 3;
+
 /// Where cuts may stand, and where they may not although the name would allow it.
 #[derive(Debug)]
 pub(super) struct Cuts {
@@ -66,6 +69,14 @@ impl Cuts {
         points.above().filter_map(|at| Key::of_ancestor(key, at))
     }
 
+    /// Whether a key's name has more labels than a service's in the zone, so that it is rarely one that exists.
+    pub(super) fn is_deep(&self, key: &[u8]) -> bool {
+        let (Some(zone), Some(key)) = (&self.zone, KeyParts::read(key)) else {
+            return false;
+        };
+        labels(key.name) > labels(zone) + LABELS_OF_A_SERVICE
+    }
+
     /// Whether an NXDOMAIN for this question holds for everything below its name.
     pub(super) fn may_stand(&self, key: &KeyParts<'_>, now: Time) -> bool {
         key.rtype == rtype::A && self.points(key.name).is_cut() && !self.exists(key.name, now)
@@ -78,7 +89,7 @@ impl Cuts {
         })
     }
 
-    /// Learns from an answer which names exist. Returns the keys of the cuts that it refutes.
+    /// Learns from an answer which names exist. Returns the keys under which it refutes a cut.
     pub(super) fn learn(&self, key: &[u8], entry: &Entry, now: Time) -> Vec<Vec<u8>> {
         let mut refuted = vec![];
         let Some(parts) = KeyParts::read(key) else {
@@ -117,4 +128,13 @@ impl Cuts {
     fn exists(&self, name: &[u8], now: Time) -> bool {
         self.existing.get(name).is_some_and(|until| now < until)
     }
+}
+
+/// Labels of a sound name in wire form, the root's not among them.
+fn labels(name: &[u8]) -> usize {
+    let (mut count, mut at) = (0, 0);
+    while let Some(&length) = name.get(at).filter(|length| **length != 0) {
+        (count, at) = (count + 1, at + 1 + usize::from(length));
+    }
+    count
 }

@@ -148,6 +148,12 @@ impl Entry {
         self.stored
     }
 
+    /// Whether it says that there is no such name.
+    #[must_use]
+    pub fn is_nxdomain(&self) -> bool {
+        self.flags.rcode() == rcode::NXDOMAIN
+    }
+
     /// Whether it is an NXDOMAIN that answers for every name below its own (RFC 8020). Its body has no
     /// compression pointers, so it stands behind a longer question as well.
     #[must_use]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dns_cache_common::edns::ExtendedError;
 use dns_cache_common::question::Client;
 use dns_cache_common::reply::{Reply, Source, Stored};
+use dns_cache_common::types::ede;
 
 use super::entry::Entry;
 use super::failures::Failure;
@@ -15,6 +16,8 @@ use super::usage::random;
 pub(super) enum Given {
     /// An entry, where it comes from, and what is to be said about it.
     Entry(Arc<Entry>, Source, Option<ExtendedError>),
+    /// The zone is blocked: this response code.
+    Blocked(u16),
     /// No answer.
     Failure(Failure),
 }
@@ -25,6 +28,14 @@ impl Given {
     pub(super) fn reply<'a>(&'a self, client: &Client, question: &'a [u8]) -> Reply<'a> {
         let (stored, source, error) = match self {
             Self::Entry(entry, source, error) => (entry.stored(), *source, *error),
+            Self::Blocked(rcode) => (
+                Stored::bare(*rcode),
+                Source::Upstream,
+                Some(ExtendedError {
+                    code: ede::BLOCKED,
+                    text: "",
+                }),
+            ),
             Self::Failure(failure) => (
                 Stored::bare(failure.rcode()),
                 Source::Upstream,

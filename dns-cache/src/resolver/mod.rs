@@ -11,10 +11,13 @@ mod entry;
 mod failures;
 mod flights;
 mod given;
+mod local;
 mod mirror;
 mod prefetch;
 mod probe;
 mod rdata;
+#[cfg(test)]
+mod replay;
 mod resolv_conf;
 mod stale;
 #[cfg(test)]
@@ -45,6 +48,7 @@ use counters::Counters;
 use cuts::Cuts;
 use failures::Failures;
 use flights::Flights;
+use local::Local;
 use prefetch::Prefetch;
 use stale::Stale;
 use zones::Zones;
@@ -55,6 +59,7 @@ const DEADLINE: Duration = Duration::from_millis(3_800);
 /// Answers queries from its cache, or by asking upstreams.
 #[derive(Debug)]
 pub struct Resolver {
+    local: Local,
     cache: Cache,
     /// What it gives to the kernel, if it has one.
     kernel: OnceLock<Arc<KernelCache>>,
@@ -69,6 +74,9 @@ pub struct Resolver {
     clock: Clock,
     counters: Counters,
     deadline: Duration,
+    /// Speaks for all upstreams where a file is replayed.
+    #[cfg(test)]
+    script: OnceLock<Arc<replay::Scripted>>,
 }
 
 /// What becomes of a message.
@@ -183,6 +191,7 @@ impl Resolver {
         Ok(Arc::new(Self {
             cache: Cache::new(own_part(config.cache), Stale::keep(config.serve_stale)),
             kernel: OnceLock::new(),
+            local: Local::new(config)?,
             zones: Zones::new(config, timings)?,
             cuts: Cuts::new(config)?,
             failures: Failures::new(),
@@ -193,6 +202,8 @@ impl Resolver {
             clock,
             counters: Counters::default(),
             deadline,
+            #[cfg(test)]
+            script: OnceLock::new(),
         }))
     }
 

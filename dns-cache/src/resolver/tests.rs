@@ -2,6 +2,7 @@
 
 mod cuts;
 mod failures;
+mod local;
 mod prefetch;
 mod stale;
 
@@ -36,6 +37,8 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
             negative: 30,
             minimum: 0,
         },
+        hosts: vec![],
+        blocked: vec![],
         resolv_conf: "/nonexistent/resolv.conf".into(),
         cache: CacheLimits {
             max_entries: 1000,

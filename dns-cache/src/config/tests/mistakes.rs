@@ -29,19 +29,19 @@ fn under_a_valid_file() {
         (
             "lisen: 1",
             &[
-                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "stateDIR: 1",
             &[
-                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "banana: 1",
             &[
-                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -51,19 +51,19 @@ fn under_a_valid_file() {
         (
             "? [a]\n: b",
             &[
-                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "? {a: b}\n: b",
             &[
-                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "~: 3",
             &[
-                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -120,6 +120,21 @@ fn under_a_valid_file() {
         (
             "ttl: {positive: 10, minimum: 11}",
             &["f:3:30: ttl.minimum: more than positive, which is 10; give at most that"],
+        ),
+        (
+            "hosts: [{name: a.example, addresses: [x]}, {name: a.example}]",
+            &[
+                "f:3:39: hosts[0].addresses[0]: \"x\" found; give an IPv4 or IPv6 address",
+                "f:3:44: hosts[1].addresses: missing; give the host's addresses, as in [192.0.2.1]",
+                "f:3:51: hosts[1].name: \"a.example\" is in the list already; give all its addresses there",
+            ],
+        ),
+        (
+            "blocked: [{zone: a.example, answer: drop}, {answer: refused}]",
+            &[
+                "f:3:37: blocked[0].answer: \"drop\" found; allowed are nxdomain, refused",
+                "f:3:44: blocked[1].zone: missing; give the zone's name, as in ads.example",
+            ],
         ),
         (
             "queries: {inFlight: 0}",
@@ -376,7 +391,7 @@ fn under_a_valid_file() {
         (
             "'': 3",
             &[
-                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -413,19 +428,19 @@ fn of_a_whole_file() {
         (
             "[]",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "a",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "3",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -521,7 +536,7 @@ fn of_a_whole_file() {
         (
             "- a\n- b",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
     ];

@@ -49,6 +49,12 @@ pub(in super::super) fn listen(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+/// A host's address.
+pub(in super::super) fn ip(text: &str) -> Result<IpAddr, String> {
+    text.parse()
+        .map_err(|_| format!("{} found; give an IPv4 or IPv6 address", quoted(text)))
+}
+
 /// A server and what is known of its place, as in `10.244.0.2 distance=1 weight=2`.
 pub(in super::super) fn upstream(text: &str) -> Result<Upstream, String> {
     with_place(text, DNS_PORT)

@@ -1,6 +1,6 @@
 //! One word of a few.
 
-use super::super::{AttachMode, LogFormat};
+use super::super::{AttachMode, BlockedAnswer, LogFormat};
 use super::quoted;
 
 pub(in super::super) fn attach(text: &str) -> Result<AttachMode, String> {
@@ -17,6 +17,14 @@ pub(in super::super) fn log_format(text: &str) -> Result<LogFormat, String> {
         text,
         &[("text", LogFormat::Text), ("json", LogFormat::Json)],
     )
+}
+
+pub(in super::super) fn blocked(text: &str) -> Result<BlockedAnswer, String> {
+    let answers = [
+        ("nxdomain", BlockedAnswer::NxDomain),
+        ("refused", BlockedAnswer::Refused),
+    ];
+    one_of(text, &answers)
 }
 
 pub(in super::super) fn switch(text: &str) -> Result<bool, String> {

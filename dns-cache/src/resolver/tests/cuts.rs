@@ -198,6 +198,14 @@ async fn a_flush_of_a_name_takes_out_the_cut_above_it() {
 }
 
 #[tokio::test]
+async fn a_longer_name_leaves_the_entry_of_one_above_that_exists() {
+    let cluster = Cluster::new().await;
+    assert_eq!(cluster.ask("db.default.svc", 1).await.0, 0);
+    assert_eq!(cluster.ask("db-0.db.default.svc", 1).await.0, 0);
+    assert_eq!(cluster.ask("db.default.svc", 1).await, (0, vec![]));
+}
+
+#[tokio::test]
 async fn a_longer_name_in_the_cache_is_not_hidden() {
     let cluster = Cluster::new().await;
     cluster.answers.lock().unwrap().insert("www.com", ADDRESS);
