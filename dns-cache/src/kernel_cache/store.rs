@@ -157,9 +157,15 @@ impl Store {
     /// Writes an entry where there is room, and leads a way to it.
     fn insert(&mut self, entry: Encoded, queue: Queue, now: Time) {
         let mut moving = Moving::default();
-        while self.entries as usize + moving.entries.len() >= self.max_entries as usize
-            && self.make_room(&mut moving, now)
-        {}
+        while self.is_full(&moving) {
+            if !self.make_room(&mut moving, now) {
+                // All were hit. The one that has been there longest goes.
+                if moving.entries.pop().is_none() {
+                    break;
+                }
+                self.evicted += 1;
+            }
+        }
         match queue {
             Queue::Main => moving.entries.push(entry),
             Queue::Small => loop {
@@ -178,6 +184,11 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// Whether there are as many entries as may be, those on their way included.
+    fn is_full(&self, moving: &Moving) -> bool {
+        self.entries as usize + moving.entries.len() >= self.max_entries as usize
     }
 
     /// The oldest entry of one of the queues leaves it; `false` if both are empty.
@@ -199,7 +210,7 @@ impl Store {
     /// An entry leaves the small queue: for the main one if it was hit, or if there is room.
     fn leave_small(&mut self, span: Span, moving: &mut Moving, now: Time) {
         let hash = self.word(span.cell, word::HASH);
-        let full = self.entries >= self.max_entries || !self.main.has_room(span.cells);
+        let full = self.is_full(moving) || !self.main.has_room(span.cells);
         match self.leave(span, now, |hits| hits > 0 || !full) {
             Left::Kept(entry) => moving.entries.insert(0, entry),
             Left::Evicted => self.ghosts.add(hash),
@@ -241,10 +252,11 @@ impl Store {
         entry.set_cells(span.cells);
         let free = self.index.of(hash).find(|way| self.index.get(*way) == 0);
         let way = free.or_else(|| {
-            let coldest = self
-                .index
-                .of(hash)
-                .min_by_key(|way| self.index.hits(*way))?;
+            // Of those without a hit, one that has never had any.
+            let coldest = self.index.of(hash).min_by_key(|way| {
+                let proven = self.main.has(cached::cell(self.index.get(*way)));
+                (self.index.hits(*way), proven)
+            })?;
             self.unlink(coldest, self.span(cached::cell(self.index.get(coldest))));
             self.evicted += 1;
             Some(coldest)
