@@ -71,7 +71,10 @@ fn what_is_cached_is_shown_and_flushed() {
     assert_eq!(cache(&agent, &["flush", "cluster.local"])["entries"], 2);
     assert_eq!(listed(&agent, &[]), all[4..]);
     fill();
-    assert_eq!(said(&agent, &["flush"]), "flushed 5 answers\n");
+    assert_eq!(
+        said(&agent, &["flush"]),
+        "flushed 5 answers, 5 in the kernel\n"
+    );
     assert!(listed(&agent, &[]).is_empty());
     let output = agent.command(&["cache", "flush", "a..b"]);
     let error = String::from_utf8_lossy(&output.stderr);
