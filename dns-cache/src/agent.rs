@@ -83,6 +83,7 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
         tally: Arc::clone(server.tally()),
     });
     tasks.spawn(probe(Arc::clone(&agent.resolver)));
+    tasks.spawn(Arc::clone(&agent.resolver).follow_resolv_conf());
     if let Some(metrics) = metrics {
         tasks.spawn(metrics.run(Arc::clone(&agent) as Arc<dyn metrics::Source>));
     }

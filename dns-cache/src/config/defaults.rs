@@ -47,3 +47,6 @@ pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";
 pub(super) const METRICS_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9253);
 pub(super) const LOG_LEVEL: &str = "info";
+
+/// The trusted authorities' certificates, where Debian and Alpine have them.
+pub(super) const CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";

@@ -16,6 +16,8 @@ pub struct Config {
     pub zones: Vec<Zone>,
     /// Where the servers for everything else stand.
     pub resolv_conf: PathBuf,
+    /// How they are asked.
+    pub default_transport: Transport,
     /// Caps on the time that answers for everything else are kept.
     pub default_ttl: TtlCaps,
     /// Bounds of the cache.
@@ -47,6 +49,8 @@ pub struct Cluster {
     pub reverse_zones: Vec<String>,
     /// The cluster's servers; never empty.
     pub upstreams: Vec<Upstream>,
+    /// How they are asked.
+    pub transport: Transport,
     /// Caps on the time that its answers are kept.
     pub ttl: TtlCaps,
     /// Whether "no such name" for a namespace or a service answers for all names below it (RFC 8020).
@@ -60,6 +64,8 @@ pub struct Zone {
     pub zone: String,
     /// Its servers; never empty.
     pub upstreams: Vec<Upstream>,
+    /// How they are asked.
+    pub transport: Transport,
     /// Caps on the time that its answers are kept.
     pub ttl: TtlCaps,
 }
@@ -83,6 +89,26 @@ impl From<SocketAddr> for Upstream {
             weight: 1,
         }
     }
+}
+
+/// How servers are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// Over TCP connections that are kept.
+    Tcp,
+    /// By UDP, from a random port each; what is truncated, by TCP.
+    Udp,
+    /// Over TLS connections that are kept (DoT, RFC 7858).
+    Tls(Tls),
+}
+
+/// Whom a TLS connection must lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The name in the servers' certificate; without it, each one's address must be there.
+    pub server_name: Option<String>,
+    /// The certificates of trusted authorities, a PEM file.
+    pub ca_file: PathBuf,
 }
 
 /// Bounds of TTLs, in seconds.

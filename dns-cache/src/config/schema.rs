@@ -10,18 +10,20 @@ use super::overrides::{Flag, Overrides};
 use super::section::{Placed, Section};
 use super::setting::Setting;
 use super::tree::Node;
+use super::value::choice::TransportName;
 use super::value::{address, choice, filter, interface, name, number, path, quoted};
 use super::{
-    AttachMode, Cluster, Config, InterfacePattern, Log, LogFormat, Metrics, Queries, TtlCaps,
-    Upstream, Zone, defaults,
+    AttachMode, Cluster, Config, InterfacePattern, Log, LogFormat, Metrics, Queries, Tls,
+    Transport, TtlCaps, Upstream, Zone, defaults,
 };
 
-const TOP_KEYS: [&str; 13] = [
+const TOP_KEYS: [&str; 14] = [
     "listen",
     "interfaces",
     "cluster",
     "zones",
     "resolvConf",
+    "transport",
     "ttl",
     "cache",
     "queries",
@@ -31,8 +33,17 @@ const TOP_KEYS: [&str; 13] = [
     "metrics",
     "log",
 ];
-const CLUSTER_KEYS: [&str; 5] = ["domain", "upstreams", "reverseZones", "ttl", "nxdomainCut"];
-const ZONE_KEYS: [&str; 3] = ["zone", "upstreams", "ttl"];
+const CLUSTER_KEYS: [&str; 7] = [
+    "domain",
+    "upstreams",
+    "transport",
+    "tls",
+    "reverseZones",
+    "ttl",
+    "nxdomainCut",
+];
+const ZONE_KEYS: [&str; 5] = ["zone", "upstreams", "transport", "tls", "ttl"];
+const TLS_KEYS: [&str; 2] = ["serverName", "caFile"];
 const TTL_KEYS: [&str; 3] = ["positive", "negative", "minimum"];
 const QUERIES_KEYS: [&str; 2] = ["inFlight", "inFlightPerClient"];
 const METRICS_KEYS: [&str; 1] = ["listen"];
@@ -40,10 +51,11 @@ const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 10] = [
+pub(super) const ALL_KEYS: [&[&str]; 11] = [
     &TOP_KEYS,
     &CLUSTER_KEYS,
     &ZONE_KEYS,
+    &TLS_KEYS,
     &TTL_KEYS,
     &cache::KEYS,
     &cache::PREFETCH_KEYS,
@@ -60,8 +72,8 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let listen = listen(&top, overrides.listen(), report);
     let interfaces = interfaces(&top, overrides.interfaces(), report);
     let mut taken = Vec::new();
-    let cluster = cluster(&top, overrides, &mut taken, report);
-    let zones = zones(&top, &mut taken, report);
+    let cluster = cluster(&top, overrides, &listen, &mut taken, report);
+    let zones = zones(&top, &listen, &mut taken, report);
     let flag = Some(overrides.resolv_conf());
     let resolv_conf = Setting::scalar(&top, "resolvConf", flag, path::file, report);
     let flag = Some(overrides.attach());
@@ -76,6 +88,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
         resolv_conf: resolv_conf
             .valid()
             .unwrap_or_else(|| defaults::RESOLV_CONF.into()),
+        default_transport: plain_transport(&top, report),
         default_ttl: ttl(&top, defaults::TTL, report),
         cache: cache.limits,
         prefetch: cache.prefetch,
@@ -119,6 +132,7 @@ fn interfaces(top: &Section<'_>, flag: Flag<'_>, report: &mut Report) -> Vec<Int
 fn cluster(
     top: &Section<'_>,
     overrides: &Overrides,
+    listen: &[IpAddr],
     taken: &mut Vec<Taken>,
     report: &mut Report,
 ) -> Cluster {
@@ -133,8 +147,9 @@ fn cluster(
         });
     }
     let reverse_zones = reverse_zones(&section, taken, report);
+    let transport = transport(&section, report);
     let flag = overrides.cluster_upstreams();
-    let upstreams = Setting::list(&section, "upstreams", Some(flag), address::upstream, report);
+    let upstreams = upstreams(&section, Some(flag), &transport, listen, report);
     if upstreams.is_missing() {
         let advice =
             "give the addresses of the cluster's DNS servers, as in [10.244.0.2, 10.244.0.3]";
@@ -143,12 +158,8 @@ fn cluster(
     Cluster {
         domain: domain.unwrap_or_default(),
         reverse_zones,
-        upstreams: upstreams
-            .values()
-            .unwrap_or_default()
-            .into_iter()
-            .map(Upstream::from)
-            .collect(),
+        upstreams: upstreams.values().unwrap_or_default(),
+        transport,
         ttl: ttl(&section, defaults::CLUSTER_TTL, report),
         nxdomain_cut: Setting::scalar(&section, "nxdomainCut", None, choice::switch, report)
             .valid()
@@ -184,15 +195,25 @@ fn reverse_zones(
     zones
 }
 
-fn zones(top: &Section<'_>, taken: &mut Vec<Taken>, report: &mut Report) -> Vec<Zone> {
+fn zones(
+    top: &Section<'_>,
+    listen: &[IpAddr],
+    taken: &mut Vec<Taken>,
+    report: &mut Report,
+) -> Vec<Zone> {
     let sections = top.sections("zones", &ZONE_KEYS, report);
     sections
         .iter()
-        .map(|section| zone(section, taken, report))
+        .map(|section| zone(section, listen, taken, report))
         .collect()
 }
 
-fn zone(section: &Section<'_>, taken: &mut Vec<Taken>, report: &mut Report) -> Zone {
+fn zone(
+    section: &Section<'_>,
+    listen: &[IpAddr],
+    taken: &mut Vec<Taken>,
+    report: &mut Report,
+) -> Zone {
     let name = Setting::scalar(section, "zone", None, name::zone, report);
     match &name {
         Setting::Missing => {
@@ -213,20 +234,98 @@ fn zone(section: &Section<'_>, taken: &mut Vec<Taken>, report: &mut Report) -> Z
             });
         }
     }
-    let upstreams = Setting::list(section, "upstreams", None, address::upstream, report);
+    let transport = transport(section, report);
+    let upstreams = upstreams(section, None, &transport, listen, report);
     if upstreams.is_missing() {
         let advice = "give the addresses of the zone's DNS servers, as in [192.0.2.53]";
         missing(section, "upstreams", None, advice, report);
     }
     Zone {
         zone: name.valid().unwrap_or_default(),
-        upstreams: upstreams
-            .values()
-            .unwrap_or_default()
-            .into_iter()
-            .map(Upstream::from)
-            .collect(),
+        upstreams: upstreams.values().unwrap_or_default(),
+        transport,
         ttl: ttl(section, defaults::TTL, report),
+    }
+}
+
+/// The servers; none twice, whatever is said of its place.
+fn upstreams(
+    section: &Section<'_>,
+    flag: Option<Flag<'_>>,
+    transport: &Transport,
+    listen: &[IpAddr],
+    report: &mut Report,
+) -> Setting<Vec<Placed<Upstream>>> {
+    let rule = match transport {
+        Transport::Tls(_) => address::tls_upstream,
+        Transport::Tcp | Transport::Udp => address::upstream,
+    };
+    let found = Setting::list(section, "upstreams", flag, rule, report);
+    if let Setting::Valid(list) = &found {
+        for (n, server) in list.value.iter().enumerate() {
+            let address = server.value.address;
+            if list.value[..n]
+                .iter()
+                .any(|other| other.value.address == address)
+            {
+                let message = format!("{address} is in the list already; remove it");
+                server.blame(message, report);
+            }
+            if is_ours_alone(address.ip(), listen) {
+                let message = format!(
+                    "{address} is a link-local address that this cache answers at, so it would ask itself; give the servers' own addresses"
+                );
+                server.blame(message, report);
+            }
+        }
+    }
+    found
+}
+
+/// A ClusterIP may be asked: the agent's own queries take kube-proxy's way to the servers behind it. Behind a
+/// link-local address there is nobody else.
+fn is_ours_alone(address: IpAddr, listen: &[IpAddr]) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    is_link_local && listen.contains(&address)
+}
+
+fn transport(section: &Section<'_>, report: &mut Report) -> Transport {
+    let found = Setting::scalar(section, "transport", None, choice::transport, report);
+    let tls = tls(section, report);
+    match found {
+        Setting::Valid(name) if name.value == TransportName::Tls => Transport::Tls(tls),
+        Setting::Valid(name) if name.value == TransportName::Udp => Transport::Udp,
+        found => {
+            if section.has("tls")
+                && !matches!(found, Setting::Wrong)
+                && let Some(at) = section.at()
+            {
+                let message = "given without transport: tls, so nothing is encrypted; add that, or remove tls";
+                report.add_at(at, &section.path_of("tls"), message);
+            }
+            Transport::Tcp
+        }
+    }
+}
+
+fn plain_transport(top: &Section<'_>, report: &mut Report) -> Transport {
+    let found = Setting::scalar(top, "transport", None, choice::plain_transport, report);
+    match found.valid() {
+        Some(TransportName::Udp) => Transport::Udp,
+        _ => Transport::Tcp,
+    }
+}
+
+fn tls(section: &Section<'_>, report: &mut Report) -> Tls {
+    let section = section.section("tls", &TLS_KEYS, report);
+    Tls {
+        server_name: Setting::scalar(&section, "serverName", None, name::server, report).valid(),
+        ca_file: Setting::scalar(&section, "caFile", None, path::file, report)
+            .valid()
+            .unwrap_or_else(|| defaults::CA_FILE.into()),
     }
 }
 

@@ -48,6 +48,7 @@ fn minimal() -> Config {
             domain: "cluster.local".to_owned(),
             reverse_zones: vec!["in-addr.arpa".to_owned(), "ip6.arpa".to_owned()],
             upstreams: servers(&["10.244.0.2:53"]),
+            transport: Transport::Tcp,
             ttl: TtlCaps {
                 positive: 30,
                 negative: 5,
@@ -57,6 +58,7 @@ fn minimal() -> Config {
         },
         zones: Vec::new(),
         resolv_conf: "/etc/resolv.conf".into(),
+        default_transport: Transport::Tcp,
         default_ttl: TtlCaps {
             positive: 30,
             negative: 30,
@@ -143,6 +145,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
                 "[fd00::3]:53",
                 "[fd00::4]:53",
             ]),
+            transport: Transport::Tcp,
             ttl: TtlCaps {
                 positive: 60,
                 negative: 0,
@@ -154,6 +157,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
             Zone {
                 zone: "_tcp.corp.example".to_owned(),
                 upstreams: servers(&["192.0.2.53:53", "10.96.0.10:53"]),
+                transport: Transport::Tcp,
                 ttl: TtlCaps {
                     positive: 86_400,
                     negative: 30,
@@ -163,6 +167,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
             Zone {
                 zone: ".".to_owned(),
                 upstreams: servers(&["192.0.2.1:53"]),
+                transport: Transport::Tcp,
                 ttl: TtlCaps {
                     positive: 30,
                     negative: 30,
@@ -171,6 +176,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
             },
         ],
         resolv_conf: "/run/resolv.conf".into(),
+        default_transport: Transport::Tcp,
         default_ttl: TtlCaps {
             positive: 30,
             negative: 10,

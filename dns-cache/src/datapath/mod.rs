@@ -25,7 +25,7 @@ pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
 pub use measure::{Measured, Stage, measure};
-pub use programs::{OBJECT, kernel_cache, load, stages};
+pub use programs::{LoadOptions, OBJECT, kernel_cache, load, stages};
 pub use reflect::Reflector;
 
 use crate::config::Config;

@@ -1,5 +1,6 @@
 //! The loaded programs and their maps.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use aya::maps::{
     Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray,
 };
-use aya::programs::SchedClassifier;
+use aya::programs::{ProgramError, SchedClassifier};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
@@ -27,6 +28,8 @@ use crate::kernel_cache::{self, KernelCache, Size};
 
 /// How often log records are fetched; debugging needs no more, and no descriptor to poll.
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
+/// How often the verifier is asked before its EAGAIN counts.
+const VERIFY_ATTEMPTS: u32 = 10;
 /// The object file that build.rs made of dns-cache-ebpf.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DNS_CACHE_EBPF_OBJECT"));
 
@@ -49,29 +52,43 @@ pub(super) struct Programs {
     _stages: ProgramArray<MapData>,
 }
 
-/// Loads the object and its programs into the kernel: `intercepted` destinations, and a kernel cache of this size
-/// with this seed, or none.
+/// What the programs are loaded with.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// `aya_log`'s level; 0 leaves the log statements out.
+    pub log_level: u8,
+    /// How many destinations can be intercepted.
+    pub intercepted: usize,
+    /// Size of the kernel cache, if there shall be one.
+    pub cache: Option<Size>,
+    /// The seed of its hash.
+    pub seed: Seed,
+    /// Takes out the guard against entries that change while they are read. For the test that shows that it is
+    /// needed.
+    pub unguarded: bool,
+}
+
+/// Loads the object and its programs into the kernel.
 ///
 /// # Errors
 ///
 /// Says what the kernel refused.
-pub fn load(
-    log_level: u8,
-    intercepted: usize,
-    size: Option<Size>,
-    seed: &Seed,
-) -> Result<Ebpf, Error> {
-    let buckets = size.map_or(0, |size| size.buckets);
+pub fn load(options: &LoadOptions) -> Result<Ebpf, Error> {
+    let buckets = options.cache.map_or(0, |size| size.buckets);
+    let unguarded = u32::from(options.unguarded);
     let mut loader = EbpfLoader::new();
     loader
-        .override_global(aya_log::LEVEL, &log_level, true)
+        .override_global(aya_log::LEVEL, &options.log_level, true)
         .override_global(globals::BUCKETS, &buckets, true)
-        .override_global(globals::SEED, &seed.0, true)
+        .override_global(globals::SEED, &options.seed.0, true)
+        .override_global(globals::UNGUARDED, &unguarded, true)
         .map_max_entries(
             names::INTERCEPT,
-            u32::try_from(intercepted).unwrap_or(u32::MAX).max(1),
+            u32::try_from(options.intercepted)
+                .unwrap_or(u32::MAX)
+                .max(1),
         );
-    if let Some(size) = size {
+    if let Some(size) = options.cache {
         loader
             .map_max_entries(names::INDEX, size.buckets)
             .map_max_entries(names::ARENA, size.elements);
@@ -81,11 +98,22 @@ pub fn load(
         "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or root, and Linux 5.10 or newer",
     )?;
     for name in NAMES {
-        program(&mut ebpf, name)?
-            .load()
-            .step(|| format!("load the eBPF program {name}"))?;
+        verify(program(&mut ebpf, name)?).step(|| format!("load the eBPF program {name}"))?;
     }
     Ok(ebpf)
+}
+
+/// Loads one program. The verifier gives up with EAGAIN when its thread is to look at a signal, whatever that
+/// is (`do_check` of kernel/bpf/verifier.c): then it is asked again.
+fn verify(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    for _ in 1..VERIFY_ATTEMPTS {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    program.load()
 }
 
 /// The kernel cache in the maps of loaded programs that have this size and seed.
@@ -135,7 +163,13 @@ impl Programs {
             0u8
         };
         let seed = kernel_cache::random_seed();
-        let mut ebpf = load(log_level, intercepted.len(), size, &seed)?;
+        let mut ebpf = load(&LoadOptions {
+            log_level,
+            intercepted: intercepted.len(),
+            cache: size,
+            seed,
+            unguarded: false,
+        })?;
         let kernel_side = match size {
             Some(size) => Some(KernelSide {
                 cache: Arc::new(kernel_cache(&ebpf, size, seed)?),

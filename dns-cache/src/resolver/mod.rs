@@ -15,6 +15,7 @@ mod mirror;
 mod prefetch;
 mod probe;
 mod rdata;
+mod resolv_conf;
 mod stale;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -38,7 +39,7 @@ pub use entry::{BadResponse, Entry, Terms};
 use crate::config::{CacheLimits, Config, Queries};
 use crate::kernel_cache::{KernelCache, Size};
 use crate::places::{Place, Places};
-use crate::upstream::{ServerStatus, Timings};
+use crate::upstream::{ServerStatus, Timings, TlsError};
 use cache::Cache;
 use counters::Counters;
 use cuts::Cuts;
@@ -95,6 +96,14 @@ pub enum Error {
     /// A zone's name in the configuration cannot be written as a DNS name.
     #[error("zone `{0}`: not a domain name: labels are 1 to 63 bytes long, names at most 255")]
     ZoneName(String),
+    /// A zone's servers cannot be asked over TLS.
+    #[error("zone `{zone}`: {reason}")]
+    Tls {
+        /// The zone.
+        zone: String,
+        /// Why.
+        reason: TlsError,
+    },
     /// The servers for names outside all zones are not known.
     #[error(
         "{}: no usable servers: {reason}; write a `nameserver` line there, name another file in the \

@@ -21,6 +21,7 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
             domain: "cluster.local".to_owned(),
             reverse_zones: vec!["in-addr.arpa".to_owned(), "ip6.arpa".to_owned()],
             upstreams: upstreams.iter().copied().map(Into::into).collect(),
+            transport: crate::config::Transport::Tcp,
             ttl: TtlCaps {
                 positive: 30,
                 negative: 5,
@@ -29,6 +30,7 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
             nxdomain_cut: true,
         },
         zones: vec![],
+        default_transport: crate::config::Transport::Tcp,
         default_ttl: TtlCaps {
             positive: 30,
             negative: 30,

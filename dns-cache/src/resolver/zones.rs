@@ -1,18 +1,12 @@
 //! Which servers are asked for a name.
 
 use std::collections::HashMap;
-use std::fs;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::path::Path;
-
-use hickory_resolver::system_conf::parse_resolv_conf;
-use nix::net::if_::if_nametoindex;
+use std::sync::{Mutex, PoisonError};
 
 use super::Error;
-use crate::config::{Config, TtlCaps, Upstream};
-use crate::upstream::{Group, Timings};
-
-const DNS_PORT: u16 = 53;
+use super::resolv_conf::ResolvConf;
+use crate::config::{self, Config, TtlCaps, Upstream};
+use crate::upstream::{Group, Timings, Transport};
 
 /// Servers that share a purpose: the cluster's, a stub zone's, or everybody else's.
 #[derive(Debug)]
@@ -29,6 +23,8 @@ pub(super) struct Zones {
     zones: Vec<Zone>,
     /// Zone names in wire form and lower case.
     by_name: HashMap<Box<[u8]>, usize>,
+    /// Where the servers of the last zone stand, if the configuration names none for it.
+    resolv_conf: Option<Mutex<ResolvConf>>,
 }
 
 impl Zones {
@@ -36,25 +32,47 @@ impl Zones {
         let mut this = Self {
             zones: Vec::new(),
             by_name: HashMap::new(),
+            resolv_conf: None,
         };
         let cluster = &config.cluster;
-        this.add(&cluster.domain, &cluster.upstreams, cluster.ttl, timings)?;
+        let transport = &cluster.transport;
+        this.add(
+            &cluster.domain,
+            &cluster.upstreams,
+            transport,
+            cluster.ttl,
+            timings,
+        )?;
         for reverse in &cluster.reverse_zones {
             this.by_name.insert(wire_name(reverse)?, 0);
         }
         for zone in &config.zones {
-            this.add(&zone.zone, &zone.upstreams, zone.ttl, timings)?;
+            this.add(
+                &zone.zone,
+                &zone.upstreams,
+                &zone.transport,
+                zone.ttl,
+                timings,
+            )?;
         }
         if !this.by_name.contains_key(&[0][..]) {
-            let servers =
-                system_servers(&config.resolv_conf, &config.listen).unwrap_or_else(|error| {
-                    tracing::warn!("{error}; names outside the configured zones will get SERVFAIL");
-                    Vec::new()
-                });
-            let servers: Vec<_> = servers.into_iter().map(Upstream::from).collect();
-            this.add(".", &servers, config.default_ttl, timings)?;
+            let transport = &config.default_transport;
+            this.add(".", &[], transport, config.default_ttl, timings)?;
+            let mut resolv_conf = ResolvConf::new(&config.resolv_conf, &config.listen);
+            if let Some(zone) = this.zones.last() {
+                resolv_conf.reread(&zone.group);
+            }
+            this.resolv_conf = Some(Mutex::new(resolv_conf));
         }
         Ok(this)
+    }
+
+    /// Looks whether resolv.conf has changed. What it does not name any more gets no new queries.
+    pub(super) fn reread_resolv_conf(&self) {
+        if let (Some(resolv_conf), Some(zone)) = (&self.resolv_conf, self.zones.last()) {
+            let mut resolv_conf = resolv_conf.lock().unwrap_or_else(PoisonError::into_inner);
+            resolv_conf.reread(&zone.group);
+        }
     }
 
     /// The zone of a name in wire form and lower case.
@@ -84,14 +102,19 @@ impl Zones {
         &mut self,
         name: &str,
         servers: &[Upstream],
+        transport: &config::Transport,
         caps: TtlCaps,
         timings: Timings,
     ) -> Result<(), Error> {
+        let transport = Transport::new(transport).map_err(|reason| Error::Tls {
+            zone: name.to_owned(),
+            reason,
+        })?;
         self.by_name.insert(wire_name(name)?, self.zones.len());
         self.zones.push(Zone {
             name: name.to_owned(),
             caps,
-            group: Group::new(servers, timings),
+            group: Group::new(servers, transport, timings),
         });
         Ok(())
     }
@@ -118,70 +141,18 @@ pub(super) fn wire_name(name: &str) -> Result<Box<[u8]>, Error> {
     Ok(wire.into())
 }
 
-/// The servers of a resolv.conf. Our own addresses are left out: to ask them is to ask ourselves.
-fn system_servers(path: &Path, own: &[IpAddr]) -> Result<Vec<SocketAddr>, Error> {
-    let error = |reason: String| Error::ResolvConf {
-        path: path.to_owned(),
-        reason,
-    };
-    let text = fs::read_to_string(path).map_err(|e| error(e.to_string()))?;
-    let (config, _) = parse_resolv_conf(&text).map_err(|e| error(e.to_string()))?;
-    let (ours, servers): (Vec<_>, Vec<_>) = config
-        .name_servers()
-        .iter()
-        .filter_map(|server| {
-            let address = address(server.ip, &text);
-            if address.is_none() {
-                tracing::warn!(ip = %server.ip, path = %path.display(), "skipped a link-local nameserver: the interface in its scope does not exist");
-            }
-            address
-        })
-        .partition(|server| own.contains(&server.ip()));
-    for server in ours {
-        tracing::warn!(ip = %server.ip(), path = %path.display(), "skipped a nameserver that is this cache's own address");
-    }
-    if servers.is_empty() {
-        return Err(error(
-            "it names no server that can be asked, but at most this cache itself".to_owned(),
-        ));
-    }
-    Ok(servers)
-}
-
-/// A server's address. A link-local one needs its scope, by name or by number (RFC 4007 §11.2), which the
-/// parser leaves out; `None` if there is no such interface.
-fn address(ip: IpAddr, text: &str) -> Option<SocketAddr> {
-    match ip {
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
-            let scope = scope(ip, text)?;
-            let index = if_nametoindex(scope).ok().or_else(|| scope.parse().ok())?;
-            Some(SocketAddrV6::new(ip, DNS_PORT, 0, index).into())
-        }
-        ip => Some(SocketAddr::new(ip, DNS_PORT)),
-    }
-}
-
-/// The scope that a resolv.conf gives with a server's address.
-fn scope(ip: Ipv6Addr, text: &str) -> Option<&str> {
-    text.lines().find_map(|line| {
-        let (address, scope) = line
-            .trim()
-            .strip_prefix("nameserver")?
-            .trim()
-            .split_once('%')?;
-        (address.parse() == Ok(ip)).then_some(scope.split_whitespace().next()?)
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
+
     use super::*;
-    use std::io::Write;
 
     fn config(resolv_conf: &Path) -> Config {
-        let zone = |zone: &str| crate::config::Zone {
+        let zone = |zone: &str| config::Zone {
             zone: zone.to_owned(),
             upstreams: vec!["192.0.2.1:53".parse::<SocketAddr>().unwrap().into()],
+            transport: config::Transport::Tcp,
             ttl: TtlCaps {
                 positive: 30,
                 negative: 30,
@@ -223,55 +194,6 @@ mod tests {
         let zones = Zones::new(&config, Timings::default()).unwrap();
         assert_eq!(zones.of(b"\x01x\0").unwrap().group.status().len(), 1);
         assert_eq!(zones.iter().count(), 3);
-    }
-
-    #[test]
-    fn servers_of_a_resolv_conf() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(
-            b"nameserver 10.0.0.10\nnameserver 192.0.2.53\nnameserver 2001:db8::53\nsearch x\n",
-        )
-        .unwrap();
-        let own = ["10.0.0.10".parse().unwrap()];
-        assert_eq!(
-            system_servers(file.path(), &own).unwrap(),
-            [
-                "192.0.2.53:53".parse().unwrap(),
-                "[2001:db8::53]:53".parse().unwrap()
-            ]
-        );
-    }
-
-    #[test]
-    fn link_local_servers_keep_their_scope() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(
-            b"nameserver fe80::1%lo\nnameserver fe80::2%gone0\nnameserver fe80::3%7\nnameserver 192.0.2.53\n",
-        )
-        .unwrap();
-        let lo = if_nametoindex("lo").unwrap();
-        assert_eq!(
-            system_servers(file.path(), &[]).unwrap(),
-            [
-                SocketAddrV6::new("fe80::1".parse().unwrap(), 53, 0, lo).into(),
-                SocketAddrV6::new("fe80::3".parse().unwrap(), 53, 0, 7).into(),
-                "192.0.2.53:53".parse().unwrap(),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_resolv_conf_without_servers_says_what_to_do() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"nameserver 10.0.0.10\n").unwrap();
-        let own = ["10.0.0.10".parse().unwrap()];
-        for path in [file.path(), Path::new("/nonexistent/resolv.conf")] {
-            let text = system_servers(path, &own).unwrap_err().to_string();
-            assert!(
-                text.contains(&*path.display().to_string()) && text.contains("nameserver"),
-                "{text}"
-            );
-        }
     }
 
     #[test]

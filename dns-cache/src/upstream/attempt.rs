@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dns_cache_common::header::{Flags, Header};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Connection, Lost, Waiting};
+use super::connection::{Lost, Waiting};
 use super::health::Fault;
 use super::query::Query;
-use super::server::Server;
+use super::server::{Carrier, Server};
 
 /// Connections that may turn out to be closed one after the other: servers close idle connections whenever they
 /// like (RFC 7766 §6.2.3), and a restart closes all of them.
@@ -22,6 +23,8 @@ pub(super) struct Attempt {
     started: Instant,
     stage: Stage,
     tries: usize,
+    /// What fits into a datagram came, and it was not all.
+    truncated: bool,
     sent: Option<Sent>,
 }
 
@@ -32,13 +35,13 @@ enum Stage {
     Overdue,
 }
 
-/// A query on a connection.
+/// A query on its way.
 #[derive(Debug)]
 struct Sent {
     at: Instant,
     waiting: Waiting,
-    /// Dropping the last reference would close it.
-    connection: Arc<Connection>,
+    /// Dropping the last reference to a connection would close it.
+    carrier: Carrier,
 }
 
 /// Where an attempt stands.
@@ -63,6 +66,7 @@ impl Attempt {
             started: Instant::now(),
             stage: Stage::Fresh,
             tries: 0,
+            truncated: false,
             sent: None,
         }
     }
@@ -83,7 +87,13 @@ impl Attempt {
                 None => Ok((&mut sent.waiting).await),
             };
             let lost = match outcome {
-                Ok(Ok(Ok(response))) => return Step::Answer(response, self.server),
+                Ok(Ok(Ok(response))) => {
+                    if matches!(sent.carrier, Carrier::Datagram) && is_truncated(&response) {
+                        self.truncated = true;
+                        continue;
+                    }
+                    return Step::Answer(response, self.server);
+                }
                 Ok(Ok(Err(Lost::Mismatched(waiting)))) => {
                     self.server.failed(Fault::Mismatched);
                     self.stage = Stage::Overdue;
@@ -101,13 +111,12 @@ impl Attempt {
     }
 
     fn send(&self) -> Result<Sent, Lost> {
-        let connection = self.server.connection();
-        let at = Instant::now();
-        let waiting = connection.send(&self.query)?;
+        let (waiting, carrier) = self.server.send(&self.query, self.truncated)?;
         Ok(Sent {
-            at,
+            // Not before: a new connection has been heard of by now.
+            at: Instant::now(),
             waiting,
-            connection,
+            carrier,
         })
     }
 
@@ -125,6 +134,7 @@ impl Attempt {
         match lost {
             Lost::Closed if self.tries < TRIES => return None,
             Lost::Closed => self.server.down(Fault::Closed),
+            Lost::Busy => self.server.failed(Fault::Busy),
             _ => self.server.down(Fault::Unreachable),
         }
         Some(Step::Failed)
@@ -137,14 +147,19 @@ impl Attempt {
             self.sent = Some(sent);
             return Step::Slow(self);
         }
-        // A server that answers others at the same time is not dead, only slow on this.
-        if sent.connection.suspect_if_silent(sent.at) {
-            self.server.down(Fault::Timeout);
-        } else {
-            self.server.failed(Fault::Timeout);
+        match &sent.carrier {
+            Carrier::Connection(connection) if connection.suspect_if_silent(sent.at) => {
+                self.server.down(Fault::Timeout);
+            }
+            // A server that answers others at the same time is not dead, only slow on this; a datagram may be lost.
+            _ => self.server.failed(Fault::Timeout),
         }
         self.stage = Stage::Overdue;
         self.sent = Some(sent);
         Step::Overdue(self)
     }
+}
+
+fn is_truncated(response: &[u8]) -> bool {
+    Header::read(response).is_some_and(|header| header.flags.has(Flags::TC))
 }

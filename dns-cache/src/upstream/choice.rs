@@ -59,8 +59,8 @@ fn turn() -> u32 {
 mod tests {
     use super::*;
     use crate::config::Upstream;
-    use crate::upstream::Timings;
     use crate::upstream::health::Fault;
+    use crate::upstream::{Timings, Transport};
 
     /// Servers from pairs of distance and weight.
     fn servers(of: &[(u32, u32)]) -> Vec<Arc<Server>> {
@@ -70,7 +70,7 @@ mod tests {
                 weight: *weight,
                 ..Upstream::from("192.0.2.1:53".parse::<std::net::SocketAddr>().unwrap())
             };
-            Arc::new(Server::new(upstream, Timings::default()))
+            Arc::new(Server::new(upstream, Transport::Tcp, Timings::default()))
         };
         of.iter().map(server).collect()
     }

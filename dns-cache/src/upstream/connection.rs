@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use dns_cache_common::header::{self, u16_at};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Notify, oneshot};
@@ -28,6 +27,7 @@ use super::health::{Health, InFlight};
 use super::home::Home;
 use super::keepalive;
 use super::query::{PREFIX, Query};
+use super::transport::Tls;
 
 /// Queries in flight on one connection; far from the 65,536 IDs, so that a free one is soon found.
 const MAX_IN_FLIGHT: usize = 4096;
@@ -65,6 +65,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 struct Shared {
     address: SocketAddr,
+    tls: Option<Tls>,
     health: Arc<Health>,
     timings: Timings,
     state: Mutex<State>,
@@ -109,10 +110,16 @@ struct Pending {
 
 impl Connection {
     /// Begins to connect.
-    pub(super) fn open(address: SocketAddr, health: Arc<Health>, timings: Timings) -> Self {
+    pub(super) fn open(
+        address: SocketAddr,
+        tls: Option<Tls>,
+        health: Arc<Health>,
+        timings: Timings,
+    ) -> Self {
         let now = Instant::now();
         let shared = Arc::new(Shared {
             address,
+            tls,
             health,
             timings,
             state: Mutex::new(State {
@@ -258,18 +265,35 @@ impl Shared {
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE / 3);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-        let (reading, writing) = stream.into_split();
-        let writing = Arc::new(writing);
-        {
-            let mut state = self.state();
-            state.phase = Phase::Open;
-            state.stream = Some(Arc::clone(&writing));
-        }
+        let Some(tls) = &self.tls else {
+            let (reading, writing) = stream.into_split();
+            let writing = Arc::new(writing);
+            self.opened(Some(Arc::clone(&writing)));
+            return tokio::select! {
+                result = self.read(reading) => result,
+                result = self.write(writing) => result,
+                result = self.watch() => result,
+            };
+        };
+        let handshake = tls.connect(self.address.ip(), stream);
+        let stream = timeout(self.timings.connect, handshake)
+            .await?
+            .inspect_err(|error| {
+                tracing::warn!(server = %self.address, %error, "no TLS with an upstream");
+            })?;
+        let (reading, writing) = io::split(stream);
+        self.opened(None);
         tokio::select! {
             result = self.read(reading) => result,
-            result = self.write(writing) => result,
+            result = self.write_tls(writing) => result,
             result = self.watch() => result,
         }
+    }
+
+    fn opened(&self, stream: Option<Arc<OwnedWriteHalf>>) {
+        let mut state = self.state();
+        state.phase = Phase::Open;
+        state.stream = stream;
     }
 
     /// Whatever has been queued since the last write goes out in one.
@@ -280,6 +304,21 @@ impl Shared {
                 true => self.queued.notified().await,
                 false => stream.writable().await?,
             }
+        }
+    }
+
+    /// As [`Self::write`], for a stream that only this task writes to.
+    async fn write_tls(&self, mut stream: impl AsyncWrite + Unpin) -> io::Result<()> {
+        let mut frames = Vec::new();
+        loop {
+            mem::swap(&mut self.state().outgoing, &mut frames);
+            if frames.is_empty() {
+                self.queued.notified().await;
+                continue;
+            }
+            stream.write_all(&frames).await?;
+            stream.flush().await?;
+            frames.clear();
         }
     }
 

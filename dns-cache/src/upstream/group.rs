@@ -15,7 +15,7 @@ use super::attempt::{Attempt, Step};
 use super::health::Fault;
 use super::query::Query;
 use super::server::Server;
-use super::{ServerStatus, Timings, choice};
+use super::{ServerStatus, Timings, Transport, choice};
 use crate::config::Upstream;
 
 /// Each server is tried so often before a query fails.
@@ -29,6 +29,7 @@ const MOST_HEDGES: u32 = 10;
 #[derive(Debug)]
 pub struct Group {
     servers: RwLock<Arc<[Arc<Server>]>>,
+    transport: Transport,
     timings: Timings,
     /// Queries that no hedge was paid with.
     credit: AtomicU32,
@@ -64,9 +65,10 @@ enum Next {
 impl Group {
     /// A group of servers, not yet connected to.
     #[must_use]
-    pub fn new(upstreams: &[Upstream], timings: Timings) -> Self {
+    pub fn new(upstreams: &[Upstream], transport: Transport, timings: Timings) -> Self {
         let group = Self {
             servers: RwLock::new(Arc::new([])),
+            transport,
             timings,
             credit: AtomicU32::new(0),
         };
@@ -81,7 +83,13 @@ impl Group {
         let server = |upstream: &Upstream| {
             let there = servers.iter().find(|server| server.upstream == *upstream);
             there.map_or_else(
-                || Arc::new(Server::new(upstream.clone(), self.timings)),
+                || {
+                    Arc::new(Server::new(
+                        upstream.clone(),
+                        self.transport.clone(),
+                        self.timings,
+                    ))
+                },
                 Arc::clone,
             )
         };

@@ -15,8 +15,10 @@ const FAILURES: u32 = 3;
 /// Why an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// No connection, or no place for another query.
+    /// No connection.
     Unreachable,
+    /// No place for another query.
+    Busy,
     /// Every connection ended before the answer.
     Closed,
     /// No answer in time.
@@ -59,8 +61,9 @@ struct Ejection {
 pub(super) struct InFlight(Arc<Health>);
 
 impl Fault {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Unreachable,
+        Self::Busy,
         Self::Closed,
         Self::Timeout,
         Self::Mismatched,
@@ -70,6 +73,7 @@ impl Fault {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
+            Self::Busy => "busy",
             Self::Closed => "closed",
             Self::Timeout => "timeout",
             Self::Mismatched => "mismatched",

@@ -1,7 +1,8 @@
-//! Asking a zone's servers, over TCP connections that are kept.
+//! Asking a zone's servers, over TCP or TLS connections that are kept, or by UDP.
 //!
 //! ```text
-//! Group (a zone's servers: hedges, retries) → choice → Attempt → Server (health) → Pool → Connection (frames, IDs)
+//! Group (a zone's servers: hedges, retries) → choice → Attempt → Server (health) ─┬→ Pool → Connection (frames, IDs)
+//!                                                                                └→ datagram
 //! ```
 //! Messages stay the bytes that they are. hickory's client was not taken: it decodes every response, and so
 //! refuses what it does not know, and it hides responses that match no query, which we must count.
@@ -9,6 +10,7 @@
 mod attempt;
 mod choice;
 mod connection;
+mod datagram;
 #[cfg(test)]
 pub(crate) mod fake;
 mod group;
@@ -21,12 +23,14 @@ mod rtt;
 mod server;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use group::{Failure, Group};
 pub use query::Query;
+pub use transport::{TlsError, Transport};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]

@@ -100,7 +100,7 @@ mod tests {
 
     fn open(address: SocketAddr) -> Connection {
         let health = Arc::<Health>::default();
-        Connection::open(address, health, Timings::default())
+        Connection::open(address, None, health, Timings::default())
     }
 
     fn query() -> Arc<Query> {

@@ -63,6 +63,13 @@ impl Query {
         }
     }
 
+    /// The query with an ID as a datagram.
+    pub(super) fn datagram(&self, id: u16) -> Vec<u8> {
+        let mut message = self.frame[PREFIX..].to_vec();
+        message[..2].copy_from_slice(&id.to_be_bytes());
+        message
+    }
+
     /// Whether `response` answers this query, the ID apart.
     #[must_use]
     pub fn is_answered_by(&self, response: &[u8]) -> bool {

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::connection::Connection;
+use super::connection::{Connection, Lost, Waiting};
+use super::datagram;
 use super::health::{Fault, Health};
 use super::pool::Pool;
+use super::query::Query;
+use super::transport::Transport;
 use super::{ServerStatus, Timings};
 use crate::config::Upstream;
 
@@ -15,15 +18,24 @@ use crate::config::Upstream;
 pub(super) struct Server {
     pub(super) upstream: Upstream,
     pub(super) health: Arc<Health>,
+    transport: Transport,
     timings: Timings,
     pool: Pool,
 }
 
+/// What carries a query.
+#[derive(Debug)]
+pub(super) enum Carrier {
+    Connection(Arc<Connection>),
+    Datagram,
+}
+
 impl Server {
-    pub(super) fn new(upstream: Upstream, timings: Timings) -> Self {
+    pub(super) fn new(upstream: Upstream, transport: Transport, timings: Timings) -> Self {
         Self {
             upstream,
             health: Arc::default(),
+            transport,
             timings,
             pool: Pool::default(),
         }
@@ -47,12 +59,26 @@ impl Server {
         })
     }
 
-    /// The connection for the next query.
-    pub(super) fn connection(&self) -> Arc<Connection> {
-        self.pool.connection(self.patience(), || {
-            let (address, health) = (self.upstream.address, Arc::clone(&self.health));
-            Connection::open(address, health, self.timings)
-        })
+    /// Sends a query; one whose answer was truncated over UDP by TCP (RFC 7766 §5).
+    pub(super) fn send(
+        &self,
+        query: &Arc<Query>,
+        truncated: bool,
+    ) -> Result<(Waiting, Carrier), Lost> {
+        let (address, health) = (self.upstream.address, &self.health);
+        let tls = match &self.transport {
+            Transport::Udp if !truncated => {
+                let waiting = datagram::send(address, query, health, self.timings.abandon)?;
+                return Ok((waiting, Carrier::Datagram));
+            }
+            Transport::Udp | Transport::Tcp => None,
+            Transport::Tls(tls) => Some(tls),
+        };
+        let connection = self.pool.connection(self.patience(), || {
+            Connection::open(address, tls.cloned(), Arc::clone(health), self.timings)
+        });
+        let waiting = connection.send(query)?;
+        Ok((waiting, Carrier::Connection(connection)))
     }
 
     /// An attempt failed as in [`Health::failed`].

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::thread;
 
 use aya::Ebpf;
 use aya::maps::{
     Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray, RingBuf,
 };
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use dns_cache::datapath;
+use dns_cache::datapath::{self, LoadOptions};
 use dns_cache::kernel_cache::{KernelCache, Size, random_seed};
-use dns_cache_common::cached::Refresh;
+use dns_cache_common::cached::{ELEMENT, Refresh};
+use dns_cache_common::hash::Seed;
 use dns_cache_common::maps::{
     Address, BridgePort, Client, Counter, Interface, Resolver, Traffic, names,
 };
@@ -77,11 +79,25 @@ impl Harness {
     /// Everything in place: the resolver listens on both addresses, all four pods are registered. Nothing is
     /// answered in the kernel.
     pub(super) fn new() -> Self {
-        Self::with_cache(None)
+        Self::load(None, random_seed(), false)
     }
 
     /// The same with a kernel cache of this size.
-    pub(super) fn with_cache(size: Option<Size>) -> Self {
+    pub(super) fn with_cache(size: Size) -> Self {
+        Self::load(Some(size), random_seed(), false)
+    }
+
+    /// The same with a seed for its hash.
+    pub(super) fn with_seed(size: Size, seed: Seed) -> Self {
+        Self::load(Some(size), seed, false)
+    }
+
+    /// A kernel cache whose entries are taken as they are read, though they change meanwhile.
+    pub(super) fn unguarded(size: Size) -> Self {
+        Self::load(Some(size), random_seed(), true)
+    }
+
+    fn load(size: Option<Size>, seed: Seed, unguarded: bool) -> Self {
         let scope = Scope::new();
         let node = Netns::new(&scope, "node");
         let resolver = Netns::new(&scope, "resolver");
@@ -118,8 +134,14 @@ impl Harness {
             "link set eth0 up\naddr add {V4}/32 dev lo\naddr add {V6}/128 dev lo nodad\naddr add 10.244.0.2/32 dev lo\naddr add fd00:10:244::2/128 dev lo nodad"
         ));
 
-        let seed = random_seed();
-        let mut ebpf = datapath::load(0, 2, size, &seed).unwrap();
+        let mut ebpf = datapath::load(&LoadOptions {
+            log_level: 0,
+            intercepted: 2,
+            cache: size,
+            seed,
+            unguarded,
+        })
+        .unwrap();
         let cache = size.map(|size| datapath::kernel_cache(&ebpf, size, seed).unwrap());
         let mut harness = Self {
             intercept: ebpf.take_map(names::INTERCEPT).unwrap().try_into().unwrap(),
@@ -275,26 +297,24 @@ impl Harness {
 
     /// Runs a program on raw bytes.
     pub(super) fn run(&mut self, name: &str, ifindex: u32, bytes: &[u8]) -> Outcome {
+        self.run_in(name, context(ifindex), bytes)
+    }
+
+    /// Runs `pod_ingress` on the packet as one of several datagrams in one buffer.
+    pub(super) fn sent_together(&mut self, place: Place, packet: &Packet) -> Outcome {
+        let mut context = context(place.ifindex);
+        context[GSO_SIZE..][..4].copy_from_slice(&500u32.to_ne_bytes());
+        self.run_in("pod_ingress", context, &packet.bytes())
+    }
+
+    fn run_in(&mut self, name: &str, context: Context, bytes: &[u8]) -> Outcome {
         let before = self.counters();
-        // struct __sk_buff of linux/bpf.h: ifindex is its eleventh word.
-        let mut context = [0u8; 44];
-        context[40..].copy_from_slice(&ifindex.to_ne_bytes());
-        let mut out = vec![0; 2048];
-        let program = program(&mut self.ebpf, name);
-        let result = self.node.run(|| {
-            let mut options = TestRunOptions::new();
-            options.data_in = Some(bytes);
-            options.data_out = Some(&mut out);
-            options.ctx_in = Some(&context);
-            program.test_run(options).unwrap()
+        let runner = Runner::new(&self.ebpf, name, context);
+        let (verdict, packet) = self.node.run(|| {
+            let mut out = [0; LONGEST];
+            let (verdict, packet) = runner.run(bytes, &mut out);
+            (verdict, packet.to_vec())
         });
-        out.truncate(result.data_size_out as usize);
-        let verdict = match result.return_value {
-            u32::MAX => Verdict::Unspec,
-            2 => Verdict::Shot,
-            7 => Verdict::Redirect,
-            other => panic!("verdict {other}"),
-        };
         let counted = self
             .counters()
             .into_iter()
@@ -304,9 +324,35 @@ impl Harness {
             .collect();
         Outcome {
             verdict,
-            packet: out,
+            packet,
             counted,
         }
+    }
+
+    /// Gives `work` a quick way to run `pod_ingress` on packets from `place`, on a thread of its own.
+    pub(super) fn inside<T: Send>(
+        &self,
+        place: Place,
+        work: impl FnOnce(&Runner<'_>) -> T + Send,
+    ) -> T {
+        let runner = Runner::new(&self.ebpf, "pod_ingress", context(place.ifindex));
+        self.node.run(|| work(&runner))
+    }
+
+    /// Changes the first element of the kernel cache's memory.
+    pub(super) fn change_arena(&mut self, change: impl FnOnce(&mut [u8]) + Send) {
+        let map = self.ebpf.map_mut(names::ARENA).unwrap();
+        // Values pass by the stack, more than once.
+        let large = thread::Builder::new().stack_size(16 * ELEMENT);
+        thread::scope(|scope| {
+            let work = || {
+                let mut arena: Array<_, [u8; ELEMENT]> = map.try_into().unwrap();
+                let mut element = arena.get(&0, 0).unwrap();
+                change(&mut element);
+                arena.set(0, element, 0).unwrap();
+            };
+            large.spawn_scoped(scope, work).unwrap();
+        });
     }
 
     /// The kernel cache.
@@ -396,8 +442,53 @@ impl Harness {
     }
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
-    ebpf.program_mut(name).unwrap().try_into().unwrap()
+/// The first fields of struct `__sk_buff` of linux/bpf.h.
+type Context = [u8; 180];
+/// Offsets of two of them.
+const IFINDEX: usize = 40;
+const GSO_SIZE: usize = 176;
+/// No packet out is longer.
+pub(super) const LONGEST: usize = 2048;
+
+fn context(ifindex: u32) -> Context {
+    let mut context = [0; _];
+    context[IFINDEX..][..4].copy_from_slice(&ifindex.to_ne_bytes());
+    context
+}
+
+/// A program that can be run, on a thread in the node's namespace.
+pub(super) struct Runner<'a> {
+    program: &'a SchedClassifier,
+    context: Context,
+}
+
+impl<'a> Runner<'a> {
+    fn new(ebpf: &'a Ebpf, name: &str, context: Context) -> Self {
+        Self {
+            program: ebpf.program(name).unwrap().try_into().unwrap(),
+            context,
+        }
+    }
+
+    /// The verdict on a packet, and the packet then.
+    pub(super) fn run<'o>(
+        &self,
+        bytes: &[u8],
+        out: &'o mut [u8; LONGEST],
+    ) -> (Verdict, &'o mut [u8]) {
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(bytes);
+        options.data_out = Some(out);
+        options.ctx_in = Some(&self.context);
+        let result = self.program.test_run(options).unwrap();
+        let verdict = match result.return_value {
+            u32::MAX => Verdict::Unspec,
+            2 => Verdict::Shot,
+            7 => Verdict::Redirect,
+            other => panic!("verdict {other}"),
+        };
+        (verdict, &mut out[..result.data_size_out as usize])
+    }
 }
 
 pub(super) fn ip(text: &str) -> IpAddr {

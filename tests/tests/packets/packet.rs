@@ -217,6 +217,11 @@ impl Packet {
         sum(&words)
     }
 
+    /// Whether its checksum is right both as a whole one and as one still to be made.
+    pub(super) fn checksum_is_ambiguous(&self) -> bool {
+        self.checksum == self.pseudo_sum() && self.whole_sum() == 0xffff
+    }
+
     /// The same with its whole checksum.
     pub(super) fn with_whole_checksum(self) -> Self {
         let bare = self.with(|packet| packet.checksum = 0);

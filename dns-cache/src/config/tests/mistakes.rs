@@ -7,21 +7,41 @@ fn under_a_valid_file() {
     // The minimal file has two lines: what stands first here is line 3.
     let cases: &[(&str, &[&str])] = &[
         (
+            "zones: [{zone: a, upstreams: [10.0.0.1 weight=0, 10.0.0.2 distance=x, 10.0.0.3 wait=1, 10.0.0.4, 10.0.0.4 weight=2]}]",
+            &[
+                "f:3:31: zones[0].upstreams[0]: \"weight=0\" is out of range; give a whole number from 1 to 1000",
+                "f:3:50: zones[0].upstreams[1]: \"distance=x\" is out of range; give a whole number from 0 to 1000",
+                "f:3:71: zones[0].upstreams[2]: \"wait=1\" behind an address; allowed there are weight=N and distance=N",
+            ],
+        ),
+        (
+            "zones: [{zone: a, upstreams: [10.0.0.4, 10.0.0.4 weight=2]}]",
+            &["f:3:41: zones[0].upstreams[1]: 10.0.0.4:53 is in the list already; remove it"],
+        ),
+        (
+            "zones: [{zone: a, upstreams: 10.0.0.4, tls: {serverName: x}}, {zone: b, upstreams: 10.0.0.4, transport: quic}]\ntransport: tls",
+            &[
+                "f:3:9: zones[0].tls: given without transport: tls, so nothing is encrypted; add that, or remove tls",
+                "f:3:105: zones[1].transport: \"quic\" found; allowed are tcp, udp, tls",
+                "f:4:12: transport: \"tls\" found; allowed are tcp, udp",
+            ],
+        ),
+        (
             "lisen: 1",
             &[
-                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "stateDIR: 1",
             &[
-                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "banana: 1",
             &[
-                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -31,19 +51,19 @@ fn under_a_valid_file() {
         (
             "? [a]\n: b",
             &[
-                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "? {a: b}\n: b",
             &[
-                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "~: 3",
             &[
-                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -196,13 +216,13 @@ fn under_a_valid_file() {
         (
             "zones: corp",
             &[
-                "f:3:8: zones: a single value found; give a list of mappings with the keys zone, upstreams, ttl",
+                "f:3:8: zones: a single value found; give a list of mappings with the keys zone, upstreams, transport, tls, ttl",
             ],
         ),
         (
             "zones: [corp]",
             &[
-                "f:3:9: zones[0]: a single value found; give a mapping with the keys zone, upstreams, ttl",
+                "f:3:9: zones[0]: a single value found; give a mapping with the keys zone, upstreams, transport, tls, ttl",
             ],
         ),
         (
@@ -356,7 +376,7 @@ fn under_a_valid_file() {
         (
             "'': 3",
             &[
-                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -393,19 +413,19 @@ fn of_a_whole_file() {
         (
             "[]",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "a",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "3",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -435,6 +455,12 @@ fn of_a_whole_file() {
             ],
         ),
         (
+            "listen: [169.254.20.10, 10.0.0.1]\ncluster:\n  upstreams: [10.0.0.1, 169.254.20.10]",
+            &[
+                "f:3:25: cluster.upstreams[1]: 169.254.20.10:53 is a link-local address that this cache answers at, so it would ask itself; give the servers' own addresses",
+            ],
+        ),
+        (
             "listen: [fe80::a, 'FEBF::1', 192.0.0.8, 169.254.20.10, 'fec0::1']\ncluster:\n  upstreams: 10.0.0.1",
             &[
                 "f:1:10: listen[0]: fe80::a is an IPv6 link-local address, which each link has for itself; give the DNS service's ClusterIP or a unique local address such as fd00:10:96::a",
@@ -453,7 +479,7 @@ fn of_a_whole_file() {
             "listen: []\ncluster: []",
             &[
                 "f:1:9: listen: an empty list; give at least one value",
-                "f:2:10: cluster: a list found; give a mapping with the keys domain, upstreams, reverseZones, ttl, nxdomainCut",
+                "f:2:10: cluster: a list found; give a mapping with the keys domain, upstreams, transport, tls, reverseZones, ttl, nxdomainCut",
             ],
         ),
         (
@@ -495,7 +521,7 @@ fn of_a_whole_file() {
         (
             "- a\n- b",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
     ];

@@ -1,10 +1,16 @@
 //! Addresses that are listened on, and addresses of servers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
+use super::super::Upstream;
 use super::quoted;
 
 const DNS_PORT: u16 = 53;
+/// RFC 7858 §3.1.
+const DOT_PORT: u16 = 853;
+const WEIGHTS: RangeInclusive<u32> = 1..=1000;
+const DISTANCES: RangeInclusive<u32> = 0..=1000;
 /// What the datapath routes replies by in the resolver's namespace.
 const DUMMY_GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
@@ -43,8 +49,50 @@ pub(in super::super) fn listen(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+/// A server and what is known of its place, as in `10.244.0.2 distance=1 weight=2`.
+pub(in super::super) fn upstream(text: &str) -> Result<Upstream, String> {
+    with_place(text, DNS_PORT)
+}
+
+/// As [`upstream`], with the port of DNS over TLS if none is given.
+pub(in super::super) fn tls_upstream(text: &str) -> Result<Upstream, String> {
+    with_place(text, DOT_PORT)
+}
+
+fn with_place(text: &str, port: u16) -> Result<Upstream, String> {
+    let mut words = text.split_whitespace();
+    let mut upstream = Upstream::from(server(words.next().unwrap_or_default(), port)?);
+    for word in words {
+        let (setting, allowed) = match word.split_once('=') {
+            Some(("weight", value)) => (value.parse().map(|n| (&mut upstream.weight, n)), WEIGHTS),
+            Some(("distance", value)) => (
+                value.parse().map(|n| (&mut upstream.distance, n)),
+                DISTANCES,
+            ),
+            _ => {
+                return Err(format!(
+                    "{} behind an address; allowed there are weight=N and distance=N",
+                    quoted(word)
+                ));
+            }
+        };
+        match setting {
+            Ok((place, number)) if allowed.contains(&number) => *place = number,
+            _ => {
+                return Err(format!(
+                    "{} is out of range; give a whole number from {} to {}",
+                    quoted(word),
+                    allowed.start(),
+                    allowed.end()
+                ));
+            }
+        }
+    }
+    Ok(upstream)
+}
+
 /// A server: `IP`, `IP:PORT`, `[IPv6]:PORT`.
-pub(in super::super) fn upstream(text: &str) -> Result<SocketAddr, String> {
+fn server(text: &str, port: u16) -> Result<SocketAddr, String> {
     let bracketed = || {
         text.strip_prefix('[')?
             .strip_suffix(']')?
@@ -52,11 +100,11 @@ pub(in super::super) fn upstream(text: &str) -> Result<SocketAddr, String> {
             .ok()
     };
     let address = if let Ok(address) = text.parse::<IpAddr>() {
-        SocketAddr::new(address, DNS_PORT)
+        SocketAddr::new(address, port)
     } else if let Ok(address) = text.parse::<SocketAddr>() {
         address
     } else if let Some(address) = bracketed() {
-        SocketAddr::new(address.into(), DNS_PORT)
+        SocketAddr::new(address.into(), port)
     } else {
         let allowed = "give IP, IP:PORT or [IPv6]:PORT";
         return Err(if looks_like_name(text) {

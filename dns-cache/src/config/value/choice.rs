@@ -23,6 +23,31 @@ pub(in super::super) fn switch(text: &str) -> Result<bool, String> {
     one_of(text, &[("true", true), ("false", false)])
 }
 
+/// How servers are asked; what TLS needs stands elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum TransportName {
+    Tcp,
+    Udp,
+    Tls,
+}
+
+pub(in super::super) fn transport(text: &str) -> Result<TransportName, String> {
+    let names = [
+        ("tcp", TransportName::Tcp),
+        ("udp", TransportName::Udp),
+        ("tls", TransportName::Tls),
+    ];
+    one_of(text, &names)
+}
+
+/// As [`transport`], for servers of which nothing but the address is known.
+pub(in super::super) fn plain_transport(text: &str) -> Result<TransportName, String> {
+    one_of(
+        text,
+        &[("tcp", TransportName::Tcp), ("udp", TransportName::Udp)],
+    )
+}
+
 fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     choices
         .iter()

@@ -1,5 +1,7 @@
 //! Domain names.
 
+use std::net::IpAddr;
+
 use super::quoted;
 
 /// Octets of a label (RFC 1035, 2.3.4).
@@ -13,6 +15,14 @@ pub(in super::super) fn domain(text: &str) -> Result<String, String> {
         return Err("\".\" is the root; give a domain such as cluster.local".to_owned());
     }
     checked(text)
+}
+
+/// What a server's certificate is for: a name, or an address.
+pub(in super::super) fn server(text: &str) -> Result<String, String> {
+    match text.parse::<IpAddr>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => domain(text),
+    }
 }
 
 /// As [`domain`], and `.` for the root.

@@ -215,6 +215,7 @@ async fn not_where_it_is_off_and_not_in_other_zones() {
     let stub = Cluster::with(|config| {
         config.zones = vec![crate::config::Zone {
             zone: "corp.com.cluster.local".to_owned(),
+            transport: crate::config::Transport::Tcp,
             upstreams: config.cluster.upstreams.clone(),
             ttl: config.cluster.ttl,
         }];

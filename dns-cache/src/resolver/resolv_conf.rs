@@ -1,0 +1,222 @@
+//! The servers for everything else: those that a resolv.conf names, for as long as it does.
+
+use std::fs;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::system_conf::parse_resolv_conf;
+use nix::net::if_::if_nametoindex;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Error, Resolver};
+use crate::config::Upstream;
+use crate::upstream::Group;
+
+const DNS_PORT: u16 = 53;
+/// How often the file is looked at. By its contents: it may be replaced, mounted over, or a link to another.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A resolv.conf, and what was last read of it.
+#[derive(Debug)]
+pub(super) struct ResolvConf {
+    path: PathBuf,
+    /// Our own addresses: to ask them is to ask ourselves.
+    own: Vec<IpAddr>,
+    last: Option<Result<String, String>>,
+}
+
+impl ResolvConf {
+    pub(super) fn new(path: &Path, own: &[IpAddr]) -> Self {
+        Self {
+            path: path.to_owned(),
+            own: own.to_vec(),
+            last: None,
+        }
+    }
+
+    /// Gives the group the file's servers, if they are others than before. With a file that names none, it keeps
+    /// those that it has.
+    pub(super) fn reread(&mut self, group: &Group) {
+        let text = fs::read_to_string(&self.path).map_err(|error| error.to_string());
+        if self.last.as_ref() == Some(&text) {
+            return;
+        }
+        match servers(&self.path, &text, &self.own) {
+            Ok(servers) => {
+                tracing::info!(path = %self.path.display(), ?servers, "servers for everything else");
+                let upstreams: Vec<_> = servers.iter().copied().map(Upstream::from).collect();
+                group.set(&upstreams);
+            }
+            Err(error) if group.status().is_empty() => {
+                tracing::warn!("{error}; names outside the configured zones get SERVFAIL");
+            }
+            Err(error) => tracing::warn!("{error}; the servers of before stay"),
+        }
+        self.last = Some(text);
+    }
+}
+
+impl Resolver {
+    /// Follows the changes of resolv.conf, without end.
+    pub async fn follow_resolv_conf(self: Arc<Self>) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            self.zones.reread_resolv_conf();
+        }
+    }
+}
+
+/// The servers of a resolv.conf, or of none. Our own addresses are left out: to ask them is to ask ourselves.
+fn servers(
+    path: &Path,
+    text: &Result<String, String>,
+    own: &[IpAddr],
+) -> Result<Vec<SocketAddr>, Error> {
+    let error = |reason: String| Error::ResolvConf {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = text.as_ref().map_err(|reason| error(reason.clone()))?;
+    let (config, _) = parse_resolv_conf(text).map_err(|e| error(e.to_string()))?;
+    let (ours, servers): (Vec<_>, Vec<_>) = config
+        .name_servers()
+        .iter()
+        .filter_map(|server| {
+            let address = address(server.ip, text);
+            if address.is_none() {
+                tracing::warn!(ip = %server.ip, path = %path.display(), "skipped a link-local nameserver: the interface in its scope does not exist");
+            }
+            address
+        })
+        .partition(|server| own.contains(&server.ip()));
+    for server in ours {
+        tracing::warn!(ip = %server.ip(), path = %path.display(), "skipped a nameserver that is this cache's own address");
+    }
+    if servers.is_empty() {
+        return Err(error(
+            "it names no server that can be asked, but at most this cache itself".to_owned(),
+        ));
+    }
+    Ok(servers)
+}
+
+/// A server's address. A link-local one needs its scope, by name or by number (RFC 4007 §11.2), which the
+/// parser leaves out; `None` if there is no such interface.
+fn address(ip: IpAddr, text: &str) -> Option<SocketAddr> {
+    match ip {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+            let scope = scope(ip, text)?;
+            let index = if_nametoindex(scope).ok().or_else(|| scope.parse().ok())?;
+            Some(SocketAddrV6::new(ip, DNS_PORT, 0, index).into())
+        }
+        ip => Some(SocketAddr::new(ip, DNS_PORT)),
+    }
+}
+
+/// The scope that a resolv.conf gives with a server's address.
+fn scope(ip: Ipv6Addr, text: &str) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let (address, scope) = line
+            .trim()
+            .strip_prefix("nameserver")?
+            .trim()
+            .split_once('%')?;
+        (address.parse() == Ok(ip)).then_some(scope.split_whitespace().next()?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::upstream::{Timings, Transport};
+
+    fn read(path: &Path, own: &[IpAddr]) -> Result<Vec<SocketAddr>, Error> {
+        let text = fs::read_to_string(path).map_err(|error| error.to_string());
+        servers(path, &text, own)
+    }
+
+    #[test]
+    fn servers_of_a_resolv_conf() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(
+            b"nameserver 10.0.0.10\nnameserver 192.0.2.53\nnameserver 2001:db8::53\nsearch x\n",
+        )
+        .unwrap();
+        let own = ["10.0.0.10".parse().unwrap()];
+        assert_eq!(
+            read(file.path(), &own).unwrap(),
+            [
+                "192.0.2.53:53".parse().unwrap(),
+                "[2001:db8::53]:53".parse().unwrap()
+            ]
+        );
+    }
+
+    #[test]
+    fn link_local_servers_keep_their_scope() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(
+            b"nameserver fe80::1%lo\nnameserver fe80::2%gone0\nnameserver fe80::3%7\nnameserver 192.0.2.53\n",
+        )
+        .unwrap();
+        let lo = if_nametoindex("lo").unwrap();
+        assert_eq!(
+            read(file.path(), &[]).unwrap(),
+            [
+                SocketAddrV6::new("fe80::1".parse().unwrap(), 53, 0, lo).into(),
+                SocketAddrV6::new("fe80::3".parse().unwrap(), 53, 0, 7).into(),
+                "192.0.2.53:53".parse().unwrap(),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_resolv_conf_without_servers_says_what_to_do() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"nameserver 10.0.0.10\n").unwrap();
+        let own = ["10.0.0.10".parse().unwrap()];
+        for path in [file.path(), Path::new("/nonexistent/resolv.conf")] {
+            let text = read(path, &own).unwrap_err().to_string();
+            assert!(
+                text.contains(&*path.display().to_string()) && text.contains("nameserver"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn changes_are_followed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let group = Group::new(&[], Transport::Tcp, Timings::default());
+        let mut resolv_conf = ResolvConf::new(file.path(), &["10.0.0.10".parse().unwrap()]);
+        for (text, servers) in [
+            ("", vec![]),
+            ("nameserver 192.0.2.1\n", vec!["192.0.2.1:53"]),
+            (
+                "nameserver 192.0.2.1\nnameserver 192.0.2.2\n",
+                vec!["192.0.2.1:53", "192.0.2.2:53"],
+            ),
+            // Nothing to ask is no reason to forget whom to ask.
+            (
+                "nameserver 10.0.0.10\n",
+                vec!["192.0.2.1:53", "192.0.2.2:53"],
+            ),
+            ("nameserver 2001:db8::1\n", vec!["[2001:db8::1]:53"]),
+        ] {
+            fs::write(file.path(), text).unwrap();
+            resolv_conf.reread(&group);
+            let now: Vec<_> = group
+                .status()
+                .iter()
+                .map(|s| s.address.to_string())
+                .collect();
+            assert_eq!(now, servers, "{text}");
+        }
+    }
+}
