@@ -4,12 +4,14 @@ mod ask;
 mod cache;
 mod check_config;
 mod detach;
+mod lookup;
 mod measure;
 mod reflect;
 mod run;
 mod status;
 mod table;
 mod units;
+mod upstreams;
 mod verifier;
 
 use std::io::{self, Write};
@@ -36,6 +38,7 @@ use crate::config::{self, Config, Overrides};
   dns-cache status                            what does the agent on this node do?
   dns-cache cache ls                          what has it cached?
   dns-cache cache flush svc.cluster.local     let go of a zone's answers
+  dns-cache lookup NAME [TYPE] --trace        what is answered, and how does it come about?
   dns-cache detach --config config.yaml       remove all that an agent left on this node
 
 `dns-cache COMMAND --help` explains a command's flags."
@@ -51,6 +54,8 @@ enum Command {
     CheckConfig(check_config::CheckConfig),
     Status(status::StatusCommand),
     Cache(cache::CacheCommand),
+    Upstreams(upstreams::Upstreams),
+    Lookup(lookup::LookupCommand),
     Detach(detach::Detach),
     #[command(hide = true)]
     Verifier(verifier::Verifier),
@@ -71,6 +76,8 @@ impl Cli {
             Command::CheckConfig(command) => command.execute(),
             Command::Status(command) => command.execute(),
             Command::Cache(command) => command.execute(),
+            Command::Upstreams(command) => command.execute(),
+            Command::Lookup(command) => command.execute(),
             Command::Detach(command) => command.execute(),
             Command::Verifier(command) => command.execute(),
             Command::Reflect(command) => command.execute(),

@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::ask::Ask;
 use super::table::Table;
-use super::units::{bytes, duration, milliseconds};
+use super::units::{bytes, duration};
+use super::upstreams::upstreams;
 use crate::control::Status;
 
 /// Show what the agent on this node does: interfaces, cache, servers, counters
@@ -34,7 +35,7 @@ fn text(status: &Status) -> String {
     let tables = [
         glance(status),
         interfaces(status),
-        upstreams(status),
+        upstreams(&status.resolver.upstreams),
         counters("RESOLVER COUNTER", &status.resolver.counters),
         counters("KERNEL COUNTER", &status.datapath.counters),
     ];
@@ -117,32 +118,6 @@ fn interfaces(status: &Status) -> String {
             interface.hits.to_string(),
             interface.misses.to_string(),
             interface.bypasses.to_string(),
-        ]);
-    }
-    table.render()
-}
-
-fn upstreams(status: &Status) -> String {
-    let mut table = Table::new(&[
-        "ZONE",
-        "SERVER",
-        ">CONNECTIONS",
-        ">IN FLIGHT",
-        ">QUERIES",
-        ">FAILURES",
-        ">ROUND TRIP",
-    ]);
-    for upstream in &status.resolver.upstreams {
-        table.row(vec![
-            upstream.zone.clone(),
-            upstream.address.to_string(),
-            upstream.connections.to_string(),
-            upstream.in_flight.to_string(),
-            upstream.queries.to_string(),
-            upstream.failures.to_string(),
-            upstream
-                .rtt_micros
-                .map_or_else(|| "-".to_owned(), milliseconds),
         ]);
     }
     table.render()

@@ -3,14 +3,14 @@
 #[cfg(test)]
 mod tests;
 
-use dns_cache_common::header::{Flags, Header};
+use dns_cache_common::header::Flags;
 use dns_cache_common::question::{Client, KeyParts, TCP_LIMIT};
 use dns_cache_common::reply::{Reply, Source};
-use hickory_proto::op::Message;
 use serde::{Deserialize, Serialize};
 
 use super::answer::append;
 use super::cache::size;
+use super::lookup::{self, question};
 use super::{Entry, Resolver, Time};
 use crate::kernel_cache::Seen;
 use crate::presentation::{name_text, rcode_text, rtype_text};
@@ -238,9 +238,7 @@ fn records(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Vec<String> {
         edns: None,
         limit: TCP_LIMIT,
     };
-    let mut question = parts.name.to_vec();
-    question.extend(parts.rtype.to_be_bytes());
-    question.extend(parts.class.to_be_bytes());
+    let question = question(parts);
     let source = Source::Cache {
         age: entry.seconds_old(now),
     };
@@ -249,19 +247,5 @@ fn records(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Vec<String> {
         &Reply::new(&client, &question, entry.stored(), source),
         &mut message,
     );
-    match Message::from_vec(&message) {
-        Ok(message) => message
-            .answers
-            .iter()
-            .chain(&message.authorities)
-            .chain(&message.additionals)
-            .map(ToString::to_string)
-            .collect(),
-        Err(error) => {
-            let counts = Header::read(&message[..]).map(|header| header.records);
-            vec![format!(
-                "; records {counts:?} that cannot be shown: {error}"
-            )]
-        }
-    }
+    lookup::records(&message)
 }

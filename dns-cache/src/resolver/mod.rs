@@ -11,6 +11,7 @@ mod entry;
 mod failures;
 mod flights;
 mod given;
+mod lookup;
 mod mirror;
 mod prefetch;
 mod probe;
@@ -35,6 +36,7 @@ pub use clock::{Clock, Time};
 pub use contents::{Cached, Flushed, Listing, Selection, Usage};
 pub use dns_cache_common::question::Transport;
 pub use entry::{BadResponse, Entry, Terms};
+pub use lookup::{Lookup, Step};
 
 use crate::config::{CacheLimits, Config, Queries};
 use crate::kernel_cache::{KernelCache, Size};

@@ -10,6 +10,7 @@ mod death;
 mod detach;
 mod forged;
 mod liar;
+mod lookup;
 mod malformed;
 mod metrics;
 mod pods;
