@@ -79,13 +79,15 @@ fn selection(names: &Names) -> Result<Selection, presentation::Error> {
 
 impl Agent {
     fn status(&self) -> Status {
+        let config = self.config();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            config_path: self.config_path.clone(),
-            state_dir: self.config.state_dir.clone(),
-            listen: self.config.listen.clone(),
+            config_path: self.origin.path.clone(),
+            reload: self.reloads().status(),
+            state_dir: config.state_dir.clone(),
+            listen: config.listen.clone(),
             datapath: self.datapath_status(),
             resolver: self.resolver_status(),
         }

@@ -35,7 +35,7 @@ impl Source for Agent {
         let interfaces = datapath.map_or(0, |datapath| datapath.interfaces.len());
         out.single(&names::INTERFACES, interfaces);
         out.single(&names::CACHE_BYTES, resolver.cache.bytes);
-        let limits = self.config.cache;
+        let limits = self.config().cache;
         out.single(&names::CACHE_MAX_ENTRIES, limits.max_entries);
         out.single(&names::CACHE_MAX_BYTES, limits.max_bytes);
         upstreams(out, &resolver.upstreams);
@@ -57,9 +57,14 @@ impl Source for Agent {
 
 impl Agent {
     fn errors(&self, out: &mut Exposition, datapath: Option<&datapath::Status>) {
+        let reloads = self.reloads().status();
         let interfaces = datapath.map_or(0, |datapath| datapath.failed_interfaces);
         out.metric(&names::SETUP_ERRORS)
-            .sample(&[("errortype", "interface_add")], interfaces);
+            .sample(&[("errortype", "interface_add")], interfaces)
+            .sample(&[("errortype", "configmap")], reloads.failed);
+        out.single(&names::RELOAD_FAILED, reloads.failed);
+        out.single(&names::RELOADS, reloads.succeeded);
+        out.single(&names::RELOAD_SUCCESSFUL, u8::from(reloads.error.is_none()));
     }
 }
 

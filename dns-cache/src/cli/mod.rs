@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Origin, Overrides};
 
 /// A node-local DNS cache for Kubernetes.
 ///
@@ -106,6 +106,13 @@ struct ConfigArgs {
 impl ConfigArgs {
     fn load(&self) -> Result<Config, config::Errors> {
         config::load(self.config.as_deref(), &self.overrides)
+    }
+
+    fn origin(self) -> Origin {
+        Origin {
+            path: self.config,
+            overrides: self.overrides,
+        }
     }
 }
 

@@ -40,6 +40,38 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// This configuration with all of `new` that can be changed while the agent runs, and the keys of what cannot
+    /// and differs.
+    #[must_use]
+    pub fn reloaded(&self, new: &Self) -> (Self, Vec<&'static str>) {
+        let new = new.clone();
+        let kept = [
+            ("cache", self.cache != new.cache),
+            ("prefetch", self.prefetch != new.prefetch),
+            ("serveStale", self.serve_stale != new.serve_stale),
+            ("queries", self.queries != new.queries),
+            ("attach", self.attach != new.attach),
+            ("stateDir", self.state_dir != new.state_dir),
+            ("bpffs", self.bpffs != new.bpffs),
+            ("metrics", self.metrics != new.metrics),
+            ("log", self.log != new.log),
+        ];
+        let kept = kept.into_iter().filter(|(_, differs)| *differs);
+        let reloaded = Self {
+            listen: new.listen,
+            interfaces: new.interfaces,
+            cluster: new.cluster,
+            zones: new.zones,
+            resolv_conf: new.resolv_conf,
+            default_ttl: new.default_ttl,
+            default_transport: new.default_transport,
+            ..self.clone()
+        };
+        (reloaded, kept.map(|(key, _)| key).collect())
+    }
+}
+
 /// The cluster's own zones and the servers that know them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {

@@ -61,7 +61,13 @@ metrics! {
     OVERLOAD: Counter "coredns_forward_max_concurrent_rejects_total"
         "Queries refused because too many waited for upstreams.",
     SETUP_ERRORS: Counter "coredns_nodecache_setup_errors_total"
-        "Errors of setting up the node, by type: interface_add (a pod's interface).",
+        "Errors of setting up the node, by type: interface_add (a pod's interface), configmap (a reload).",
+    RELOAD_FAILED: Counter "coredns_reload_failed_total"
+        "Configurations that were refused while the old one stayed.",
+    RELOADS: Counter "dns_cache_config_reloads_total"
+        "Configurations that were taken over since the start.",
+    RELOAD_SUCCESSFUL: Gauge "dns_cache_config_last_reload_successful"
+        "0 if the file's configuration was refused and an older one is in force.",
     BUILD_INFO: Gauge "dns_cache_build_info"
         "Always 1; the version.",
     READY: Gauge "dns_cache_ready"

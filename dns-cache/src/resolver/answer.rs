@@ -116,7 +116,7 @@ impl Resolver {
 
     /// The fresh entry of a name above that says that there is nothing below it.
     fn cut(&self, key: &[u8], now: Time) -> Option<(Key, Arc<Entry>, u32)> {
-        self.cuts.above(key).find_map(|above| {
+        self.zones().cuts.above(key).find_map(|above| {
             let (entry, age) = self.cache.fresh(above.as_bytes(), now)?;
             entry.covers_below().then_some((above, entry, age))
         })
@@ -125,7 +125,7 @@ impl Resolver {
     /// Asks, while the name itself is asked for, whether the name above it exists.
     fn ask_above(self: &Arc<Self>, key: &[u8]) {
         let now = self.clock.now();
-        if let Some(above) = self.cuts.worth_asking(key, now)
+        if let Some(above) = self.zones().cuts.worth_asking(key, now)
             && self.cache.fresh(above.as_bytes(), now).is_none()
             && !self
                 .failures
@@ -251,7 +251,7 @@ impl Resolver {
 
     /// Enters a real answer into the cache. One that may not be kept still ends what was there.
     fn keep(&self, key: &[u8], entry: &Arc<Entry>) {
-        for refuted in self.cuts.learn(key, entry, self.clock.now()) {
+        for refuted in self.zones().cuts.learn(key, entry, self.clock.now()) {
             let cached = self.cache.get(&refuted);
             if cached.is_some_and(|cached| cached.covers_below()) {
                 self.cache.remove(&refuted);
@@ -269,15 +269,16 @@ impl Resolver {
 
     /// Asks the zone's servers what `key` asks.
     async fn fetch(&self, key: &[u8]) -> Result<Entry, Failure> {
+        let zones = self.zones();
         let (parts, zone) = KeyParts::read(key)
-            .and_then(|parts| Some((parts, self.zones.of(parts.name)?)))
+            .and_then(|parts| Some((parts, zones.of(parts.name)?)))
             .ok_or(Failure::NoServers)?;
         let query = Arc::new(upstream::Query::new(&parts));
         let read = |response: &Bytes| {
             let now = self.clock.now();
             let terms = Terms {
                 caps: zone.caps,
-                cut: self.cuts.may_stand(&parts, now),
+                cut: zones.cuts.may_stand(&parts, now),
                 now,
             };
             match Entry::new(response, &parts, terms) {

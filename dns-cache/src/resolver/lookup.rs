@@ -116,7 +116,7 @@ impl Resolver {
     }
 
     fn zone_of(&self, name: &[u8]) -> String {
-        self.zones.of(name).map_or_else(
+        self.zones().of(name).map_or_else(
             || "none".to_owned(),
             |zone| {
                 let servers: Vec<_> = zone

@@ -26,7 +26,7 @@ mod zones;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use dns_cache_common::question::{Client, Query};
@@ -44,7 +44,6 @@ use crate::places::{Place, Places};
 use crate::upstream::{ServerStatus, Timings, TlsError};
 use cache::Cache;
 use counters::Counters;
-use cuts::Cuts;
 use failures::Failures;
 use flights::Flights;
 use prefetch::Prefetch;
@@ -60,8 +59,7 @@ pub struct Resolver {
     cache: Cache,
     /// What it gives to the kernel, if it has one.
     kernel: OnceLock<Arc<KernelCache>>,
-    zones: Zones,
-    cuts: Cuts,
+    zones: RwLock<Arc<Zones>>,
     failures: Failures,
     flights: Flights,
     prefetch: Prefetch,
@@ -185,8 +183,7 @@ impl Resolver {
         Ok(Arc::new(Self {
             cache: Cache::new(own_part(config.cache), Stale::keep(config.serve_stale)),
             kernel: OnceLock::new(),
-            zones: Zones::new(config, timings)?,
-            cuts: Cuts::new(config)?,
+            zones: RwLock::new(Arc::new(Zones::new(config, timings)?)),
             failures: Failures::new(),
             flights: Flights::new(in_flight),
             prefetch: Prefetch::new(config.prefetch),
@@ -213,7 +210,8 @@ impl Resolver {
     /// The state of cache and upstreams. It looks at every entry.
     #[must_use]
     pub fn status(&self) -> Status {
-        let upstreams = self.zones.iter().flat_map(|zone| {
+        let zones = self.zones();
+        let upstreams = zones.iter().flat_map(|zone| {
             zone.group
                 .status()
                 .into_iter()
@@ -224,6 +222,26 @@ impl Resolver {
             counters: self.counters.list(),
             upstreams: upstreams.collect(),
         }
+    }
+
+    /// Takes over another configuration's zones. The answers that other servers would now be asked for, or that
+    /// have other caps, are flushed; all others stay.
+    ///
+    /// # Errors
+    /// As [`Resolver::new`]; then nothing has changed. Also if the servers for everything else got lost.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        let old = self.zones();
+        let new = Arc::new(old.reload(config)?);
+        let mut zones = self.zones.write().unwrap_or_else(PoisonError::into_inner);
+        *zones = Arc::clone(&new);
+        drop(zones);
+        self.flush_names(|name| !new.agree(&old, name), |_| false);
+        Ok(())
+    }
+
+    fn zones(&self) -> Arc<Zones> {
+        let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&zones)
     }
 
     pub(crate) fn counters(&self) -> &Counters {

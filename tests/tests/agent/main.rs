@@ -14,6 +14,7 @@ mod lookup;
 mod malformed;
 mod metrics;
 mod pods;
+mod reload;
 mod sizes;
 mod untouched;
 mod upstreams;
