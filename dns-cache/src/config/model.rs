@@ -54,7 +54,7 @@ impl Config {
             ("attach", self.attach != new.attach),
             ("stateDir", self.state_dir != new.state_dir),
             ("bpffs", self.bpffs != new.bpffs),
-            ("metrics", self.metrics != new.metrics),
+            ("metrics.listen", self.metrics.listen != new.metrics.listen),
             ("log", self.log != new.log),
         ];
         let kept = kept.into_iter().filter(|(_, differs)| *differs);
@@ -66,6 +66,10 @@ impl Config {
             resolv_conf: new.resolv_conf,
             default_ttl: new.default_ttl,
             default_transport: new.default_transport,
+            metrics: Metrics {
+                listen: self.metrics.listen,
+                ..new.metrics
+            },
             ..self.clone()
         };
         (reloaded, kept.map(|(key, _)| key).collect())
@@ -214,6 +218,8 @@ pub enum AttachMode {
 pub struct Metrics {
     /// Where it listens, in the node's network namespace; `None` if it is off.
     pub listen: Option<SocketAddr>,
+    /// Whether there is a sample for each pod's interface.
+    pub per_pod: bool,
 }
 
 /// Log output.

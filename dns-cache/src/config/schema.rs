@@ -46,7 +46,7 @@ const ZONE_KEYS: [&str; 5] = ["zone", "upstreams", "transport", "tls", "ttl"];
 const TLS_KEYS: [&str; 2] = ["serverName", "caFile"];
 const TTL_KEYS: [&str; 3] = ["positive", "negative", "minimum"];
 const QUERIES_KEYS: [&str; 2] = ["inFlight", "inFlightPerClient"];
-const METRICS_KEYS: [&str; 1] = ["listen"];
+const METRICS_KEYS: [&str; 2] = ["listen", "perPod"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
@@ -390,6 +390,9 @@ fn metrics(top: &Section<'_>, overrides: &Overrides, report: &mut Report) -> Met
     let listen = Setting::scalar(&section, "listen", flag, address::endpoint, report);
     Metrics {
         listen: listen.valid().unwrap_or(Some(defaults::METRICS_LISTEN)),
+        per_pod: Setting::scalar(&section, "perPod", None, choice::switch, report)
+            .valid()
+            .unwrap_or(false),
     }
 }
 

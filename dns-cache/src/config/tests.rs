@@ -89,6 +89,7 @@ fn minimal() -> Config {
         bpffs: "/sys/fs/bpf/dns-cache".into(),
         metrics: Metrics {
             listen: Some("0.0.0.0:9253".parse().unwrap()),
+            per_pod: false,
         },
         log: Log {
             format: LogFormat::Text,
@@ -125,7 +126,7 @@ queries: {inFlightPerClient: 99}
 attach: clsact
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
-metrics: {listen: "[::1]:9000"}
+metrics: {listen: "[::1]:9000", perPod: true}
 log: {format: json, level: "warn,dns_cache=debug"}
 "#;
     let expected = Config {
@@ -207,6 +208,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
         bpffs: "/sys/fs/bpf/a".into(),
         metrics: Metrics {
             listen: Some("[::1]:9000".parse().unwrap()),
+            per_pod: true,
         },
         log: Log {
             format: LogFormat::Json,

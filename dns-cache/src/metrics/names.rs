@@ -37,9 +37,9 @@ macro_rules! metrics {
 
 metrics! {
     DNS_REQUESTS: Counter "coredns_dns_requests_total"
-        "Queries answered, in userspace or in the kernel, by transport, family (1: IPv4, 2: IPv6) and type.",
+        "Queries answered by transport, family (1: IPv4, 2: IPv6) and type; those answered in the kernel have no family and type.",
     DNS_RESPONSES: Counter "coredns_dns_responses_total"
-        "Responses by code; plugin is cache for those from a cache, forward for those that an upstream was asked for.",
+        "Responses by code; plugin is cache for those from a cache, the kernel's too, and forward for those from upstreams.",
     DNS_DURATION: Histogram "coredns_dns_request_duration_seconds"
         "From a query's arrival in userspace to its reply.",
     DNS_REQUEST_SIZE: Histogram "coredns_dns_request_size_bytes"
@@ -75,11 +75,17 @@ metrics! {
     QUERIES: Counter "dns_cache_queries_total"
         "Pods' queries by the path they took: kernel, userspace, ordinary (left to kube-proxy's rules; packets).",
     DATAPATH: Counter "dns_cache_datapath_events_total"
-        "What the kernel programs counted.",
+        "What else the kernel programs counted.",
+    KERNEL_MISSES: Counter "dns_cache_kernel_misses_total"
+        "Queries that the kernel looked up and left to userspace, by reason.",
+    KERNEL_BYPASSES: Counter "dns_cache_kernel_bypasses_total"
+        "Queries that are none for the kernel's cache, by reason; userspace answered them.",
     RESOLVER: Counter "dns_cache_resolver_events_total"
         "What the resolver counted.",
     INTERFACES: Gauge "dns_cache_interfaces"
         "Pods' interfaces that carry the program.",
+    POD_QUERIES: Counter "dns_cache_pod_queries_total"
+        "UDP queries of each pod's interface by what the kernel did: hit, miss, bypass. Only with metrics.perPod.",
     CACHE_BYTES: Gauge "dns_cache_cache_bytes"
         "Memory that the cache's answers take.",
     CACHE_MAX_ENTRIES: Gauge "dns_cache_cache_max_entries"

@@ -60,7 +60,10 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
         attach: AttachMode::Auto,
         state_dir: "/nonexistent".into(),
         bpffs: "/nonexistent".into(),
-        metrics: Metrics { listen: None },
+        metrics: Metrics {
+            listen: None,
+            per_pod: false,
+        },
         log: Log {
             format: LogFormat::Text,
             level: "info".to_owned(),
