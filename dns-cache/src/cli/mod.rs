@@ -10,6 +10,7 @@ mod reflect;
 mod run;
 mod status;
 mod table;
+mod top;
 mod units;
 mod upstreams;
 mod verifier;
@@ -36,6 +37,7 @@ use crate::config::{self, Config, Origin, Overrides};
   dns-cache run --config config.yaml          run the agent (needs root)
   dns-cache run --listen 10.96.0.10 --cluster-upstreams 10.244.0.2,10.244.0.3
   dns-cache status                            what does the agent on this node do?
+  dns-cache top                               how much does it do just now, and for whom?
   dns-cache cache ls                          what has it cached?
   dns-cache cache flush svc.cluster.local     let go of a zone's answers
   dns-cache lookup NAME [TYPE] --trace        what is answered, and how does it come about?
@@ -56,6 +58,7 @@ enum Command {
     Cache(cache::CacheCommand),
     Upstreams(upstreams::Upstreams),
     Lookup(lookup::LookupCommand),
+    Top(top::Top),
     Detach(detach::Detach),
     #[command(hide = true)]
     Verifier(verifier::Verifier),
@@ -78,6 +81,7 @@ impl Cli {
             Command::Cache(command) => command.execute(),
             Command::Upstreams(command) => command.execute(),
             Command::Lookup(command) => command.execute(),
+            Command::Top(command) => command.execute(),
             Command::Detach(command) => command.execute(),
             Command::Verifier(command) => command.execute(),
             Command::Reflect(command) => command.execute(),

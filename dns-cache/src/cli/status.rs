@@ -146,14 +146,14 @@ fn path(path: Option<&Path>, none: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::control::{
         AttachedInterface, DatapathStatus, Mechanism, ReloadStatus, ResolverStatus, UpstreamStatus,
     };
     use crate::kernel_cache;
 
-    fn status() -> Status {
+    pub(in crate::cli) fn status() -> Status {
         let counter = |name: &str, value| (name.to_owned(), value);
         Status {
             version: "1.2.3".to_owned(),

@@ -1,5 +1,8 @@
 //! `dns-cache lookup` and `dns-cache upstreams`: what an agent answers, and whom it asks.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use dns_cache_tests::{Agent, Family, Flavour, OrPanic};
 use serde_json::Value;
 
@@ -47,6 +50,42 @@ fn a_lookup_tells_its_way() {
     );
     let wrong = agent.command(&["lookup", WEB, "NOTYPE"]);
     assert!(!wrong.status.success(), "{wrong:?}");
+}
+
+#[test]
+fn top_shows_what_happens() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let over = AtomicBool::new(false);
+    let frame = thread::scope(|scope| {
+        scope.spawn(|| {
+            let client = lab.pod(0).client(Family::V4);
+            while !over.load(Ordering::Relaxed) {
+                let _ = client.lookup(WEB, 1);
+            }
+        });
+        let frame = json(&agent, &["top", "--interval", "1", "--count", "1"]);
+        over.store(true, Ordering::Relaxed);
+        frame
+    });
+    let qps = |key: &str| frame[key].as_f64().or_panic(key.to_owned());
+    assert!(qps("kernel_qps") + qps("userspace_qps") > 0.0, "{frame:#}");
+    assert!(
+        frame["hit_ratio"].as_f64().is_some_and(|hits| hits > 0.5),
+        "{frame:#}"
+    );
+    assert_eq!(
+        frame["pods"][0]["interface"],
+        lab.pod(0).veth(),
+        "{frame:#}"
+    );
+    assert!(
+        frame["pods"][0]["qps"]
+            .as_f64()
+            .is_some_and(|qps| qps > 0.0),
+        "{frame:#}"
+    );
+    let text = said(&agent, &["top", "--interval", "1", "--count", "1"]);
+    assert!(text.starts_with("queries/s "), "{text}");
 }
 
 #[test]
