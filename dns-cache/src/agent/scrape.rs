@@ -71,6 +71,7 @@ impl Source for Agent {
         out.metric(&names::BUILD_INFO).sample(&version, 1);
         out.single(&names::READY, u8::from(self.not_ready().is_empty()));
         paths(out, &totals, &kernel);
+        fetches(out, &resolver);
         events(out, &resolver, &kernel);
         out.single(&names::INTERFACES, kernel.interfaces.len());
         pods(out, &kernel, config.metrics.per_pod);
@@ -193,6 +194,13 @@ fn cache(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
         .sample(&of_type("success"), hits.saturating_sub(denials))
         .sample(&of_type("denial"), denials);
     out.metric(&names::CACHE_MISSES).sample(&CACHE, misses);
+    for (metric, counter) in [
+        (&names::CACHE_PREFETCH, "prefetches"),
+        (&names::CACHE_STALE, "stale"),
+        (&names::CACHE_DROPS, "malformed_responses"),
+    ] {
+        out.metric(metric).sample(&CACHE, count(counter));
+    }
     out.single(&names::OVERLOAD, count("overload"));
 }
 
@@ -202,6 +210,11 @@ fn paths(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
         .sample(&[("path", "kernel")], kernel.sum(HITS))
         .sample(&[("path", "userspace")], userspace)
         .sample(&[("path", "ordinary")], kernel.sum(ORDINARY));
+}
+
+fn fetches(out: &mut Exposition, resolver: &resolver::Status) {
+    out.single(&names::COALESCED, count(&resolver.counters, "coalesced"));
+    out.single(&names::CUTS, count(&resolver.counters, "cuts"));
 }
 
 fn events(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {

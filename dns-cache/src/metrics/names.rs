@@ -58,6 +58,12 @@ metrics! {
         "Questions answered from the cache, in userspace or in the kernel.",
     CACHE_MISSES: Counter "coredns_cache_misses_total"
         "Questions that the cache had no answer for.",
+    CACHE_PREFETCH: Counter "coredns_cache_prefetch_total"
+        "Answers in use that were refreshed before they expired.",
+    CACHE_STALE: Counter "coredns_cache_served_stale_total"
+        "Queries answered with an expired answer because the upstreams failed (RFC 8767).",
+    CACHE_DROPS: Counter "coredns_cache_drops_total"
+        "Responses that were not kept because they were malformed.",
     OVERLOAD: Counter "coredns_forward_max_concurrent_rejects_total"
         "Queries refused because too many waited for upstreams.",
     SETUP_ERRORS: Counter "coredns_nodecache_setup_errors_total"
@@ -74,6 +80,10 @@ metrics! {
         "1 if /ready says so.",
     QUERIES: Counter "dns_cache_queries_total"
         "Pods' queries by the path they took: kernel, userspace, ordinary (left to kube-proxy's rules; packets).",
+    COALESCED: Counter "dns_cache_coalesced_total"
+        "Misses that joined a question already on its way to an upstream.",
+    CUTS: Counter "dns_cache_nxdomain_cuts_total"
+        "Queries that userspace answered from the NXDOMAIN of a name above (RFC 8020).",
     DATAPATH: Counter "dns_cache_datapath_events_total"
         "What else the kernel programs counted.",
     KERNEL_MISSES: Counter "dns_cache_kernel_misses_total"
