@@ -115,7 +115,7 @@ impl Resolver {
     }
 
     /// The fresh entry of a name above that says that there is nothing below it.
-    fn cut(&self, key: &[u8], now: Time) -> Option<(Key, Arc<Entry>, u32)> {
+    pub(super) fn cut(&self, key: &[u8], now: Time) -> Option<(Key, Arc<Entry>, u32)> {
         self.zones().cuts.above(key).find_map(|above| {
             let (entry, age) = self.cache.fresh(above.as_bytes(), now)?;
             entry.covers_below().then_some((above, entry, age))

@@ -33,7 +33,7 @@ pub struct Lookup {
 /// A part of the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// `cache`, `zone` or `upstream`.
+    /// `kernel`, `cache`, `cut`, `zone`, `upstream`, or `reply` for one at once.
     pub part: String,
     /// What it said.
     pub outcome: String,
@@ -77,19 +77,14 @@ impl Resolver {
         let query = query(name, rtype);
         let mut reply = Vec::new();
         let now = self.clock.now();
-        // Looked at before it is used, which may change it.
-        let cached = match parse(&query, Transport::Tcp) {
-            Parsed::Query(query) => self.cached_as(query.key.as_bytes()),
-            _ => None,
-        };
+        // Looked at before they are used, which may change them.
+        if let Parsed::Query(query) = parse(&query, Transport::Tcp) {
+            self.look_at_caches(query.key.as_bytes(), &mut trace);
+        }
         match self.answer_cached(&query, Transport::Tcp, now, &mut reply) {
-            Answer::Reply(_) => {
-                let outcome = cached.unwrap_or_else(|| "answered without it".to_owned());
-                trace.step("cache", outcome);
-            }
-            Answer::Drop => trace.step("cache", "not a query".to_owned()),
+            Answer::Reply(_) => trace.step("reply", "at once".to_owned()),
+            Answer::Drop => trace.step("reply", "none: not a query".to_owned()),
             Answer::Miss(miss) => {
-                trace.step("cache", cached.unwrap_or_else(|| "nothing".to_owned()));
                 trace.step("zone", self.zone_of(name));
                 reply = self.resolve(miss).await;
                 let rcode = Header::read(&reply[..]).map_or(0, |header| header.flags.rcode());
@@ -107,12 +102,34 @@ impl Resolver {
         }
     }
 
-    /// What the cache has for a key, in words.
-    fn cached_as(&self, key: &[u8]) -> Option<String> {
+    /// What the caches have for a key, in words.
+    fn look_at_caches(&self, key: &[u8], trace: &mut Trace) {
+        let nothing = || "nothing".to_owned();
         let now = self.clock.now();
-        let (entry, age) = self.cache.fresh(key, now)?;
-        let ttl = entry.ttl().unwrap_or_default().saturating_sub(age);
-        Some(format!("an answer of age {age}s with {ttl}s to go"))
+        if self.has_kernel() {
+            let seen = self.mirrored(key).map(|seen| {
+                let (age, ttl) = (
+                    now.seconds_since(seen.stored),
+                    seen.until.seconds_since(now),
+                );
+                format!("{}, {} hits", age_and_ttl(age, ttl), seen.hits)
+            });
+            trace.step("kernel", seen.unwrap_or_else(nothing));
+        }
+        let cached = self.cache.get(key);
+        let fresh = cached
+            .as_ref()
+            .is_some_and(|entry| entry.age(now).is_some());
+        let outcome = cached.map(|entry| {
+            let age = entry.seconds_old(now);
+            age_and_ttl(age, entry.ttl().unwrap_or_default().saturating_sub(age))
+        });
+        trace.step("cache", outcome.unwrap_or_else(nothing));
+        if !fresh && let Some((cut, ..)) = self.cut(key, now) {
+            let name = KeyParts::read(cut.as_bytes()).map(|parts| name_text(parts.name));
+            let name = name.unwrap_or_default();
+            trace.step("cut", format!("there is nothing below {name}"));
+        }
     }
 
     fn zone_of(&self, name: &[u8]) -> String {
@@ -128,6 +145,13 @@ impl Resolver {
                 format!("{}, by {}", zone.name, servers.join(", "))
             },
         )
+    }
+}
+
+fn age_and_ttl(age: u32, ttl: u32) -> String {
+    match ttl {
+        0 => format!("an answer of age {age}s, expired"),
+        ttl => format!("an answer of age {age}s with {ttl}s to go"),
     }
 }
 
@@ -213,7 +237,10 @@ mod tests {
         let second = bench.resolver.lookup(&web, 1).await;
         assert_eq!(
             told(&second),
-            [step("cache", "an answer of age 7s with 13s to go")]
+            [
+                step("cache", "an answer of age 7s with 13s to go"),
+                step("reply", "at once"),
+            ]
         );
         assert_eq!(second.records, ["web.cluster.local. 13 IN A 10.0.0.1"]);
         let refused = bench.resolver.lookup(&web, 252).await;

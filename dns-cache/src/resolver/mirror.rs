@@ -34,6 +34,11 @@ impl Resolver {
         Some(self.kernel.get()?.usage())
     }
 
+    /// Whether there is a kernel cache.
+    pub(super) fn has_kernel(&self) -> bool {
+        self.kernel.get().is_some()
+    }
+
     /// The kernel's entry for a key.
     pub(super) fn mirrored(&self, key: &[u8]) -> Option<Seen> {
         self.kernel.get()?.get(key)

@@ -71,10 +71,7 @@ fn what_is_cached_is_shown_and_flushed() {
     assert!(!listed(&agent, &["cluster.local"]).is_empty());
     fill();
     let text = said(&agent, &["flush"]);
-    assert!(
-        text.starts_with("flushed ") && text.ends_with(" answers\n"),
-        "{text}"
-    );
+    assert!(text.starts_with("flushed "), "{text}");
     assert!(listed(&agent, &[]).is_empty());
     let output = agent.command(&["cache", "flush", "a..b"]);
     let error = String::from_utf8_lossy(&output.stderr);
