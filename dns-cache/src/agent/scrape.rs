@@ -213,6 +213,8 @@ fn paths(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
 }
 
 fn fetches(out: &mut Exposition, resolver: &resolver::Status) {
+    let limited = count(&resolver.counters, "rate_limited");
+    out.single(&names::RATE_LIMITED, limited);
     out.single(&names::COALESCED, count(&resolver.counters, "coalesced"));
     out.single(&names::CUTS, count(&resolver.counters, "cuts"));
 }

@@ -200,6 +200,10 @@ pub struct Queries {
     pub in_flight: usize,
     /// From one address.
     pub in_flight_per_client: usize,
+    /// Queries a second that one address may ask beyond what is cached; 0: as many as it likes.
+    pub misses_per_second: u32,
+    /// How many of them may come at once.
+    pub miss_burst: u32,
 }
 
 /// How the programs are attached to interfaces.

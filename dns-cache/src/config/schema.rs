@@ -45,7 +45,12 @@ const CLUSTER_KEYS: [&str; 7] = [
 const ZONE_KEYS: [&str; 5] = ["zone", "upstreams", "transport", "tls", "ttl"];
 const TLS_KEYS: [&str; 2] = ["serverName", "caFile"];
 const TTL_KEYS: [&str; 3] = ["positive", "negative", "minimum"];
-const QUERIES_KEYS: [&str; 2] = ["inFlight", "inFlightPerClient"];
+const QUERIES_KEYS: [&str; 4] = [
+    "inFlight",
+    "inFlightPerClient",
+    "missesPerSecond",
+    "missBurst",
+];
 const METRICS_KEYS: [&str; 2] = ["listen", "perPod"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
 
@@ -381,6 +386,12 @@ fn queries(top: &Section<'_>, report: &mut Report) -> Queries {
     Queries {
         in_flight: limit("inFlight", default.in_flight),
         in_flight_per_client: limit("inFlightPerClient", default.in_flight_per_client),
+        misses_per_second: Setting::scalar(&section, "missesPerSecond", None, number::rate, report)
+            .valid()
+            .unwrap_or(default.misses_per_second),
+        miss_burst: Setting::scalar(&section, "missBurst", None, number::burst, report)
+            .valid()
+            .unwrap_or(default.miss_burst),
     }
 }
 

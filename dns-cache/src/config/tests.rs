@@ -83,6 +83,8 @@ fn minimal() -> Config {
         queries: Queries {
             in_flight: 4_096,
             in_flight_per_client: 1_024,
+            misses_per_second: 0,
+            miss_burst: 200,
         },
         attach: AttachMode::Auto,
         state_dir: "/run/dns-cache".into(),
@@ -122,7 +124,7 @@ zones:
 resolvConf: /run/resolv.conf
 ttl: {negative: 10}
 cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}, serveStale: {enabled: false, ttl: 30}}
-queries: {inFlightPerClient: 99}
+queries: {inFlightPerClient: 99, missesPerSecond: 50, missBurst: 10}
 attach: clsact
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
@@ -202,6 +204,8 @@ log: {format: json, level: "warn,dns_cache=debug"}
         queries: Queries {
             in_flight: 4_096,
             in_flight_per_client: 99,
+            misses_per_second: 50,
+            miss_burst: 10,
         },
         attach: AttachMode::Clsact,
         state_dir: "/run/a".into(),

@@ -80,6 +80,8 @@ metrics! {
         "1 if /ready says so.",
     QUERIES: Counter "dns_cache_queries_total"
         "Pods' queries by the path they took: kernel, userspace, ordinary (left to kube-proxy's rules; packets).",
+    RATE_LIMITED: Counter "dns_cache_rate_limited_total"
+        "Misses turned away because their client asked too often (queries.missesPerSecond).",
     COALESCED: Counter "dns_cache_coalesced_total"
         "Misses that joined a question already on its way to an upstream.",
     CUTS: Counter "dns_cache_nxdomain_cuts_total"

@@ -53,7 +53,7 @@ impl Resolver {
         miss.reply(&self.wait(&miss.key).await)
     }
 
-    /// The reply to a query that cannot be worked on because too many are.
+    /// The reply to a query that [`Self::admit`] has no place for.
     pub(crate) fn turn_away(&self, miss: &Miss) -> Vec<u8> {
         miss.reply(&self.overloaded(&miss.key))
     }
@@ -151,7 +151,10 @@ impl Resolver {
             Boarding::Landed(entry, age) => {
                 return Given::Entry(entry, Source::Cache { age }, None);
             }
-            Boarding::Full => return self.overloaded(key),
+            Boarding::Full => {
+                self.counters.overload.add(1);
+                return self.overloaded(key);
+            }
             Boarding::Joined(landing) => {
                 self.counters.coalesced.add(1);
                 landing
@@ -192,7 +195,6 @@ impl Resolver {
     }
 
     fn overloaded(&self, key: &[u8]) -> Given {
-        self.counters.overload.add(1);
         self.stale(key)
             .map_or(Given::Failure(Failure::Overload), |entry| {
                 self.give_stale(entry)

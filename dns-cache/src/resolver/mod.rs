@@ -15,6 +15,7 @@ mod lookup;
 mod mirror;
 mod prefetch;
 mod probe;
+mod rate;
 mod rdata;
 mod resolv_conf;
 mod stale;
@@ -47,6 +48,7 @@ use counters::Counters;
 use failures::Failures;
 use flights::Flights;
 use prefetch::Prefetch;
+use rate::Rate;
 use stale::Stale;
 use zones::Zones;
 
@@ -66,6 +68,7 @@ pub struct Resolver {
     stale: Stale,
     /// For clients that wait.
     places: Arc<Places>,
+    rate: Rate,
     clock: Clock,
     counters: Counters,
     deadline: Duration,
@@ -179,6 +182,7 @@ impl Resolver {
         let Queries {
             in_flight,
             in_flight_per_client: per_client,
+            ..
         } = config.queries;
         Ok(Arc::new(Self {
             cache: Cache::new(own_part(config.cache), Stale::keep(config.serve_stale)),
@@ -189,6 +193,7 @@ impl Resolver {
             prefetch: Prefetch::new(config.prefetch),
             stale: Stale::new(config.serve_stale),
             places: Arc::new(Places::new(in_flight, per_client)),
+            rate: Rate::new(config.queries),
             clock,
             counters: Counters::default(),
             deadline,
@@ -201,10 +206,18 @@ impl Resolver {
         &self.clock
     }
 
-    /// A place among the queries that wait; `None` if the client has enough of them, or all together have.
-    /// Then it is to be turned away at once.
+    /// A place among the queries that wait; `None` if the client asks too often, or has enough of them, or all
+    /// together have. Then it is to be turned away at once.
     pub(crate) fn admit(&self, client: IpAddr) -> Option<Place> {
-        self.places.take(client)
+        if !self.rate.take(client, self.clock.now()) {
+            self.counters.rate_limited.add(1);
+            return None;
+        }
+        let place = self.places.take(client);
+        if place.is_none() {
+            self.counters.overload.add(1);
+        }
+        place
     }
 
     /// The state of cache and upstreams. It looks at every entry.

@@ -9,7 +9,7 @@ use dns_cache::metrics::names::{self, Kind, Metric};
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Transport};
 
-use crate::{assert_web, lab_with_agent};
+use crate::{assert_web, fresh, lab_with_agent};
 
 /// Status line and body of what the endpoint in the node's namespace says.
 fn get(lab: &Lab, path: &str) -> (String, String) {
@@ -214,4 +214,31 @@ fn the_endpoint_is_not_to_be_worn_out() {
             .or_panic("a silent client is not sent away");
     }
     assert_eq!(get(&lab, "/health").0, "HTTP/1.1 200 OK");
+}
+
+/// One pod asks for what is not cached, as fast as it can; another one is none the worse for it.
+#[test]
+fn misses_of_a_pod_are_limited() {
+    let lab = Lab::builder().start();
+    let config = AgentConfig {
+        extra: "\nqueries: {missesPerSecond: 1, missBurst: 20}\n".to_owned(),
+        ..AgentConfig::default()
+    };
+    let _agent = lab.agent(&config);
+    let client = lab.pod(0).client(Family::V4);
+    let refused = (0..100)
+        .filter(|number| client.lookup(&fresh(*number), rtype::A).rcode() == 5)
+        .count();
+    // One a second is added while they are asked.
+    assert!(
+        (60..=80).contains(&refused),
+        "{refused} of 100 were refused"
+    );
+    assert_eq!(
+        Scrape::of(&lab).sum(&names::RATE_LIMITED, &[]),
+        refused as f64
+    );
+    let other = lab.pod(1).client(Family::V4);
+    assert_eq!(other.lookup(&fresh(200), rtype::A).answers.len(), 1);
+    assert_eq!(client.lookup(&fresh(0), rtype::A).answers.len(), 1);
 }
