@@ -1,21 +1,22 @@
 //! The agent: starts every part, waits for the signal to end, and ends every part.
 
 mod handler;
+mod reload;
 mod scrape;
+mod watch;
 
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::watch::channel;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::control::{Handler, Server, ServerError};
 use crate::datapath::{self, Datapath, KernelSide, NodeLock};
 use crate::kernel_cache;
@@ -23,6 +24,8 @@ use crate::metrics;
 use crate::resolver::{self, Resolver};
 use crate::serve;
 use crate::serve::tally::Tally;
+use reload::Reloads;
+use watch::Watch;
 
 /// Between two attempts to hear of any upstream, after the start.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
@@ -50,14 +53,17 @@ pub enum Error {
     Runtime(#[from] io::Error),
 }
 
-/// Runs the agent until SIGTERM or SIGINT.
+/// Runs the agent until SIGTERM or SIGINT. `config` came from `origin`, where it is read anew when the file
+/// changes, or at SIGHUP.
 ///
 /// # Errors
 /// If a part cannot be started, or fails.
-pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Error> {
+pub async fn run(config: Config, origin: Origin) -> Result<(), Error> {
     // Signals first: one that comes during the start ends the agent in good order too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut file = Watch::new(origin.path.clone());
     // The lock of the state directory next: everything below may touch what is in it.
     let control = Server::bind(&config.state_dir)?;
     // There is one agent a node: who comes second hears that, and not that a port is taken.
@@ -67,7 +73,7 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
         None => None,
     };
     metrics::panics::watch();
-    let (shutdown, told) = watch::channel(false);
+    let (shutdown, told) = channel(false);
     let resolver = Resolver::new(&config)?;
     let (datapath, sockets, kernel) = Datapath::start(&config, lock).await?;
     let mut tasks = JoinSet::new();
@@ -76,9 +82,11 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
         tasks.spawn(refresh(refreshes, Arc::clone(&resolver)));
     }
     let server = serve::Server::start(sockets, Arc::clone(&resolver))?;
+    info!(listen = ?config.listen, state_dir = ?config.state_dir, "started");
     let agent = Arc::new(Agent {
-        config,
-        config_path,
+        config: RwLock::new(Arc::new(config)),
+        origin,
+        reloads: Mutex::new(Reloads::new()),
         started: Instant::now(),
         datapath,
         resolver,
@@ -89,13 +97,16 @@ pub async fn run(config: Config, config_path: Option<PathBuf>) -> Result<(), Err
     if let Some(metrics) = metrics {
         tasks.spawn(metrics.run(Arc::clone(&agent) as Arc<dyn metrics::Source>));
     }
-
-    info!(listen = ?agent.config.listen, state_dir = ?agent.config.state_dir, "started");
     let mut control = tokio::spawn(control.run(Arc::clone(&agent) as Arc<dyn Handler>, told));
-    let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        ended = &mut control => Some(ended),
+    let ended = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            ended = &mut control => break Some(ended),
+            _ = hangup.recv() => {}
+            () = file.changed() => {}
+        }
+        agent.reload(&server).await;
     };
     info!("stopping");
     // New queries take the ordinary path; those that are here already are answered.
@@ -132,10 +143,26 @@ async fn refresh(refreshes: RingBuf<MapData>, resolver: Arc<Resolver>) {
 
 /// What the parts know of the whole.
 struct Agent {
-    config: Config,
-    config_path: Option<PathBuf>,
+    config: RwLock<Arc<Config>>,
+    origin: Origin,
+    reloads: Mutex<Reloads>,
     started: Instant,
     datapath: Datapath,
     resolver: Arc<Resolver>,
     tally: Arc<Tally>,
+}
+
+impl Agent {
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_config(&self, config: Config) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    fn reloads(&self) -> MutexGuard<'_, Reloads> {
+        self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -59,11 +59,15 @@ impl Default for AgentConfig {
     }
 }
 
+/// The configuration's name in the lab's directory.
+const FILE: &str = "dns-cache.yaml";
+
 /// A running agent in the node's namespace.
 #[derive(Debug)]
 pub struct Agent {
     netns: Arc<Netns>,
     dir: PathBuf,
+    replicas: Vec<SocketAddr>,
     binary: PathBuf,
     process: Process,
 }
@@ -79,7 +83,7 @@ impl Agent {
     ) -> Self {
         let scope = node.netns().scope();
         let dir = scope.dir().to_owned();
-        let file = dir.join("dns-cache.yaml");
+        let file = dir.join(FILE);
         let resolv_conf = write_outside_resolv_conf(&dir);
         let text = yaml(config, replicas, &resolv_conf, &dir);
         fs::write(&file, text).or_panic(format_args!("writing {}", file.display()));
@@ -93,11 +97,55 @@ impl Agent {
         let agent = Self {
             netns: Arc::clone(node.netns()),
             dir,
+            replicas: replicas.to_owned(),
             binary,
             process,
         };
         agent.wait_for(veths, Duration::from_secs(20));
         agent
+    }
+
+    /// Writes another configuration into its file; it is to see that by itself.
+    pub fn configure(&self, config: &AgentConfig) {
+        let resolv_conf = write_outside_resolv_conf(&self.dir);
+        self.write_config(&yaml(config, &self.replicas, &resolv_conf, &self.dir));
+    }
+
+    /// Puts a file with this text in the place of its configuration.
+    pub fn write_config(&self, text: &str) {
+        let (new, file) = (self.dir.join("new.yaml"), self.dir.join(FILE));
+        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &file));
+        written.or_panic(format_args!("writing {}", file.display()));
+    }
+
+    /// Writes another configuration, sends SIGHUP, and waits until it is taken over.
+    pub fn reload(&self, config: &AgentConfig) {
+        let (succeeded, failed) = self.reloads();
+        self.configure(config);
+        self.process.signal(Signal::SIGHUP);
+        self.wait_for_reloads(succeeded + 1, failed);
+    }
+
+    /// How many configurations it took over, and how many it refused, since its start.
+    #[must_use]
+    pub fn reloads(&self) -> (u64, u64) {
+        let status = self.status().or_panic("asking the agent for its status");
+        let count = |key: &str| status["reload"][key].as_u64().or_panic("no reloads");
+        (count("succeeded"), count("failed"))
+    }
+
+    /// Waits until it has taken over, and refused, at least so many configurations.
+    pub fn wait_for_reloads(&self, succeeded: u64, failed: u64) {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let now = self.reloads();
+            if now.0 >= succeeded && now.1 >= failed {
+                return;
+            }
+            let log = || self.log();
+            assert!(Instant::now() < end, "{now:?} reloads:\n{}", log());
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until its status lists all of these interfaces.

@@ -36,7 +36,7 @@ pub mod wire;
 pub mod zones;
 
 pub use addresses::{Family, Pair};
-pub use agent::{Agent, AgentConfig};
+pub use agent::{Agent, AgentConfig, Way};
 pub use client::{Client, Failure, Reply, Transport};
 pub use cluster_dns::{ClusterDns, Upstream};
 pub use lab::{Lab, LabBuilder};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use tracing::{info, warn};
 
 use super::Agent;
@@ -17,24 +17,28 @@ use crate::resolver::Selection;
 
 impl Handler for Agent {
     fn handle(self: Arc<Self>, command: Command) -> BoxFuture<'static, Response> {
-        async {
-            // Each of them may look at a million entries.
-            match spawn_blocking(move || self.answer(command)).await {
-                Ok(Ok(response)) => response,
-                Ok(Err(error)) => Response::Error(error.to_string()),
-                Err(error) => {
-                    Response::Error(format!("the request could not be worked on: {error}"))
-                }
-            }
-        }
-        .boxed()
+        self.answer(command)
+            .map(|answer| answer.unwrap_or_else(|error| Response::Error(error.to_string())))
+            .boxed()
     }
 }
 
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Text(#[from] presentation::Error),
+    #[error("the request could not be worked on: {0}")]
+    Lost(#[from] JoinError),
+}
+
 impl Agent {
-    fn answer(&self, command: Command) -> Result<Response, presentation::Error> {
+    async fn answer(self: Arc<Self>, command: Command) -> Result<Response, Error> {
         Ok(match command {
-            Command::Status => Response::Status(Box::new(self.status())),
+            Command::Status => {
+                let status = spawn_blocking(move || self.status()).await?;
+                Response::Status(Box::new(status))
+            }
             Command::CacheList {
                 names,
                 rtype,
@@ -42,11 +46,12 @@ impl Agent {
             } => {
                 let names = selection(&names)?;
                 let rtype = rtype.as_deref().map(presentation::rtype).transpose()?;
-                let limit = limit.min(MOST_ENTRIES);
-                Response::Cache(self.resolver.cached(&names, rtype, limit))
+                let list = move || self.resolver.cached(&names, rtype, limit.min(MOST_ENTRIES));
+                Response::Cache(spawn_blocking(list).await?)
             }
             Command::CacheFlush { names } => {
-                let flushed = self.resolver.flush(&selection(&names)?);
+                let selected = selection(&names)?;
+                let flushed = spawn_blocking(move || self.resolver.flush(&selected)).await?;
                 info!(
                     zone = names.zone,
                     name = names.name,
@@ -55,6 +60,10 @@ impl Agent {
                     "flushed"
                 );
                 Response::Flushed(flushed)
+            }
+            Command::Lookup { name, rtype } => {
+                let (name, rtype) = (presentation::name(&name)?, presentation::rtype(&rtype)?);
+                Response::Lookup(Box::new(self.resolver.lookup(&name, rtype).await))
             }
         })
     }
@@ -70,13 +79,15 @@ fn selection(names: &Names) -> Result<Selection, presentation::Error> {
 
 impl Agent {
     fn status(&self) -> Status {
+        let config = self.config();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            config_path: self.config_path.clone(),
-            state_dir: self.config.state_dir.clone(),
-            listen: self.config.listen.clone(),
+            config_path: self.origin.path.clone(),
+            reload: self.reloads().status(),
+            state_dir: config.state_dir.clone(),
+            listen: config.listen.clone(),
             datapath: self.datapath_status(),
             resolver: self.resolver_status(),
         }

@@ -4,7 +4,7 @@ use dns_cache_common::question::Transport;
 use dns_cache_common::types::rcode;
 
 use super::Agent;
-use crate::datapath;
+use crate::datapath::Attached;
 use crate::metrics::names::Metric;
 use crate::metrics::{Exposition, Source, names, panics, process};
 use crate::presentation::{rcode_text, rtype_text};
@@ -18,26 +18,66 @@ const CACHE: [(&str, &str); 3] = [("server", "dns://:53"), ("zones", "."), ("vie
 const NANOSECONDS: f64 = 1e-9;
 const BYTES: f64 = 1.0;
 
+/// What the kernel programs counted, by the beginnings of the counters' names.
+#[derive(Debug, Default)]
+struct Kernel {
+    interfaces: Vec<Attached>,
+    failed_interfaces: u64,
+    counters: Vec<(&'static str, u64)>,
+}
+
+impl Kernel {
+    /// The counters whose names begin so, with the rest of the name.
+    fn of(&self, prefix: &str) -> impl Iterator<Item = (&'static str, u64)> {
+        self.counters
+            .iter()
+            .filter_map(move |(name, count)| Some((name.strip_prefix(prefix)?, *count)))
+    }
+
+    fn sum(&self, prefix: &str) -> u64 {
+        self.of(prefix).map(|(_, count)| count).sum()
+    }
+
+    /// Answers with this code; `other` is all but NOERROR and NXDOMAIN.
+    fn hits(&self, code: &str) -> u64 {
+        let found = self.of(HITS).find(|(name, _)| *name == code);
+        found.map_or(0, |(_, count)| count)
+    }
+}
+
+const HITS: &str = "cache_hits_";
+const MISSES: &str = "cache_misses_";
+const BYPASSES: &str = "cache_bypasses_";
+const ORDINARY: &str = "ordinary_";
+
 impl Source for Agent {
     fn scrape(&self, out: &mut Exposition) {
         let resolver = self.resolver.status();
-        let datapath = self.datapath.status().ok();
+        let kernel = self.datapath.status().map_or_else(
+            |_| Kernel::default(),
+            |status| Kernel {
+                interfaces: status.interfaces,
+                failed_interfaces: status.failed_interfaces,
+                counters: status.counters,
+            },
+        );
+        let config = self.config();
         let totals = self.tally.totals();
-        queries(out, &totals);
+        queries(out, &totals, &kernel);
         out.single(&names::PANICS, panics::count());
-        cache(out, &resolver);
-        self.errors(out, datapath.as_ref());
+        cache(out, &resolver, &kernel);
+        self.errors(out, &kernel);
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         out.metric(&names::BUILD_INFO).sample(&version, 1);
         out.single(&names::READY, u8::from(self.not_ready().is_empty()));
-        paths(out, &totals, datapath.as_ref());
-        events(out, &resolver, datapath.as_ref());
-        let interfaces = datapath.map_or(0, |datapath| datapath.interfaces.len());
-        out.single(&names::INTERFACES, interfaces);
+        paths(out, &totals, &kernel);
+        fetches(out, &resolver);
+        events(out, &resolver, &kernel);
+        out.single(&names::INTERFACES, kernel.interfaces.len());
+        pods(out, &kernel, config.metrics.per_pod);
         out.single(&names::CACHE_BYTES, resolver.cache.bytes);
-        let limits = self.config.cache;
-        out.single(&names::CACHE_MAX_ENTRIES, limits.max_entries);
-        out.single(&names::CACHE_MAX_BYTES, limits.max_bytes);
+        out.single(&names::CACHE_MAX_ENTRIES, config.cache.max_entries);
+        out.single(&names::CACHE_MAX_BYTES, config.cache.max_bytes);
         upstreams(out, &resolver.upstreams);
         process(out, self.started);
     }
@@ -56,14 +96,18 @@ impl Source for Agent {
 }
 
 impl Agent {
-    fn errors(&self, out: &mut Exposition, datapath: Option<&datapath::Status>) {
-        let interfaces = datapath.map_or(0, |datapath| datapath.failed_interfaces);
+    fn errors(&self, out: &mut Exposition, kernel: &Kernel) {
+        let reloads = self.reloads().status();
         out.metric(&names::SETUP_ERRORS)
-            .sample(&[("errortype", "interface_add")], interfaces);
+            .sample(&[("errortype", "interface_add")], kernel.failed_interfaces)
+            .sample(&[("errortype", "configmap")], reloads.failed);
+        out.single(&names::RELOAD_FAILED, reloads.failed);
+        out.single(&names::RELOADS, reloads.succeeded);
+        out.single(&names::RELOAD_SUCCESSFUL, u8::from(reloads.error.is_none()));
     }
 }
 
-fn queries(out: &mut Exposition, totals: &Totals) {
+fn queries(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
     let mut requests = out.metric(&names::DNS_REQUESTS);
     // Forwarded or not is no label of theirs.
     let (cached, forwarded) = Manner::ALL.split_at(Manner::ALL.len() / 2);
@@ -83,6 +127,8 @@ fn queries(out: &mut Exposition, totals: &Totals) {
             }
         }
     }
+    let unknown = [("proto", "udp"), ("family", ""), ("type", "")];
+    requests.sample(&with(SERVER, unknown), kernel.sum(HITS));
     let mut responses = out.metric(&names::DNS_RESPONSES);
     for forwarded in [false, true] {
         for code in 0..totals.responses[0].len() {
@@ -92,6 +138,12 @@ fn queries(out: &mut Exposition, totals: &Totals) {
                 .map(|(_, counts)| counts[code])
                 .sum();
             let code = code as u16;
+            let in_kernel = match (forwarded, code) {
+                (false, rcode::NOERROR) => kernel.hits("noerror"),
+                (false, rcode::NXDOMAIN) => kernel.hits("nxdomain"),
+                _ => 0,
+            };
+            let count = count + in_kernel;
             let plugin = match (forwarded, code) {
                 (true, _) => "forward",
                 (false, rcode::NOERROR | rcode::NXDOMAIN | rcode::SERVFAIL) => "cache",
@@ -105,6 +157,8 @@ fn queries(out: &mut Exposition, totals: &Totals) {
             }
         }
     }
+    let other = [("rcode", "other"), ("plugin", "cache")];
+    responses.sample(&with(SERVER, other), kernel.hits("other"));
     out.metric(&names::DNS_DURATION)
         .histogram(&SERVER, &totals.duration, NANOSECONDS);
     for (metric, sizes) in [
@@ -121,12 +175,14 @@ fn queries(out: &mut Exposition, totals: &Totals) {
         .sample(&SERVER, totals.dnssec_ok);
 }
 
-fn cache(out: &mut Exposition, resolver: &resolver::Status) {
+fn cache(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
     let usage = resolver.cache;
     let count = |name: &str| count(&resolver.counters, name);
-    // A cut is a denial's entry that answers for another name.
+    // A cut is a denial's entry that answers for another name. The kernel's misses come to userspace and count
+    // there, one way or the other.
     let cuts = count("cuts");
-    let (hits, denials) = (count("hits") + cuts, count("denial_hits") + cuts);
+    let hits = count("hits") + cuts + kernel.sum(HITS);
+    let denials = count("denial_hits") + cuts + kernel.hits("nxdomain");
     let misses = count("misses");
     let of_type = |kind| with(CACHE, [("type", kind)]);
     out.metric(&names::CACHE_ENTRIES)
@@ -138,32 +194,63 @@ fn cache(out: &mut Exposition, resolver: &resolver::Status) {
         .sample(&of_type("success"), hits.saturating_sub(denials))
         .sample(&of_type("denial"), denials);
     out.metric(&names::CACHE_MISSES).sample(&CACHE, misses);
+    for (metric, counter) in [
+        (&names::CACHE_PREFETCH, "prefetches"),
+        (&names::CACHE_STALE, "stale"),
+        (&names::CACHE_DROPS, "malformed_responses"),
+    ] {
+        out.metric(metric).sample(&CACHE, count(counter));
+    }
     out.single(&names::OVERLOAD, count("overload"));
 }
 
-/// The kernel's counts go in here, and nowhere else together with those of userspace.
-fn paths(out: &mut Exposition, totals: &Totals, datapath: Option<&datapath::Status>) {
+fn paths(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
     let userspace: u64 = totals.requests.iter().flatten().sum();
-    let ordinary: u64 = datapath
-        .iter()
-        .flat_map(|datapath| &datapath.counters)
-        .filter(|(name, _)| name.starts_with("ordinary_"))
-        .map(|(_, count)| count)
-        .sum();
     out.metric(&names::QUERIES)
+        .sample(&[("path", "kernel")], kernel.sum(HITS))
         .sample(&[("path", "userspace")], userspace)
-        .sample(&[("path", "ordinary")], ordinary);
+        .sample(&[("path", "ordinary")], kernel.sum(ORDINARY));
 }
 
-fn events(out: &mut Exposition, resolver: &resolver::Status, datapath: Option<&datapath::Status>) {
-    let kernel = datapath.map_or(&[][..], |datapath| &datapath.counters);
-    for (metric, counters) in [
-        (&names::DATAPATH, kernel),
-        (&names::RESOLVER, &resolver.counters),
+fn fetches(out: &mut Exposition, resolver: &resolver::Status) {
+    let limited = count(&resolver.counters, "rate_limited");
+    out.single(&names::RATE_LIMITED, limited);
+    out.single(&names::COALESCED, count(&resolver.counters, "coalesced"));
+    out.single(&names::CUTS, count(&resolver.counters, "cuts"));
+}
+
+fn events(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
+    let mut samples = out.metric(&names::DATAPATH);
+    let elsewhere = [HITS, MISSES, BYPASSES];
+    for (name, count) in kernel.of("") {
+        if !elsewhere.iter().any(|prefix| name.starts_with(prefix)) {
+            samples.sample(&[("event", name)], count);
+        }
+    }
+    for (metric, prefix) in [
+        (&names::KERNEL_MISSES, MISSES),
+        (&names::KERNEL_BYPASSES, BYPASSES),
     ] {
         let mut samples = out.metric(metric);
-        for (name, count) in counters {
-            samples.sample(&[("event", *name)], count);
+        for (reason, count) in kernel.of(prefix) {
+            samples.sample(&[("reason", reason)], count);
+        }
+    }
+    let mut samples = out.metric(&names::RESOLVER);
+    for (name, count) in &resolver.counters {
+        samples.sample(&[("event", *name)], count);
+    }
+}
+
+fn pods(out: &mut Exposition, kernel: &Kernel, per_pod: bool) {
+    let mut samples = out.metric(&names::POD_QUERIES);
+    for pod in kernel.interfaces.iter().filter(|_| per_pod) {
+        for (result, count) in [
+            ("hit", pod.hits),
+            ("miss", pod.misses),
+            ("bypass", pod.bypasses),
+        ] {
+            samples.sample(&[("interface", &pod.name), ("result", result)], count);
         }
     }
 }

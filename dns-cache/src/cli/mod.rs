@@ -4,12 +4,15 @@ mod ask;
 mod cache;
 mod check_config;
 mod detach;
+mod lookup;
 mod measure;
 mod reflect;
 mod run;
 mod status;
 mod table;
+mod top;
 mod units;
+mod upstreams;
 mod verifier;
 
 use std::io::{self, Write};
@@ -17,7 +20,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Origin, Overrides};
 
 /// A node-local DNS cache for Kubernetes.
 ///
@@ -34,8 +37,10 @@ use crate::config::{self, Config, Overrides};
   dns-cache run --config config.yaml          run the agent (needs root)
   dns-cache run --listen 10.96.0.10 --cluster-upstreams 10.244.0.2,10.244.0.3
   dns-cache status                            what does the agent on this node do?
+  dns-cache top                               how much does it do just now, and for whom?
   dns-cache cache ls                          what has it cached?
   dns-cache cache flush svc.cluster.local     let go of a zone's answers
+  dns-cache lookup NAME [TYPE] --trace        what is answered, and how does it come about?
   dns-cache detach --config config.yaml       remove all that an agent left on this node
 
 `dns-cache COMMAND --help` explains a command's flags."
@@ -51,6 +56,9 @@ enum Command {
     CheckConfig(check_config::CheckConfig),
     Status(status::StatusCommand),
     Cache(cache::CacheCommand),
+    Upstreams(upstreams::Upstreams),
+    Lookup(lookup::LookupCommand),
+    Top(top::Top),
     Detach(detach::Detach),
     #[command(hide = true)]
     Verifier(verifier::Verifier),
@@ -71,6 +79,9 @@ impl Cli {
             Command::CheckConfig(command) => command.execute(),
             Command::Status(command) => command.execute(),
             Command::Cache(command) => command.execute(),
+            Command::Upstreams(command) => command.execute(),
+            Command::Lookup(command) => command.execute(),
+            Command::Top(command) => command.execute(),
             Command::Detach(command) => command.execute(),
             Command::Verifier(command) => command.execute(),
             Command::Reflect(command) => command.execute(),
@@ -99,6 +110,13 @@ struct ConfigArgs {
 impl ConfigArgs {
     fn load(&self) -> Result<Config, config::Errors> {
         config::load(self.config.as_deref(), &self.overrides)
+    }
+
+    fn origin(self) -> Origin {
+        Origin {
+            path: self.config,
+            overrides: self.overrides,
+        }
     }
 }
 

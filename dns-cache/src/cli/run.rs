@@ -10,7 +10,8 @@ use crate::{agent, limits, log};
 /// Run the agent in the foreground until SIGTERM or Ctrl-C
 ///
 /// Needs root (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN). Settings come from flags, else from
-/// DNS_CACHE_* variables, else from the file, else from the defaults.
+/// DNS_CACHE_* variables, else from the file, else from the defaults. The file is read anew when it
+/// changes, and at SIGHUP; a mistake in it leaves the old settings in force.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   dns-cache run --config /etc/dns-cache/config.yaml
@@ -32,7 +33,7 @@ impl Run {
             .enable_all()
             .build()
             .context("the agent's threads cannot be started")?;
-        runtime.block_on(agent::run(config, self.config.config))?;
+        runtime.block_on(agent::run(config, self.config.origin()))?;
         Ok(())
     }
 }

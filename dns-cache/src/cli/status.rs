@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::ask::Ask;
 use super::table::Table;
-use super::units::{bytes, duration, milliseconds};
+use super::units::{bytes, duration};
+use super::upstreams::upstreams;
 use crate::control::Status;
 
 /// Show what the agent on this node does: interfaces, cache, servers, counters
@@ -34,7 +35,7 @@ fn text(status: &Status) -> String {
     let tables = [
         glance(status),
         interfaces(status),
-        upstreams(status),
+        upstreams(&status.resolver.upstreams),
         counters("RESOLVER COUNTER", &status.resolver.counters),
         counters("KERNEL COUNTER", &status.datapath.counters),
     ];
@@ -64,8 +65,18 @@ fn glance(status: &Status) -> String {
     );
     row(
         "configuration",
-        path(status.config_path.as_deref(), "flags only"),
+        format!(
+            "{}, read {} ago",
+            path(status.config_path.as_deref(), "flags only"),
+            duration(status.reload.loaded_seconds_ago)
+        ),
     );
+    for line in status.reload.error.iter().flat_map(|error| error.lines()) {
+        row("refused", line.to_owned());
+    }
+    if !status.reload.needs_restart.is_empty() {
+        row("needs restart", status.reload.needs_restart.join(", "));
+    }
     row("state", path(Some(&status.state_dir), ""));
     row("listening", listen.join(", "));
     row("attached", attached);
@@ -122,32 +133,6 @@ fn interfaces(status: &Status) -> String {
     table.render()
 }
 
-fn upstreams(status: &Status) -> String {
-    let mut table = Table::new(&[
-        "ZONE",
-        "SERVER",
-        ">CONNECTIONS",
-        ">IN FLIGHT",
-        ">QUERIES",
-        ">FAILURES",
-        ">ROUND TRIP",
-    ]);
-    for upstream in &status.resolver.upstreams {
-        table.row(vec![
-            upstream.zone.clone(),
-            upstream.address.to_string(),
-            upstream.connections.to_string(),
-            upstream.in_flight.to_string(),
-            upstream.queries.to_string(),
-            upstream.failures.to_string(),
-            upstream
-                .rtt_micros
-                .map_or_else(|| "-".to_owned(), milliseconds),
-        ]);
-    }
-    table.render()
-}
-
 fn counters(header: &str, counters: &BTreeMap<String, u64>) -> String {
     let mut table = Table::new(&[header, ">VALUE"]);
     for (name, value) in counters {
@@ -161,20 +146,25 @@ fn path(path: Option<&Path>, none: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::control::{
-        AttachedInterface, DatapathStatus, Mechanism, ResolverStatus, UpstreamStatus,
+        AttachedInterface, DatapathStatus, Mechanism, ReloadStatus, ResolverStatus, UpstreamStatus,
     };
     use crate::kernel_cache;
 
-    fn status() -> Status {
+    pub(in crate::cli) fn status() -> Status {
         let counter = |name: &str, value| (name.to_owned(), value);
         Status {
             version: "1.2.3".to_owned(),
             pid: 42,
             uptime_seconds: 3_725,
             config_path: Some("/etc/dns-cache.yaml".into()),
+            reload: ReloadStatus {
+                loaded_seconds_ago: 65,
+                succeeded: 1,
+                ..ReloadStatus::default()
+            },
             state_dir: "/run/dns-cache".into(),
             listen: vec!["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()],
             datapath: DatapathStatus {
@@ -237,7 +227,7 @@ mod tests {
         let expected = "\
 dns-cache      1.2.3
 running        pid 42, for 1h 2m
-configuration  /etc/dns-cache.yaml
+configuration  /etc/dns-cache.yaml, read 1m 5s ago
 state          /run/dns-cache
 listening      10.96.0.10, fd00::a
 attached       tcx, 2 interfaces
@@ -264,6 +254,19 @@ steered_udp         5
     }
 
     #[test]
+    fn a_refused_configuration_is_shown() {
+        let mut status = status();
+        status.reload.error = Some("f:1:1: one\nf:2:1: two".to_owned());
+        status.reload.needs_restart = vec!["cache".to_owned(), "log".to_owned()];
+        let text = text(&status);
+        assert!(
+            text.contains("\nrefused        f:1:1: one\nrefused        f:2:1: two\n"),
+            "{text}"
+        );
+        assert!(text.contains("\nneeds restart  cache, log\n"), "{text}");
+    }
+
+    #[test]
     fn tables_without_rows_are_left_out() {
         let mut status = status();
         status.datapath = DatapathStatus::default();
@@ -271,7 +274,7 @@ steered_udp         5
         status.config_path = None;
         let text = text(&status);
         assert!(text.contains("attached       nothing\n"), "{text}");
-        assert!(text.contains("configuration  flags only\n"), "{text}");
+        assert!(text.contains("configuration  flags only, read "), "{text}");
         assert!(
             !text.contains("SERVER") && !text.contains("COUNTER"),
             "{text}"

@@ -40,6 +40,8 @@ pub(super) const SERVE_STALE: ServeStale = ServeStale {
 pub(super) const QUERIES: Queries = Queries {
     in_flight: 4_096,
     in_flight_per_client: 1_024,
+    misses_per_second: 0,
+    miss_burst: 200,
 };
 pub(super) const STATE_DIR: &str = "/run/dns-cache";
 pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";

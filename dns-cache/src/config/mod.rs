@@ -17,7 +17,7 @@ mod value;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use errors::{Errors, Mistake, Place};
 pub use model::*;
@@ -27,6 +27,25 @@ use errors::Report;
 
 /// Larger files are refused unread: a configuration is a page or two.
 const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Where a configuration came from, and comes from again when it is read anew.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// The file; none if flags gave all of it.
+    pub path: Option<PathBuf>,
+    /// Flags and variables, which stand over the file.
+    pub overrides: Overrides,
+}
+
+impl Origin {
+    /// Reads the configuration as it is now.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&self) -> Result<Config, Errors> {
+        load(self.path.as_deref(), &self.overrides)
+    }
+}
 
 /// Reads a configuration from `text`; `file` is the name that mistakes are reported under.
 ///

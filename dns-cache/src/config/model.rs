@@ -44,6 +44,42 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// This configuration with all of `new` that can be changed while the agent runs, and the keys of what cannot
+    /// and differs.
+    #[must_use]
+    pub fn reloaded(&self, new: &Self) -> (Self, Vec<&'static str>) {
+        let new = new.clone();
+        let kept = [
+            ("cache", self.cache != new.cache),
+            ("prefetch", self.prefetch != new.prefetch),
+            ("serveStale", self.serve_stale != new.serve_stale),
+            ("queries", self.queries != new.queries),
+            ("attach", self.attach != new.attach),
+            ("stateDir", self.state_dir != new.state_dir),
+            ("bpffs", self.bpffs != new.bpffs),
+            ("metrics.listen", self.metrics.listen != new.metrics.listen),
+            ("log", self.log != new.log),
+        ];
+        let kept = kept.into_iter().filter(|(_, differs)| *differs);
+        let reloaded = Self {
+            listen: new.listen,
+            interfaces: new.interfaces,
+            cluster: new.cluster,
+            zones: new.zones,
+            resolv_conf: new.resolv_conf,
+            default_ttl: new.default_ttl,
+            default_transport: new.default_transport,
+            metrics: Metrics {
+                listen: self.metrics.listen,
+                ..new.metrics
+            },
+            ..self.clone()
+        };
+        (reloaded, kept.map(|(key, _)| key).collect())
+    }
+}
+
 /// The cluster's own zones and the servers that know them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
@@ -195,6 +231,10 @@ pub struct Queries {
     pub in_flight: usize,
     /// From one address.
     pub in_flight_per_client: usize,
+    /// Queries a second that one address may ask beyond what is cached; 0: as many as it likes.
+    pub misses_per_second: u32,
+    /// How many of them may come at once.
+    pub miss_burst: u32,
 }
 
 /// How the programs are attached to interfaces.
@@ -213,6 +253,8 @@ pub enum AttachMode {
 pub struct Metrics {
     /// Where it listens, in the node's network namespace; `None` if it is off.
     pub listen: Option<SocketAddr>,
+    /// Whether there is a sample for each pod's interface.
+    pub per_pod: bool,
 }
 
 /// Log output.

@@ -48,8 +48,13 @@ const CLUSTER_KEYS: [&str; 7] = [
 const ZONE_KEYS: [&str; 5] = ["zone", "upstreams", "transport", "tls", "ttl"];
 const TLS_KEYS: [&str; 2] = ["serverName", "caFile"];
 const TTL_KEYS: [&str; 3] = ["positive", "negative", "minimum"];
-const QUERIES_KEYS: [&str; 2] = ["inFlight", "inFlightPerClient"];
-const METRICS_KEYS: [&str; 1] = ["listen"];
+const QUERIES_KEYS: [&str; 4] = [
+    "inFlight",
+    "inFlightPerClient",
+    "missesPerSecond",
+    "missBurst",
+];
+const METRICS_KEYS: [&str; 2] = ["listen", "perPod"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
@@ -388,6 +393,12 @@ fn queries(top: &Section<'_>, report: &mut Report) -> Queries {
     Queries {
         in_flight: limit("inFlight", default.in_flight),
         in_flight_per_client: limit("inFlightPerClient", default.in_flight_per_client),
+        misses_per_second: Setting::scalar(&section, "missesPerSecond", None, number::rate, report)
+            .valid()
+            .unwrap_or(default.misses_per_second),
+        miss_burst: Setting::scalar(&section, "missBurst", None, number::burst, report)
+            .valid()
+            .unwrap_or(default.miss_burst),
     }
 }
 
@@ -397,6 +408,9 @@ fn metrics(top: &Section<'_>, overrides: &Overrides, report: &mut Report) -> Met
     let listen = Setting::scalar(&section, "listen", flag, address::endpoint, report);
     Metrics {
         listen: listen.valid().unwrap_or(Some(defaults::METRICS_LISTEN)),
+        per_pod: Setting::scalar(&section, "perPod", None, choice::switch, report)
+            .valid()
+            .unwrap_or(false),
     }
 }
 

@@ -85,12 +85,15 @@ fn minimal() -> Config {
         queries: Queries {
             in_flight: 4_096,
             in_flight_per_client: 1_024,
+            misses_per_second: 0,
+            miss_burst: 200,
         },
         attach: AttachMode::Auto,
         state_dir: "/run/dns-cache".into(),
         bpffs: "/sys/fs/bpf/dns-cache".into(),
         metrics: Metrics {
             listen: Some("0.0.0.0:9253".parse().unwrap()),
+            per_pod: false,
         },
         log: Log {
             format: LogFormat::Text,
@@ -125,11 +128,11 @@ blocked: [{zone: ads.example}, {zone: x.example, answer: refused}]
 resolvConf: /run/resolv.conf
 ttl: {negative: 10}
 cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}, serveStale: {enabled: false, ttl: 30}}
-queries: {inFlightPerClient: 99}
+queries: {inFlightPerClient: 99, missesPerSecond: 50, missBurst: 10}
 attach: clsact
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
-metrics: {listen: "[::1]:9000"}
+metrics: {listen: "[::1]:9000", perPod: true}
 log: {format: json, level: "warn,dns_cache=debug"}
 "#;
     let expected = Config {
@@ -218,12 +221,15 @@ log: {format: json, level: "warn,dns_cache=debug"}
         queries: Queries {
             in_flight: 4_096,
             in_flight_per_client: 99,
+            misses_per_second: 50,
+            miss_burst: 10,
         },
         attach: AttachMode::Clsact,
         state_dir: "/run/a".into(),
         bpffs: "/sys/fs/bpf/a".into(),
         metrics: Metrics {
             listen: Some("[::1]:9000".parse().unwrap()),
+            per_pod: true,
         },
         log: Log {
             format: LogFormat::Json,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Status;
-use crate::resolver::{Flushed, Listing};
+use crate::resolver::{Flushed, Listing, Lookup};
 
 /// The version of the protocol; both sides must speak the same.
 pub const VERSION: u64 = 1;
@@ -26,6 +26,14 @@ pub enum Command {
         rtype: Option<String>,
         /// Not more than this many answers; at most [`MOST_ENTRIES`].
         limit: usize,
+    },
+    /// Looks a name up as a client would, and tells what is met on the way.
+    Lookup {
+        /// The name.
+        name: String,
+        /// The record type.
+        #[serde(rename = "type")]
+        rtype: String,
     },
     /// Takes the answers for some names out of every cache.
     CacheFlush {
@@ -58,6 +66,8 @@ pub enum Response {
     Status(Box<Status>),
     /// To [`Command::CacheList`].
     Cache(Listing),
+    /// To [`Command::Lookup`].
+    Lookup(Box<Lookup>),
     /// To [`Command::CacheFlush`]: nothing of what was cached is given any more.
     Flushed(Flushed),
     /// Why there is no answer.

@@ -22,6 +22,8 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Its configuration's file; none if flags gave all of it.
     pub config_path: Option<PathBuf>,
+    /// How reading it anew went.
+    pub reload: ReloadStatus,
     /// Its state directory.
     pub state_dir: PathBuf,
     /// Addresses that it answers at.
@@ -30,6 +32,21 @@ pub struct Status {
     pub datapath: DatapathStatus,
     /// The answers.
     pub resolver: ResolverStatus,
+}
+
+/// How reading the configuration anew went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadStatus {
+    /// Seconds since the configuration in force was read.
+    pub loaded_seconds_ago: u64,
+    /// How often it was taken over since the start.
+    pub succeeded: u64,
+    /// How often it was refused.
+    pub failed: u64,
+    /// Why, if it was refused the last time; the one from before is in force.
+    pub error: Option<String>,
+    /// Keys whose new values wait for a restart.
+    pub needs_restart: Vec<String>,
 }
 
 /// The kernel's side.

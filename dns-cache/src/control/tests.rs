@@ -32,6 +32,7 @@ impl Fixed {
             pid: 42,
             uptime_seconds: 1,
             config_path: None,
+            reload: ReloadStatus::default(),
             state_dir: "/run/dns-cache".into(),
             listen: vec!["10.96.0.10".parse().unwrap()],
             datapath: DatapathStatus {

@@ -1,6 +1,7 @@
 //! Which interfaces lead to pods: rtnetlink's events, the configured patterns, and what is attached.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tracing::{debug, info, warn};
 use super::Status;
 use super::attach::{Attacher, Mechanism};
 use super::error::{Error, Step as _};
-use super::namespace::{ResolverLink, VETH};
+use super::namespace::{ResolverLink, VETH, netlink};
 use super::programs::Programs;
 use crate::config::InterfacePattern;
 
@@ -81,6 +82,11 @@ impl State {
             failed: 0,
             link,
         }
+    }
+
+    /// Intercepts these destinations and no others.
+    pub(super) fn set_intercepted(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+        self.programs.set_intercepted(addresses)
     }
 
     /// Nothing new is handed to the resolver from here on.
@@ -352,6 +358,21 @@ pub(super) async fn names(handle: &Handle) -> Result<Vec<(u32, String)>, Error> 
         .into_iter()
         .map(|link| (link.ifindex, link.name))
         .collect())
+}
+
+/// Brings what is attached in line with other patterns.
+pub(super) async fn follow_patterns(
+    state: &Mutex<State>,
+    patterns: Vec<InterfacePattern>,
+) -> Result<(), Error> {
+    // First, so that an interface that comes while the others are read is judged by them.
+    lock(state).patterns = patterns;
+    let handle = netlink().step(|| "open a netlink socket".to_owned())?;
+    let links = links(&handle).await?;
+    for link in links {
+        lock(state).link_changed(link);
+    }
+    Ok(())
 }
 
 fn parse_link(message: &LinkMessage) -> Option<Link> {

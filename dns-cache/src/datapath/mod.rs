@@ -14,6 +14,7 @@ mod programs;
 mod reflect;
 mod sockets;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -28,7 +29,7 @@ pub use measure::{Measured, Stage, measure};
 pub use programs::{LoadOptions, OBJECT, kernel_cache, load, stages};
 pub use reflect::Reflector;
 
-use crate::config::Config;
+use crate::config::{Config, InterfacePattern};
 use crate::kernel_cache::{KernelCache, Size};
 use crate::serve::Sockets;
 use attach::Attacher;
@@ -138,6 +139,35 @@ impl Datapath {
     /// The kernel refuses to read a map.
     pub fn status(&self) -> Result<Status, Error> {
         interfaces::lock(&self.state).status()
+    }
+
+    /// Sockets at further addresses. Nothing is handed to them before [`intercept`](Self::intercept) says so.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses an address or a socket.
+    pub async fn open(&self, addresses: &[IpAddr]) -> Result<Sockets, Error> {
+        self.namespace.add_addresses(addresses).await?;
+        sockets::open(self.namespace.fd(), addresses)
+    }
+
+    /// From here on packets to these addresses are handed to the resolver, and to no others. An address that is
+    /// left out stays in the resolver's namespace, where late answers come from it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to write a map.
+    pub fn intercept(&self, addresses: &[IpAddr]) -> Result<(), Error> {
+        interfaces::lock(&self.state).set_intercepted(addresses)
+    }
+
+    /// From here on the interfaces that these patterns mean carry the program, and no others.
+    ///
+    /// # Errors
+    ///
+    /// The node's interfaces cannot be listed; then those that come from now on are judged by the patterns.
+    pub async fn follow(&self, patterns: Vec<InterfacePattern>) -> Result<(), Error> {
+        interfaces::follow_patterns(&self.state, patterns).await
     }
 
     /// The file that names the resolver's namespace.

@@ -73,6 +73,12 @@ impl Namespace {
         Ok(Self { path, fd, link })
     }
 
+    /// Gives it further addresses; those that it has already are no error.
+    pub(super) async fn add_addresses(&self, addresses: &[IpAddr]) -> Result<(), Error> {
+        let inner = netlink_inside(self.fd())?;
+        add_addresses(&inner, loopback(&inner).await?, addresses).await
+    }
+
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -200,10 +206,7 @@ async fn connect(namespace: BorrowedFd<'_>, listen: &[IpAddr]) -> Result<Resolve
         .await?
         .ok_or("it is gone")
         .step(|| format!("find {INNER}"))?;
-    let (lo, _) = find(&inner, "lo")
-        .await?
-        .ok_or("it is gone")
-        .step(|| "find lo".to_owned())?;
+    let lo = loopback(&inner).await?;
     for (handle, index) in [(&inner, lo), (&inner, inner_index), (&node, outer_index)] {
         handle
             .link()
@@ -212,11 +215,7 @@ async fn connect(namespace: BorrowedFd<'_>, listen: &[IpAddr]) -> Result<Resolve
             .await
             .step(|| "bring the resolver's interfaces up".to_owned())?;
     }
-    for address in listen {
-        add_address(&inner, lo, *address)
-            .await
-            .step(|| format!("give the resolver the address {address}"))?;
-    }
+    add_addresses(&inner, lo, listen).await?;
     for gateway in [IpAddr::V4(GATEWAY_V4), IpAddr::V6(GATEWAY_V6)] {
         add_default_route(&inner, inner_index, gateway, outer_mac)
             .await
@@ -227,6 +226,23 @@ async fn connect(namespace: BorrowedFd<'_>, listen: &[IpAddr]) -> Result<Resolve
         netns_id,
         inner_mac,
     })
+}
+
+async fn loopback(handle: &Handle) -> Result<u32, Error> {
+    let found = find(handle, "lo").await?;
+    let (index, _) = found.ok_or("it is gone").step(|| "find lo".to_owned())?;
+    Ok(index)
+}
+
+async fn add_addresses(handle: &Handle, index: u32, addresses: &[IpAddr]) -> Result<(), Error> {
+    for address in addresses {
+        match add_address(handle, index, *address).await {
+            Err(rtnetlink::Error::NetlinkError(error))
+                if error.to_io().raw_os_error() == Some(libc::EEXIST) => {}
+            added => added.step(|| format!("give the resolver the address {address}"))?,
+        }
+    }
+    Ok(())
 }
 
 async fn add_address(handle: &Handle, index: u32, address: IpAddr) -> Result<(), rtnetlink::Error> {

@@ -30,6 +30,8 @@ use crate::kernel_cache::{self, KernelCache, Size};
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
 /// How often the verifier is asked before its EAGAIN counts.
 const VERIFY_ATTEMPTS: u32 = 10;
+/// Destinations that may be intercepted: more than a configuration can name.
+const MOST_INTERCEPTED: usize = 1024;
 /// The object file that build.rs made of dns-cache-ebpf.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DNS_CACHE_EBPF_OBJECT"));
 
@@ -165,7 +167,7 @@ impl Programs {
         let seed = kernel_cache::random_seed();
         let mut ebpf = load(&LoadOptions {
             log_level,
-            intercepted: intercepted.len(),
+            intercepted: MOST_INTERCEPTED,
             cache: size,
             seed,
             unguarded: false,
@@ -224,12 +226,23 @@ impl Programs {
         program(&mut self.ebpf, "resolver_ingress")
     }
 
-    /// Sets the destinations that are intercepted.
-    fn set_intercepted(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+    /// Sets the destinations that are intercepted: these, and no others any more.
+    pub(super) fn set_intercepted(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
         for address in addresses {
             self.intercept
                 .insert(Address::from(*address).0, 0, 0)
                 .step(|| format!("intercept {address}"))?;
+        }
+        let gone: Vec<_> = self
+            .intercept
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|key| !addresses.contains(&Address(*key).to_ip()))
+            .collect();
+        for key in gone {
+            self.intercept
+                .remove(&key)
+                .step(|| format!("leave {} alone", Address(key).to_ip()))?;
         }
         Ok(())
     }

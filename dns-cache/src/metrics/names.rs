@@ -37,9 +37,9 @@ macro_rules! metrics {
 
 metrics! {
     DNS_REQUESTS: Counter "coredns_dns_requests_total"
-        "Queries answered, in userspace or in the kernel, by transport, family (1: IPv4, 2: IPv6) and type.",
+        "Queries answered by transport, family (1: IPv4, 2: IPv6) and type; those answered in the kernel have no family and type.",
     DNS_RESPONSES: Counter "coredns_dns_responses_total"
-        "Responses by code; plugin is cache for those from a cache, forward for those that an upstream was asked for.",
+        "Responses by code; plugin is cache for those from a cache, the kernel's too, and forward for those from upstreams.",
     DNS_DURATION: Histogram "coredns_dns_request_duration_seconds"
         "From a query's arrival in userspace to its reply.",
     DNS_REQUEST_SIZE: Histogram "coredns_dns_request_size_bytes"
@@ -58,22 +58,46 @@ metrics! {
         "Questions answered from the cache, in userspace or in the kernel.",
     CACHE_MISSES: Counter "coredns_cache_misses_total"
         "Questions that the cache had no answer for.",
+    CACHE_PREFETCH: Counter "coredns_cache_prefetch_total"
+        "Answers in use that were refreshed before they expired.",
+    CACHE_STALE: Counter "coredns_cache_served_stale_total"
+        "Queries answered with an expired answer because the upstreams failed (RFC 8767).",
+    CACHE_DROPS: Counter "coredns_cache_drops_total"
+        "Responses that were not kept because they were malformed.",
     OVERLOAD: Counter "coredns_forward_max_concurrent_rejects_total"
         "Queries refused because too many waited for upstreams.",
     SETUP_ERRORS: Counter "coredns_nodecache_setup_errors_total"
-        "Errors of setting up the node, by type: interface_add (a pod's interface).",
+        "Errors of setting up the node, by type: interface_add (a pod's interface), configmap (a reload).",
+    RELOAD_FAILED: Counter "coredns_reload_failed_total"
+        "Configurations that were refused while the old one stayed.",
+    RELOADS: Counter "dns_cache_config_reloads_total"
+        "Configurations that were taken over since the start.",
+    RELOAD_SUCCESSFUL: Gauge "dns_cache_config_last_reload_successful"
+        "0 if the file's configuration was refused and an older one is in force.",
     BUILD_INFO: Gauge "dns_cache_build_info"
         "Always 1; the version.",
     READY: Gauge "dns_cache_ready"
         "1 if /ready says so.",
     QUERIES: Counter "dns_cache_queries_total"
         "Pods' queries by the path they took: kernel, userspace, ordinary (left to kube-proxy's rules; packets).",
+    RATE_LIMITED: Counter "dns_cache_rate_limited_total"
+        "Misses turned away because their client asked too often (queries.missesPerSecond).",
+    COALESCED: Counter "dns_cache_coalesced_total"
+        "Misses that joined a question already on its way to an upstream.",
+    CUTS: Counter "dns_cache_nxdomain_cuts_total"
+        "Queries that userspace answered from the NXDOMAIN of a name above (RFC 8020).",
     DATAPATH: Counter "dns_cache_datapath_events_total"
-        "What the kernel programs counted.",
+        "What else the kernel programs counted.",
+    KERNEL_MISSES: Counter "dns_cache_kernel_misses_total"
+        "Queries that the kernel looked up and left to userspace, by reason.",
+    KERNEL_BYPASSES: Counter "dns_cache_kernel_bypasses_total"
+        "Queries that are none for the kernel's cache, by reason; userspace answered them.",
     RESOLVER: Counter "dns_cache_resolver_events_total"
         "What the resolver counted.",
     INTERFACES: Gauge "dns_cache_interfaces"
         "Pods' interfaces that carry the program.",
+    POD_QUERIES: Counter "dns_cache_pod_queries_total"
+        "UDP queries of each pod's interface by what the kernel did: hit, miss, bypass. Only with metrics.perPod.",
     CACHE_BYTES: Gauge "dns_cache_cache_bytes"
         "Memory that the cache's answers take.",
     CACHE_MAX_ENTRIES: Gauge "dns_cache_cache_max_entries"

@@ -54,7 +54,7 @@ impl Resolver {
         miss.reply(&self.wait(&miss.key).await)
     }
 
-    /// The reply to a query that cannot be worked on because too many are.
+    /// The reply to a query that [`Self::admit`] has no place for.
     pub(crate) fn turn_away(&self, miss: &Miss) -> Vec<u8> {
         miss.reply(&self.overloaded(&miss.key))
     }
@@ -127,8 +127,8 @@ impl Resolver {
     }
 
     /// The fresh entry of a name above that says that there is nothing below it.
-    fn cut(&self, key: &[u8], now: Time) -> Option<(Key, Arc<Entry>, u32)> {
-        self.cuts.above(key).find_map(|above| {
+    pub(super) fn cut(&self, key: &[u8], now: Time) -> Option<(Key, Arc<Entry>, u32)> {
+        self.zones().cuts.above(key).find_map(|above| {
             let (entry, age) = self.cache.fresh(above.as_bytes(), now)?;
             entry.covers_below().then_some((above, entry, age))
         })
@@ -138,7 +138,7 @@ impl Resolver {
     /// one that may be a service's, which mostly exists, once it is known that it does not.
     fn ask_above(self: &Arc<Self>, key: &[u8]) {
         let now = self.clock.now();
-        if let Some(above) = self.cuts.worth_asking(key, now)
+        if let Some(above) = self.zones().cuts.worth_asking(key, now)
             && self.cache.fresh(above.as_bytes(), now).is_none()
             && !self
                 .failures
@@ -164,14 +164,17 @@ impl Resolver {
             Boarding::Landed(entry, age) => {
                 return Given::Entry(entry, Source::Cache { age }, None);
             }
-            Boarding::Full => return self.overloaded(key),
+            Boarding::Full => {
+                self.counters.overload.add(1);
+                return self.overloaded(key);
+            }
             Boarding::Joined(landing) => {
                 self.counters.coalesced.add(1);
                 landing
             }
             Boarding::New(landing, flight) => {
                 tokio::spawn(Arc::clone(self).fly(flight));
-                if self.cuts.is_deep(key) {
+                if self.zones().cuts.is_deep(key) {
                     self.ask_above(key);
                 }
                 landing
@@ -207,7 +210,6 @@ impl Resolver {
     }
 
     fn overloaded(&self, key: &[u8]) -> Given {
-        self.counters.overload.add(1);
         self.stale(key)
             .map_or(Given::Failure(Failure::Overload), |entry| {
                 self.give_stale(entry)
@@ -249,7 +251,8 @@ impl Resolver {
         }
         let mut mirrored = None;
         let missing = outcome.as_ref().is_ok_and(|entry| entry.is_nxdomain());
-        let above = (missing && !self.cuts.is_deep(flight.key())).then(|| flight.key().to_vec());
+        let above =
+            (missing && !self.zones().cuts.is_deep(flight.key())).then(|| flight.key().to_vec());
         self.flights
             .land(flight, outcome, |key, outcome| match outcome {
                 Ok(entry) => {
@@ -271,7 +274,7 @@ impl Resolver {
 
     /// Enters a real answer into the cache. One that may not be kept still ends what was there.
     fn keep(&self, key: &[u8], entry: &Arc<Entry>) {
-        for refuted in self.cuts.learn(key, entry, self.clock.now()) {
+        for refuted in self.zones().cuts.learn(key, entry, self.clock.now()) {
             let cached = self.cache.get(&refuted);
             if cached.is_some_and(|cached| cached.covers_below()) {
                 self.cache.remove(&refuted);
@@ -289,15 +292,16 @@ impl Resolver {
 
     /// Asks the zone's servers what `key` asks.
     async fn fetch(&self, key: &[u8]) -> Result<Entry, Failure> {
+        let zones = self.zones();
         let (parts, zone) = KeyParts::read(key)
-            .and_then(|parts| Some((parts, self.zones.of(parts.name)?)))
+            .and_then(|parts| Some((parts, zones.of(parts.name)?)))
             .ok_or(Failure::NoServers)?;
         let query = Arc::new(upstream::Query::new(&parts));
         let read = |response: &Bytes| {
             let now = self.clock.now();
             let terms = Terms {
                 caps: zone.caps,
-                cut: self.cuts.may_stand(&parts, now),
+                cut: zones.cuts.may_stand(&parts, now),
                 now,
             };
             match Entry::new(response, &parts, terms) {

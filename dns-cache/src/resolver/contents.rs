@@ -3,14 +3,14 @@
 #[cfg(test)]
 mod tests;
 
-use dns_cache_common::header::{Flags, Header};
+use dns_cache_common::header::Flags;
 use dns_cache_common::question::{Client, KeyParts, TCP_LIMIT};
 use dns_cache_common::reply::{Reply, Source};
-use hickory_proto::op::Message;
 use serde::{Deserialize, Serialize};
 
 use super::answer::append;
 use super::cache::size;
+use super::lookup::{self, question};
 use super::{Entry, Resolver, Time};
 use crate::kernel_cache::Seen;
 use crate::presentation::{name_text, rcode_text, rtype_text};
@@ -132,21 +132,37 @@ impl Resolver {
     /// When it returns none of them is given any more, and their failures are forgotten. What is on its way from
     /// an upstream reaches those who wait for it, and is not kept.
     pub fn flush(&self, names: &Selection) -> Flushed {
-        let meant = |key: &[u8]| KeyParts::read(key).is_some_and(|parts| names.means(parts.name));
         // A cut answers for the names below it, too.
-        let above =
-            |key: &[u8]| KeyParts::read(key).is_some_and(|parts| names.are_below(parts.name));
+        self.flush_names(|name| names.means(name), |name| names.are_below(name))
+    }
+
+    /// Takes out the answers for the names that are meant, and the cuts above them. Every answer that is taken out
+    /// before its time is taken out here.
+    pub(super) fn flush_names(
+        &self,
+        meant: impl Fn(&[u8]) -> bool,
+        above: impl Fn(&[u8]) -> bool,
+    ) -> Flushed {
+        let of = |key: &[u8], chosen: &dyn Fn(&[u8]) -> bool| {
+            KeyParts::read(key).is_some_and(|parts| chosen(parts.name))
+        };
         // First: from here on nothing old comes in.
-        self.flights.forget(|key| meant(key) || above(key));
-        self.failures.forget_all(meant);
-        let answers = self.cache.iter();
-        let entries = answers
-            .filter(|(key, entry)| meant(key) || entry.covers_below() && above(key))
-            .filter(|(key, _)| self.cache.remove(key))
-            .count() as u64;
+        self.flights
+            .forget(|key| of(key, &meant) || of(key, &above));
+        self.failures.forget_all(|key| of(key, &meant));
+        let mut entries = 0;
+        for (key, entry) in self.cache.iter() {
+            let is_meant = of(&key, &meant);
+            if is_meant || entry.covers_below() && of(&key, &above) {
+                entries += u64::from(self.cache.remove(&key));
+                if !is_meant {
+                    self.mirror_removal(&key);
+                }
+            }
+        }
         Flushed {
             entries,
-            kernel_entries: self.mirror_flush(names),
+            kernel_entries: self.mirror_flush(meant),
         }
     }
 
@@ -238,9 +254,7 @@ fn records(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Vec<String> {
         edns: None,
         limit: TCP_LIMIT,
     };
-    let mut question = parts.name.to_vec();
-    question.extend(parts.rtype.to_be_bytes());
-    question.extend(parts.class.to_be_bytes());
+    let question = question(parts);
     let source = Source::Cache {
         age: entry.seconds_old(now),
     };
@@ -249,19 +263,5 @@ fn records(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Vec<String> {
         &Reply::new(&client, &question, entry.stored(), source),
         &mut message,
     );
-    match Message::from_vec(&message) {
-        Ok(message) => message
-            .answers
-            .iter()
-            .chain(&message.authorities)
-            .chain(&message.additionals)
-            .map(ToString::to_string)
-            .collect(),
-        Err(error) => {
-            let counts = Header::read(&message[..]).map(|header| header.records);
-            vec![format!(
-                "; records {counts:?} that cannot be shown: {error}"
-            )]
-        }
-    }
+    lookup::records(&message)
 }

@@ -59,6 +59,8 @@ counters! {
     dropped,
     /// Queries turned away because too many were in flight.
     overload,
+    /// Misses turned away because their client asked too often.
+    rate_limited,
     /// Questions that got SERVFAIL because no upstream could be asked, or none answered in time or in form.
     failed,
     /// Responses that matched their query and were malformed.

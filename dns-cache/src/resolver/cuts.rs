@@ -55,6 +55,11 @@ impl Cuts {
         })
     }
 
+    /// Whether cuts may stand at the same names, as far as the configuration says.
+    pub(super) fn are_as(&self, other: &Self) -> bool {
+        self.zone == other.zone && self.others == other.others
+    }
+
     /// Where cuts may stand for a name of the zone.
     fn points(&self, name: &[u8]) -> Points {
         self.zone

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use dns_cache_common::cached::Refresh;
 use dns_cache_common::question::KeyParts;
 
+use super::Resolver;
 use super::clock::Time;
 use super::entry::Entry;
-use super::{Resolver, Selection};
 use crate::kernel_cache::{self, KernelCache, Seen, Ticket};
 
 /// Later than any hit.
@@ -32,6 +32,11 @@ impl Resolver {
     #[must_use]
     pub fn kernel_usage(&self) -> Option<kernel_cache::Usage> {
         Some(self.kernel.get()?.usage())
+    }
+
+    /// Whether there is a kernel cache.
+    pub(super) fn has_kernel(&self) -> bool {
+        self.kernel.get().is_some()
     }
 
     /// The kernel's entry for a key.
@@ -80,11 +85,11 @@ impl Resolver {
         }
     }
 
-    /// Takes the answers for these names out of the kernel, and says how many.
-    pub(super) fn mirror_flush(&self, names: &Selection) -> u64 {
-        let meant = |key: &KeyParts<'_>| names.means(key.name);
-        self.kernel
-            .get()
-            .map_or(0, |kernel| kernel.remove_if(meant))
+    /// Takes the answers for the names that are meant out of the kernel, and says how many.
+    pub(super) fn mirror_flush(&self, meant: impl Fn(&[u8]) -> bool) -> u64 {
+        let kernel = self.kernel.get();
+        kernel.map_or(0, |kernel| {
+            kernel.remove_if(|key: &KeyParts<'_>| meant(key.name))
+        })
     }
 }

@@ -12,9 +12,11 @@ mod failures;
 mod flights;
 mod given;
 mod local;
+mod lookup;
 mod mirror;
 mod prefetch;
 mod probe;
+mod rate;
 mod rdata;
 #[cfg(test)]
 mod replay;
@@ -28,7 +30,7 @@ mod zones;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use dns_cache_common::question::{Client, Query};
@@ -38,6 +40,7 @@ pub use clock::{Clock, Time};
 pub use contents::{Cached, Flushed, Listing, Selection, Usage};
 pub use dns_cache_common::question::Transport;
 pub use entry::{BadResponse, Entry, Terms};
+pub use lookup::{Lookup, Step};
 
 use crate::config::{CacheLimits, Config, Queries};
 use crate::kernel_cache::{KernelCache, Size};
@@ -45,11 +48,11 @@ use crate::places::{Place, Places};
 use crate::upstream::{ServerStatus, Timings, TlsError};
 use cache::Cache;
 use counters::Counters;
-use cuts::Cuts;
 use failures::Failures;
 use flights::Flights;
 use local::Local;
 use prefetch::Prefetch;
+use rate::Rate;
 use stale::Stale;
 use zones::Zones;
 
@@ -63,14 +66,14 @@ pub struct Resolver {
     cache: Cache,
     /// What it gives to the kernel, if it has one.
     kernel: OnceLock<Arc<KernelCache>>,
-    zones: Zones,
-    cuts: Cuts,
+    zones: RwLock<Arc<Zones>>,
     failures: Failures,
     flights: Flights,
     prefetch: Prefetch,
     stale: Stale,
     /// For clients that wait.
     places: Arc<Places>,
+    rate: Rate,
     clock: Clock,
     counters: Counters,
     deadline: Duration,
@@ -187,18 +190,19 @@ impl Resolver {
         let Queries {
             in_flight,
             in_flight_per_client: per_client,
+            ..
         } = config.queries;
         Ok(Arc::new(Self {
             cache: Cache::new(own_part(config.cache), Stale::keep(config.serve_stale)),
             kernel: OnceLock::new(),
             local: Local::new(config)?,
-            zones: Zones::new(config, timings)?,
-            cuts: Cuts::new(config)?,
+            zones: RwLock::new(Arc::new(Zones::new(config, timings)?)),
             failures: Failures::new(),
             flights: Flights::new(in_flight),
             prefetch: Prefetch::new(config.prefetch),
             stale: Stale::new(config.serve_stale),
             places: Arc::new(Places::new(in_flight, per_client)),
+            rate: Rate::new(config.queries),
             clock,
             counters: Counters::default(),
             deadline,
@@ -213,16 +217,25 @@ impl Resolver {
         &self.clock
     }
 
-    /// A place among the queries that wait; `None` if the client has enough of them, or all together have.
-    /// Then it is to be turned away at once.
+    /// A place among the queries that wait; `None` if the client asks too often, or has enough of them, or all
+    /// together have. Then it is to be turned away at once.
     pub(crate) fn admit(&self, client: IpAddr) -> Option<Place> {
-        self.places.take(client)
+        if !self.rate.take(client, self.clock.now()) {
+            self.counters.rate_limited.add(1);
+            return None;
+        }
+        let place = self.places.take(client);
+        if place.is_none() {
+            self.counters.overload.add(1);
+        }
+        place
     }
 
     /// The state of cache and upstreams. It looks at every entry.
     #[must_use]
     pub fn status(&self) -> Status {
-        let upstreams = self.zones.iter().flat_map(|zone| {
+        let zones = self.zones();
+        let upstreams = zones.iter().flat_map(|zone| {
             zone.group
                 .status()
                 .into_iter()
@@ -233,6 +246,26 @@ impl Resolver {
             counters: self.counters.list(),
             upstreams: upstreams.collect(),
         }
+    }
+
+    /// Takes over another configuration's zones. The answers that other servers would now be asked for, or that
+    /// have other caps, are flushed; all others stay.
+    ///
+    /// # Errors
+    /// As [`Resolver::new`]; then nothing has changed. Also if the servers for everything else got lost.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        let old = self.zones();
+        let new = Arc::new(old.reload(config)?);
+        let mut zones = self.zones.write().unwrap_or_else(PoisonError::into_inner);
+        *zones = Arc::clone(&new);
+        drop(zones);
+        self.flush_names(|name| !new.agree(&old, name), |_| false);
+        Ok(())
+    }
+
+    fn zones(&self) -> Arc<Zones> {
+        let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&zones)
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -15,8 +15,8 @@ impl Resolver {
     /// Asks the servers of all zones for their zone's SOA record, whatever they say to it; returns when one of
     /// them has answered, or none has in time. Its connections are open then.
     pub async fn probe(&self) -> bool {
-        let mut answers: FuturesUnordered<_> = self
-            .zones
+        let zones = self.zones();
+        let mut answers: FuturesUnordered<_> = zones
             .by_name()
             .map(|(name, group)| async move {
                 let query = Arc::new(upstream::Query::new(&KeyParts {
@@ -41,7 +41,8 @@ impl Resolver {
     /// Whether any server of any zone has answered since the start.
     #[must_use]
     pub fn has_been_answered(&self) -> bool {
-        let mut servers = self.zones.iter().flat_map(|zone| zone.group.status());
+        let zones = self.zones();
+        let mut servers = zones.iter().flat_map(|zone| zone.group.status());
         servers.any(|server| server.rtt_p50.is_some())
     }
 }

@@ -65,7 +65,7 @@ impl Resolver {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             look.tick().await;
-            self.zones.reread_resolv_conf();
+            self.zones().reread_resolv_conf();
         }
     }
 }

@@ -59,11 +59,16 @@ pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
         queries: Queries {
             in_flight: 4_096,
             in_flight_per_client: 1_024,
+            misses_per_second: 0,
+            miss_burst: 200,
         },
         attach: AttachMode::Auto,
         state_dir: "/nonexistent".into(),
         bpffs: "/nonexistent".into(),
-        metrics: Metrics { listen: None },
+        metrics: Metrics {
+            listen: None,
+            per_pod: false,
+        },
         log: Log {
             format: LogFormat::Text,
             level: "info".to_owned(),

@@ -1,9 +1,11 @@
 //! Which servers are asked for a name.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Error;
+use super::cuts::Cuts;
 use super::resolv_conf::ResolvConf;
 use crate::config::{self, Config, TtlCaps, Upstream};
 use crate::upstream::{Group, Timings, Transport};
@@ -14,54 +16,83 @@ pub(super) struct Zone {
     /// The name under which it is shown.
     pub(super) name: String,
     pub(super) caps: TtlCaps,
-    pub(super) group: Group,
+    pub(super) group: Arc<Group>,
+    origin: Origin,
+}
+
+/// Where the servers of a zone come from, and how they are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    /// Empty if a file names them.
+    servers: Vec<Upstream>,
+    file: Option<PathBuf>,
+    transport: config::Transport,
 }
 
 /// All zones; the longest match wins.
 #[derive(Debug)]
 pub(super) struct Zones {
-    zones: Vec<Zone>,
+    zones: Vec<Arc<Zone>>,
     /// Zone names in wire form and lower case.
     by_name: HashMap<Box<[u8]>, usize>,
     /// Where the servers of the last zone stand, if the configuration names none for it.
     resolv_conf: Option<Mutex<ResolvConf>>,
+    pub(super) cuts: Arc<Cuts>,
+    timings: Timings,
 }
 
 impl Zones {
     pub(super) fn new(config: &Config, timings: Timings) -> Result<Self, Error> {
+        let this = Self::read(config, timings)?;
+        this.reread_resolv_conf();
+        Ok(this)
+    }
+
+    /// The zones of a configuration that takes the place of this one's. What is the same is taken over: a whole
+    /// zone, or a zone's servers and the connections to them.
+    pub(super) fn reload(&self, config: &Config) -> Result<Self, Error> {
+        let mut new = Self::read(config, self.timings)?;
+        if new.cuts.are_as(&self.cuts) {
+            new.cuts = Arc::clone(&self.cuts);
+        }
+        for zone in &mut new.zones {
+            if let Some(old) = self.zones.iter().find(|old| old.name == zone.name) {
+                *zone = zone.taking_over(old);
+            }
+        }
+        new.reread_resolv_conf();
+        Ok(new)
+    }
+
+    fn read(config: &Config, timings: Timings) -> Result<Self, Error> {
         let mut this = Self {
             zones: Vec::new(),
             by_name: HashMap::new(),
             resolv_conf: None,
+            cuts: Arc::new(Cuts::new(config)?),
+            timings,
+        };
+        let of = |servers: &[_], transport: &config::Transport| Origin {
+            servers: servers.to_vec(),
+            file: None,
+            transport: transport.clone(),
         };
         let cluster = &config.cluster;
-        let transport = &cluster.transport;
-        this.add(
-            &cluster.domain,
-            &cluster.upstreams,
-            transport,
-            cluster.ttl,
-            timings,
-        )?;
+        let origin = of(&cluster.upstreams, &cluster.transport);
+        this.add(&cluster.domain, origin, cluster.ttl)?;
         for reverse in &cluster.reverse_zones {
             this.by_name.insert(wire_name(reverse)?, 0);
         }
         for zone in &config.zones {
-            this.add(
-                &zone.zone,
-                &zone.upstreams,
-                &zone.transport,
-                zone.ttl,
-                timings,
-            )?;
+            this.add(&zone.zone, of(&zone.upstreams, &zone.transport), zone.ttl)?;
         }
         if !this.by_name.contains_key(&[0][..]) {
-            let transport = &config.default_transport;
-            this.add(".", &[], transport, config.default_ttl, timings)?;
-            let mut resolv_conf = ResolvConf::new(&config.resolv_conf, &config.listen);
-            if let Some(zone) = this.zones.last() {
-                resolv_conf.reread(&zone.group);
-            }
+            let origin = Origin {
+                file: Some(config.resolv_conf.clone()),
+                ..of(&[], &config.default_transport)
+            };
+            this.add(".", origin, config.default_ttl)?;
+            let resolv_conf = ResolvConf::new(&config.resolv_conf, &config.listen);
             this.resolv_conf = Some(Mutex::new(resolv_conf));
         }
         Ok(this)
@@ -76,7 +107,7 @@ impl Zones {
     }
 
     /// The zone of a name in wire form and lower case.
-    pub(super) fn of(&self, name: &[u8]) -> Option<&Zone> {
+    pub(super) fn of(&self, name: &[u8]) -> Option<&Arc<Zone>> {
         let mut rest = name;
         loop {
             if let Some(index) = self.by_name.get(rest) {
@@ -87,7 +118,7 @@ impl Zones {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Zone> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Zone>> {
         self.zones.iter()
     }
 
@@ -95,28 +126,52 @@ impl Zones {
     pub(super) fn by_name(&self) -> impl Iterator<Item = (&[u8], &Group)> {
         self.by_name
             .iter()
-            .filter_map(|(name, index)| Some((&**name, &self.zones.get(*index)?.group)))
+            .filter_map(|(name, index)| Some((&**name, &*self.zones.get(*index)?.group)))
     }
 
-    fn add(
-        &mut self,
-        name: &str,
-        servers: &[Upstream],
-        transport: &config::Transport,
-        caps: TtlCaps,
-        timings: Timings,
-    ) -> Result<(), Error> {
-        let transport = Transport::new(transport).map_err(|reason| Error::Tls {
+    /// Whether a name in wire form and lower case has the same servers and caps in both.
+    pub(super) fn agree(&self, other: &Self, name: &[u8]) -> bool {
+        match (self.of(name), other.of(name)) {
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+            (own, others) => own.is_none() && others.is_none(),
+        }
+    }
+
+    fn add(&mut self, name: &str, origin: Origin, caps: TtlCaps) -> Result<(), Error> {
+        let transport = Transport::new(&origin.transport).map_err(|reason| Error::Tls {
             zone: name.to_owned(),
             reason,
         })?;
         self.by_name.insert(wire_name(name)?, self.zones.len());
-        self.zones.push(Zone {
+        self.zones.push(Arc::new(Zone {
             name: name.to_owned(),
             caps,
-            group: Group::new(servers, transport, timings),
-        });
+            group: Arc::new(Group::new(&origin.servers, transport, self.timings)),
+            origin,
+        }));
         Ok(())
+    }
+}
+
+impl Zone {
+    /// This zone in the place of an old one of the same name. The servers of another file take the place of the
+    /// old one's when it is read.
+    fn taking_over(self: &Arc<Self>, old: &Arc<Self>) -> Arc<Self> {
+        let same_servers = self.origin.servers == old.origin.servers
+            && self.origin.transport == old.origin.transport
+            && self.origin.file.is_some() == old.origin.file.is_some();
+        if self.origin == old.origin && self.caps == old.caps {
+            Arc::clone(old)
+        } else if same_servers {
+            Arc::new(Self {
+                name: self.name.clone(),
+                caps: self.caps,
+                group: Arc::clone(&old.group),
+                origin: self.origin.clone(),
+            })
+        } else {
+            Arc::clone(self)
+        }
     }
 }
 
@@ -185,6 +240,35 @@ mod tests {
         ] {
             assert_eq!(name_of(&zones, name), zone, "{name}");
         }
+    }
+
+    #[test]
+    fn what_stays_the_same_is_taken_over() {
+        let mut config = config(Path::new("/nonexistent"));
+        let old = Zones::new(&config, Timings::default()).unwrap();
+        config.zones[0].ttl.positive = 5;
+        let other: SocketAddr = "192.0.2.9:53".parse().unwrap();
+        config.zones[1].upstreams = vec![other.into()];
+        config.cluster.reverse_zones.pop();
+        let new = old.reload(&config).unwrap();
+        let of = |zones: &Zones, name| Arc::clone(zones.of(&wire_name(name).unwrap()).unwrap());
+        for (name, agree, same_servers) in [
+            ("a.cluster.local", true, true),
+            ("www.example", false, true),
+            ("a.sub.cluster.local", false, false),
+            ("1.ip6.arpa", false, false),
+            ("1.in-addr.arpa", true, true),
+            (".", true, true),
+        ] {
+            assert_eq!(new.agree(&old, &wire_name(name).unwrap()), agree, "{name}");
+            let (before, after) = (of(&old, name), of(&new, name));
+            assert_eq!(
+                Arc::ptr_eq(&before.group, &after.group),
+                same_servers,
+                "{name}"
+            );
+        }
+        assert_eq!(of(&new, "www.example").caps.positive, 5);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod tests;
 mod udp;
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,10 +73,10 @@ impl Default for Limits {
 /// The listeners, running until [`shutdown`](Self::shutdown) or drop.
 #[derive(Debug)]
 pub struct Server {
-    tally: Arc<Tally>,
-    stop: watch::Sender<bool>,
+    running: Running,
+    places: Arc<Places>,
+    served: watch::Sender<Vec<IpAddr>>,
     finished: mpsc::Receiver<()>,
-    drain: Duration,
 }
 
 /// A query that waits for an upstream.
@@ -92,7 +93,10 @@ struct Running {
     resolver: Arc<Resolver>,
     tally: Arc<Tally>,
     limits: Limits,
-    stop: watch::Receiver<bool>,
+    /// The addresses at which queries are read.
+    served: watch::Receiver<Vec<IpAddr>>,
+    /// Which of them this is for.
+    address: IpAddr,
     _alive: mpsc::Sender<()>,
 }
 
@@ -111,34 +115,56 @@ impl Server {
         resolver: Arc<Resolver>,
         limits: Limits,
     ) -> Result<Self, Error> {
-        let (stop, stopped) = watch::channel(false);
+        let (served, receiver) = watch::channel(Vec::new());
         let (alive, finished) = mpsc::channel(1);
-        let tally = Arc::<Tally>::default();
-        let running = Running {
-            resolver,
-            tally: Arc::clone(&tally),
-            limits,
-            stop: stopped,
-            _alive: alive,
+        let this = Self {
+            running: Running {
+                resolver,
+                tally: Arc::default(),
+                limits,
+                served: receiver,
+                address: Ipv4Addr::UNSPECIFIED.into(),
+                _alive: alive,
+            },
+            places: Arc::new(Places::new(
+                limits.connections,
+                limits.connections_per_client,
+            )),
+            served,
+            finished,
         };
-        udp::start(sockets.udp, &running)?;
-        let places = Places::new(limits.connections, limits.connections_per_client);
-        let places = Arc::new(places);
+        this.listen(sockets)?;
+        Ok(this)
+    }
+
+    /// Serves on further sockets; must be called within a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// If a socket cannot be watched, or a thread not be started.
+    pub fn listen(&self, sockets: Sockets) -> Result<(), Error> {
+        let udp = sockets.udp.iter().map(std::net::UdpSocket::local_addr);
+        let tcp = sockets.tcp.iter().map(std::net::TcpListener::local_addr);
+        let addresses = udp.chain(tcp).collect::<io::Result<Vec<_>>>()?;
+        self.served
+            .send_modify(|served| served.extend(addresses.iter().map(SocketAddr::ip)));
+        udp::start(sockets.udp, &self.running)?;
         for listener in sockets.tcp {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(tcp::listen(listener, running.clone(), Arc::clone(&places)));
+            let running = self.running.at(listener.local_addr()?);
+            tokio::spawn(tcp::listen(listener, running, Arc::clone(&self.places)));
         }
-        Ok(Self {
-            tally,
-            stop,
-            finished,
-            drain: limits.drain,
-        })
+        Ok(())
+    }
+
+    /// Ends the service at these addresses, as [`shutdown`](Self::shutdown) does it for all, and does not wait.
+    pub fn leave(&self, addresses: &[IpAddr]) {
+        self.served
+            .send_modify(|served| served.retain(|address| !addresses.contains(address)));
     }
 
     /// The counts of queries and replies.
     pub(crate) fn tally(&self) -> &Arc<Tally> {
-        &self.tally
+        &self.running.tally
     }
 
     /// Ends the service: returns when what came until now is answered, or after [`Limits::drain`] (5 s).
@@ -149,9 +175,17 @@ impl Server {
     ///
     /// The caller tells the datapath first to hand over no more UDP queries and TCP SYNs. The sockets stay
     /// open for the late answers, with nobody who reads them.
-    pub async fn shutdown(mut self) {
-        self.stop.send_replace(true);
-        if timeout(self.drain, self.finished.recv()).await.is_err() {
+    pub async fn shutdown(self) {
+        let Self {
+            running,
+            served,
+            mut finished,
+            ..
+        } = self;
+        let drain = running.limits.drain;
+        drop(running);
+        served.send_replace(Vec::new());
+        if timeout(drain, finished.recv()).await.is_err() {
             tracing::warn!("some queries were not answered in time for the end");
         }
     }
@@ -169,6 +203,14 @@ impl Arrival {
 }
 
 impl Running {
+    /// The same for a socket at this address.
+    fn at(&self, address: SocketAddr) -> Self {
+        Self {
+            address: address.ip(),
+            ..self.clone()
+        }
+    }
+
     /// Gets the answer to a miss, and counts it.
     async fn resolve(&self, miss: Miss, arrival: Arrival) -> Vec<u8> {
         let reply = self.resolver.resolve(miss).await;
@@ -187,6 +229,10 @@ impl Running {
     /// Returns when no more queries shall be read.
     async fn stopped(&mut self) {
         // An error means that the server was dropped.
-        let _ = self.stop.wait_for(|stop| *stop).await;
+        let address = self.address;
+        let _ = self
+            .served
+            .wait_for(|served| !served.contains(&address))
+            .await;
     }
 }

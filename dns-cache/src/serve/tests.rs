@@ -519,13 +519,14 @@ async fn shutdown_answers_what_waits_in_udp_sockets() {
         client.send(&query).await.unwrap();
     }
     // Workers that are told of the end before they read anything.
-    let (_stop, stopped) = watch::channel(true);
+    let (_served, served) = watch::channel(Vec::new());
     let (alive, mut finished) = mpsc::channel(1);
     let running = Running {
         resolver,
         tally: Arc::default(),
         limits: Limits::default(),
-        stop: stopped,
+        served,
+        address: Ipv4Addr::LOCALHOST.into(),
         _alive: alive,
     };
     udp::start(vec![socket], &running).unwrap();

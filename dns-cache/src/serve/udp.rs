@@ -44,20 +44,20 @@ pub(super) fn start(sockets: Vec<std::net::UdpSocket>, running: &Running) -> io:
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let workers = {
             let _entered = runtime.enter();
-            let worker = |socket| Worker::new(socket, running.clone());
+            let worker = |socket| Worker::new(socket, running);
             sockets
                 .into_iter()
                 .map(worker)
                 .collect::<io::Result<Vec<_>>>()?
         };
-        let mut stop = running.stop.clone();
+        let mut served = running.served.clone();
         thread::Builder::new()
             .name("udp".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
                     join_all(workers.into_iter().map(|worker| tokio::spawn(worker.run()))).await;
                     // Late replies, and others' that wait for this thread's upstream connections.
-                    while stop.changed().await.is_ok() {}
+                    while served.changed().await.is_ok() {}
                 });
             })?;
     }
@@ -78,15 +78,16 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(socket: std::net::UdpSocket, running: Running) -> io::Result<Self> {
+    fn new(socket: std::net::UdpSocket, running: &Running) -> io::Result<Self> {
+        let address = socket.local_addr()?;
         Ok(Self {
             manner: Manner {
                 transport: Transport::Udp,
-                is_ipv6: socket.local_addr()?.is_ipv6(),
+                is_ipv6: address.is_ipv6(),
                 forwarded: false,
             },
             socket: sys::watch(Arc::new(socket), Interest::READABLE)?,
-            running,
+            running: running.at(address),
             received: Received::new(BATCH, MAX_QUERY),
             outgoing: Replies::new(BATCH),
             replies: vec![(0, Vec::with_capacity(usize::from(UDP_SIZE))); BATCH],

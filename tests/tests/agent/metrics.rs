@@ -9,7 +9,7 @@ use dns_cache::metrics::names::{self, Kind, Metric};
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Transport};
 
-use crate::{assert_web, lab_with_agent};
+use crate::{assert_web, fresh, lab_with_agent};
 
 /// Status line and body of what the endpoint in the node's namespace says.
 fn get(lab: &Lab, path: &str) -> (String, String) {
@@ -85,7 +85,12 @@ impl Scrape {
 
 #[test]
 fn every_metric_is_in_a_scrape_under_its_name() {
-    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    let lab = Lab::builder().start();
+    let config = AgentConfig {
+        extra: "\nmetrics: {perPod: true}\n".to_owned(),
+        ..AgentConfig::default()
+    };
+    let _agent = lab.agent(&config);
     assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
     let (_, text) = get(&lab, "/metrics");
     let scrape = Scrape::of(&lab);
@@ -124,9 +129,8 @@ fn lookups_are_counted_once() {
     let grown =
         |metric: &Metric, labels: &[&str]| after.sum(metric, labels) - before.sum(metric, labels);
     for (labels, count) in [
-        (&["proto=\"udp\"", "family=\"1\"", "type=\"A\""][..], 3.0),
-        (&["proto=\"tcp\"", "family=\"2\"", "type=\"A\""], 3.0),
-        (&["type=\"AAAA\""], 2.0),
+        (&["proto=\"tcp\"", "family=\"2\"", "type=\"A\""][..], 3.0),
+        (&["proto=\"udp\""], 8.0),
         (&["server=\"dns://:53\"", "zone=\".\"", "view=\"\""], 14.0),
     ] {
         assert_eq!(grown(&names::DNS_REQUESTS, labels), count, "{labels:?}");
@@ -137,20 +141,23 @@ fn lookups_are_counted_once() {
     assert_eq!(grown(&names::CACHE_HITS, &["success"]), 11.0);
     assert_eq!(grown(&names::CACHE_HITS, &["denial"]), 1.0);
     assert_eq!(grown(&names::CACHE_MISSES, &[]), 2.0);
-    assert_eq!(grown(&names::QUERIES, &["userspace"]), 14.0);
+    let path = |path: &str| grown(&names::QUERIES, &[path]);
+    assert_eq!(path("userspace") + path("kernel"), 14.0);
     assert_eq!(grown(&names::QUERIES, &["ordinary"]), 0.0);
     let timed = |scrape: &Scrape| -> f64 {
         let name = format!("{}_count", names::DNS_DURATION.name);
         scrape.samples(&name).map(|(_, value)| value).sum()
     };
-    assert_eq!(timed(&after) - timed(&before), 14.0);
+    assert_eq!(timed(&after) - timed(&before), path("userspace"));
     assert_eq!(after.sum(&names::CACHE_ENTRIES, &["success"]), 1.0);
     assert_eq!(
         after.sum(&names::INTERFACES, &[]),
         agent.interfaces().len() as f64
     );
-    assert!(after.sum(&names::DATAPATH, &["replies\""]) >= 14.0);
-    assert_eq!(agent.counters().resolver("hits"), 12);
+    assert_eq!(
+        grown(&names::DATAPATH, &["\"to_resolver_udp\""]) + path("kernel"),
+        8.0
+    );
 }
 
 /// Ready once an upstream has answered, without a pod's question; it stays so when they fall silent.
@@ -207,4 +214,31 @@ fn the_endpoint_is_not_to_be_worn_out() {
             .or_panic("a silent client is not sent away");
     }
     assert_eq!(get(&lab, "/health").0, "HTTP/1.1 200 OK");
+}
+
+/// One pod asks for what is not cached, as fast as it can; another one is none the worse for it.
+#[test]
+fn misses_of_a_pod_are_limited() {
+    let lab = Lab::builder().start();
+    let config = AgentConfig {
+        extra: "\nqueries: {missesPerSecond: 1, missBurst: 20}\n".to_owned(),
+        ..AgentConfig::default()
+    };
+    let _agent = lab.agent(&config);
+    let client = lab.pod(0).client(Family::V4);
+    let refused = (0..100)
+        .filter(|number| client.lookup(&fresh(*number), rtype::A).rcode() == 5)
+        .count();
+    // One a second is added while they are asked.
+    assert!(
+        (60..=80).contains(&refused),
+        "{refused} of 100 were refused"
+    );
+    assert_eq!(
+        Scrape::of(&lab).sum(&names::RATE_LIMITED, &[]),
+        refused as f64
+    );
+    let other = lab.pod(1).client(Family::V4);
+    assert_eq!(other.lookup(&fresh(200), rtype::A).answers.len(), 1);
+    assert_eq!(client.lookup(&fresh(0), rtype::A).answers.len(), 1);
 }

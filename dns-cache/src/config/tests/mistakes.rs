@@ -75,6 +75,13 @@ fn under_a_valid_file() {
             &["f:3:9: attach: a list found; give a single value, in quotes if it has brackets"],
         ),
         (
+            "queries: {missesPerSecond: -1, missBurst: 0}",
+            &[
+                "f:3:28: queries.missesPerSecond: \"-1\" found; give a whole number from 0 (no limit) to 1M",
+                "f:3:43: queries.missBurst: \"0\" found; give a whole number from 1 to 1M",
+            ],
+        ),
+        (
             "metrics: {listen: 9253}",
             &[
                 "f:3:19: metrics.listen: \"9253\" is not an address with a port; give IP:PORT such as 0.0.0.0:9253 or \"[::]:9253\", or off",

@@ -76,6 +76,25 @@ fn within(text: &str, allowed: RangeInclusive<u32>, unit: &str, note: &str) -> R
         })
 }
 
+/// Events a second; 0 is no limit.
+pub(in super::super) fn rate(text: &str) -> Result<u32, String> {
+    up_to_a_million(text, 0).ok_or_else(|| {
+        let found = quoted(text);
+        format!("{found} found; give a whole number from 0 (no limit) to 1M")
+    })
+}
+
+/// Events at once.
+pub(in super::super) fn burst(text: &str) -> Result<u32, String> {
+    up_to_a_million(text, 1)
+        .ok_or_else(|| format!("{} found; give a whole number from 1 to 1M", quoted(text)))
+}
+
+fn up_to_a_million(text: &str, least: u32) -> Option<u32> {
+    let number = u32::try_from(multiplied(text)?).ok()?;
+    (least..=1_000_000).contains(&number).then_some(number)
+}
+
 /// A number of cache entries.
 pub(in super::super) fn entries(text: &str) -> Result<u64, String> {
     multiplied(text)

@@ -1,0 +1,124 @@
+//! Another configuration while the agent runs: read, checked, and taken over as far as that goes.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use super::Agent;
+use crate::config::Errors;
+use crate::control::ReloadStatus;
+use crate::{datapath, resolver, serve};
+
+/// Why a configuration was not taken over.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Config(#[from] Errors),
+    #[error(transparent)]
+    Resolver(#[from] resolver::Error),
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
+}
+
+/// How the reloads since the start went.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    /// When the configuration in force was read.
+    loaded: Instant,
+    succeeded: u64,
+    failed: u64,
+    /// What was wrong with the last one.
+    error: Option<String>,
+    /// Keys whose new values wait for a restart.
+    waiting: Vec<&'static str>,
+}
+
+impl Reloads {
+    pub(super) fn new() -> Self {
+        Self {
+            loaded: Instant::now(),
+            succeeded: 0,
+            failed: 0,
+            error: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    pub(super) fn status(&self) -> ReloadStatus {
+        ReloadStatus {
+            loaded_seconds_ago: self.loaded.elapsed().as_secs(),
+            succeeded: self.succeeded,
+            failed: self.failed,
+            error: self.error.clone(),
+            needs_restart: self.waiting.iter().map(|key| (*key).to_owned()).collect(),
+        }
+    }
+}
+
+impl Agent {
+    /// Reads the configuration anew. If anything is wrong with it, the old one stays in force.
+    pub(super) async fn reload(&self, server: &serve::Server) {
+        let result = self.take_over(server).await;
+        let mut reloads = self.reloads();
+        match result {
+            Ok(waiting) => {
+                reloads.loaded = Instant::now();
+                reloads.succeeded += 1;
+                reloads.error = None;
+                if waiting.is_empty() {
+                    info!("configuration reloaded");
+                } else {
+                    warn!(
+                        ?waiting,
+                        "configuration reloaded; these settings wait for a restart"
+                    );
+                }
+                reloads.waiting = waiting;
+            }
+            Err(error) => {
+                reloads.failed += 1;
+                // Each mistake of a file stands in a line of its own.
+                for line in error.to_string().lines() {
+                    warn!("configuration refused, the old one stays: {line}");
+                }
+                reloads.error = Some(error.to_string());
+            }
+        }
+    }
+
+    /// What can fail comes first; packets change their way only when everything is there for them.
+    async fn take_over(&self, server: &serve::Server) -> Result<Vec<&'static str>, Error> {
+        let old = self.config();
+        let (new, waiting) = old.reloaded(&self.origin.load()?);
+        let (come, gone) = (
+            without(&new.listen, &old.listen),
+            without(&old.listen, &new.listen),
+        );
+        if !come.is_empty() {
+            server.listen(self.datapath.open(&come).await?)?;
+        }
+        let changed = self
+            .resolver
+            .reload(&new)
+            .map_err(Error::from)
+            .and_then(|()| Ok(self.datapath.intercept(&new.listen)?));
+        if let Err(error) = changed {
+            server.leave(&come);
+            return Err(error);
+        }
+        server.leave(&gone);
+        let interfaces = new.interfaces.clone();
+        self.set_config(new);
+        self.datapath.follow(interfaces).await?;
+        Ok(waiting)
+    }
+}
+
+/// Those of `all` that are not known.
+fn without(all: &[IpAddr], known: &[IpAddr]) -> Vec<IpAddr> {
+    let other = all.iter().filter(|address| !known.contains(address));
+    other.copied().collect()
+}

@@ -1,0 +1,249 @@
+//! A lookup for whoever looks in from outside, by the same way as a client's, and what it met on it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use dns_cache_common::header::{Flags, Header};
+use dns_cache_common::question::{KeyParts, Parsed, Transport, parse};
+use dns_cache_common::types::class;
+use hickory_proto::op::Message;
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Resolver};
+use crate::presentation::{name_text, rcode_text, rtype_text};
+
+/// What a client would be answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// The question's name, without the trailing dot.
+    pub name: String,
+    /// The question's type.
+    #[serde(rename = "type")]
+    pub rtype: String,
+    /// The reply's code.
+    pub rcode: String,
+    /// The reply's records, all sections, as text.
+    pub records: Vec<String>,
+    /// From the question to the reply, in microseconds.
+    pub micros: u64,
+    /// What was met on the way, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A part of the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// `kernel`, `cache`, `cut`, `zone`, `upstream`, or `reply` for one at once.
+    pub part: String,
+    /// What it said.
+    pub outcome: String,
+    /// How long it took, in microseconds.
+    pub micros: u64,
+}
+
+/// Steps with their times.
+struct Trace {
+    began: Instant,
+    last: Instant,
+    steps: Vec<Step>,
+}
+
+impl Trace {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            began: now,
+            last: now,
+            steps: Vec::new(),
+        }
+    }
+
+    /// A step that ended just now.
+    fn step(&mut self, part: &str, outcome: String) {
+        let now = Instant::now();
+        self.steps.push(Step {
+            part: part.to_owned(),
+            outcome,
+            micros: micros(now - self.last),
+        });
+        self.last = now;
+    }
+}
+
+impl Resolver {
+    /// Looks a name up as a client's query would, which it is counted as. The name is in wire form.
+    pub async fn lookup(self: &Arc<Self>, name: &[u8], rtype: u16) -> Lookup {
+        let mut trace = Trace::new();
+        let query = query(name, rtype);
+        let mut reply = Vec::new();
+        let now = self.clock.now();
+        // Looked at before they are used, which may change them.
+        if let Parsed::Query(query) = parse(&query, Transport::Tcp) {
+            self.look_at_caches(query.key.as_bytes(), &mut trace);
+        }
+        match self.answer_cached(&query, Transport::Tcp, now, &mut reply) {
+            Answer::Reply(_) => trace.step("reply", "at once".to_owned()),
+            Answer::Drop => trace.step("reply", "none: not a query".to_owned()),
+            Answer::Miss(miss) => {
+                trace.step("zone", self.zone_of(name));
+                reply = self.resolve(miss).await;
+                let rcode = Header::read(&reply[..]).map_or(0, |header| header.flags.rcode());
+                trace.step("upstream", rcode_text(rcode));
+            }
+        }
+        let rcode = Header::read(&reply[..]).map_or(0, |header| header.flags.rcode());
+        Lookup {
+            name: name_text(name),
+            rtype: rtype_text(rtype),
+            rcode: rcode_text(rcode),
+            records: records(&reply),
+            micros: micros(trace.began.elapsed()),
+            steps: trace.steps,
+        }
+    }
+
+    /// What the caches have for a key, in words.
+    fn look_at_caches(&self, key: &[u8], trace: &mut Trace) {
+        let nothing = || "nothing".to_owned();
+        let now = self.clock.now();
+        if self.has_kernel() {
+            let seen = self.mirrored(key).map(|seen| {
+                let (age, ttl) = (
+                    now.seconds_since(seen.stored),
+                    seen.until.seconds_since(now),
+                );
+                format!("{}, {} hits", age_and_ttl(age, ttl), seen.hits)
+            });
+            trace.step("kernel", seen.unwrap_or_else(nothing));
+        }
+        let cached = self.cache.get(key);
+        let fresh = cached
+            .as_ref()
+            .is_some_and(|entry| entry.age(now).is_some());
+        let outcome = cached.map(|entry| {
+            let age = entry.seconds_old(now);
+            age_and_ttl(age, entry.ttl().unwrap_or_default().saturating_sub(age))
+        });
+        trace.step("cache", outcome.unwrap_or_else(nothing));
+        if !fresh && let Some((cut, ..)) = self.cut(key, now) {
+            let name = KeyParts::read(cut.as_bytes()).map(|parts| name_text(parts.name));
+            let name = name.unwrap_or_default();
+            trace.step("cut", format!("there is nothing below {name}"));
+        }
+    }
+
+    fn zone_of(&self, name: &[u8]) -> String {
+        self.zones().of(name).map_or_else(
+            || "none".to_owned(),
+            |zone| {
+                let servers: Vec<_> = zone
+                    .group
+                    .status()
+                    .iter()
+                    .map(|server| server.address.to_string())
+                    .collect();
+                format!("{}, by {}", zone.name, servers.join(", "))
+            },
+        )
+    }
+}
+
+fn age_and_ttl(age: u32, ttl: u32) -> String {
+    match ttl {
+        0 => format!("an answer of age {age}s, expired"),
+        ttl => format!("an answer of age {age}s with {ttl}s to go"),
+    }
+}
+
+/// All records of a message as text; what cannot be shown is said.
+pub(super) fn records(message: &[u8]) -> Vec<String> {
+    match Message::from_vec(message) {
+        Ok(message) => message
+            .answers
+            .iter()
+            .chain(&message.authorities)
+            .chain(&message.additionals)
+            .map(ToString::to_string)
+            .collect(),
+        Err(error) => {
+            let counts = Header::read(message).map(|header| header.records);
+            vec![format!(
+                "; {counts:?} records that cannot be shown: {error}"
+            )]
+        }
+    }
+}
+
+/// The question section for a name, a type and class IN.
+pub(super) fn question(parts: &KeyParts<'_>) -> Vec<u8> {
+    let KeyParts {
+        name, rtype, class, ..
+    } = parts;
+    [*name, &rtype.to_be_bytes(), &class.to_be_bytes()].concat()
+}
+
+fn query(name: &[u8], rtype: u16) -> Vec<u8> {
+    let header = Header {
+        id: 0,
+        flags: Flags::RD,
+        questions: 1,
+        records: [0; 3],
+    };
+    let parts = KeyParts {
+        name,
+        rtype,
+        class: class::IN,
+        dnssec_ok: false,
+        checking_disabled: false,
+    };
+    [&header.bytes()[..], &question(&parts)].concat()
+}
+
+fn micros(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presentation::name;
+    use crate::resolver::tests::Bench;
+    use crate::upstream::fake::Fake;
+
+    #[tokio::test]
+    async fn each_step_is_told() {
+        let (fake, _) = Fake::answering().await;
+        let bench = Bench::new(&[fake.address]);
+        let web = name("web.cluster.local").unwrap();
+        let first = bench.resolver.lookup(&web, 1).await;
+        assert_eq!(first.rcode, "NOERROR");
+        assert_eq!(first.records, ["web.cluster.local. 20 IN A 10.0.0.1"]);
+        let told = |lookup: &Lookup| -> Vec<(String, String)> {
+            let steps = lookup.steps.iter();
+            steps
+                .map(|step| (step.part.clone(), step.outcome.clone()))
+                .collect()
+        };
+        let step = |part: &str, outcome: &str| (part.to_owned(), outcome.to_owned());
+        assert_eq!(
+            told(&first),
+            [
+                step("cache", "nothing"),
+                step("zone", &format!("cluster.local, by {}", fake.address)),
+                step("upstream", "NOERROR"),
+            ]
+        );
+        bench.pass(7.0);
+        let second = bench.resolver.lookup(&web, 1).await;
+        assert_eq!(
+            told(&second),
+            [
+                step("cache", "an answer of age 7s with 13s to go"),
+                step("reply", "at once"),
+            ]
+        );
+        assert_eq!(second.records, ["web.cluster.local. 13 IN A 10.0.0.1"]);
+        let refused = bench.resolver.lookup(&web, 252).await;
+        assert_eq!((&*refused.rcode, refused.steps.len()), ("REFUSED", 1));
+    }
+}

@@ -1,0 +1,173 @@
+//! Another configuration while pods ask.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, Way};
+
+use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent};
+
+/// NodeLocalDNS's address; in this lab nobody else has it.
+const LOCAL: &str = "169.254.20.10";
+
+fn local() -> IpAddr {
+    LOCAL.parse().or_panic(LOCAL)
+}
+
+fn with_local() -> AgentConfig {
+    let mut config = AgentConfig::default();
+    config.listen.push(local());
+    config
+}
+
+/// The way that a lookup of a cached name takes from this pod.
+fn way(lab: &Lab, agent: &Agent, pod: usize) -> Way {
+    let before = agent.counters();
+    assert_web(&lab.pod(pod).client(Family::V4), Transport::Connected);
+    before.way(&agent.counters())
+}
+
+#[test]
+fn addresses_come_and_go() {
+    for flavour in Flavour::BOTH {
+        let (lab, agent) = lab_with_agent(flavour);
+        let client = lab.pod(0).client(Family::V4);
+        let there = client
+            .clone()
+            .server(SocketAddr::new(local(), 53))
+            .timeout(Duration::from_millis(300));
+        for _ in 0..2 {
+            let reply = there.ask(Transport::Connected, &Query::new(WEB, rtype::A));
+            assert!(reply.is_err(), "{reply:?}");
+            agent.reload(&with_local());
+            for transport in Transport::ALL {
+                assert_web(&there, transport);
+                assert_web(&client, transport);
+            }
+            agent.reload(&AgentConfig::default());
+            assert_web(&client, Transport::Connected);
+        }
+    }
+}
+
+#[test]
+fn interfaces_come_and_go() {
+    for flavour in Flavour::BOTH {
+        let (lab, agent) = lab_with_agent(flavour);
+        assert_web(&lab.pod(1).client(Family::V4), Transport::Connected);
+        let veth = lab.pod(1).veth();
+        let mut without = AgentConfig::default();
+        without.interfaces.push(format!("!{veth}"));
+        agent.reload(&without);
+        assert!(!agent.interfaces().iter().any(|name| name == veth));
+        assert_eq!(way(&lab, &agent, 1), Way::Ordinary);
+        assert_ne!(way(&lab, &agent, 0), Way::Ordinary);
+        agent.reload(&AgentConfig::default());
+        agent.wait_for(&[veth], Duration::ZERO);
+        assert_ne!(way(&lab, &agent, 1), Way::Ordinary);
+    }
+}
+
+/// The file is seen without a signal. A mistake in it is told, and changes nothing.
+#[test]
+fn a_bad_file_is_refused_and_the_old_one_stays() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    agent.write_config("listen: [10.96.0.10]\ncluster: {upstreams: [x]}\n");
+    agent.wait_for_reloads(0, 1);
+    let status = agent.status().or_panic("asking for the status");
+    let error = status["reload"]["error"].as_str().unwrap_or_default();
+    assert!(
+        error.contains("dns-cache.yaml:2:23: cluster.upstreams[0]: \"x\""),
+        "{error}"
+    );
+    let text = agent.command(&["status"]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    assert!(
+        text.contains("refused ") && text.contains("cluster.upstreams[0]"),
+        "{text}"
+    );
+    assert!(
+        agent
+            .log()
+            .contains("configuration refused, the old one stays")
+    );
+    for family in Family::BOTH {
+        assert_web(&lab.pod(0).client(family), Transport::Connected);
+    }
+    let other = AgentConfig {
+        extra: "\ncache: {maxEntries: 500}\n".to_owned(),
+        ..AgentConfig::default()
+    };
+    agent.configure(&other);
+    agent.wait_for_reloads(1, 1);
+    let status = agent.status().or_panic("asking for the status");
+    assert!(status["reload"]["error"].is_null(), "{status:#}");
+    assert_eq!(status["reload"]["needs_restart"][0], "cache");
+}
+
+/// What other servers would be asked for now is flushed; the rest stays.
+#[test]
+fn zones_change_and_others_keep_their_cache() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V6);
+    let outside = || client.lookup("www.example.com", rtype::A).data();
+    assert_web(&client, Transport::Connected);
+    assert_eq!(outside(), ["A 198.51.100.2"]);
+    // From now on by the cluster's servers, which forward it.
+    let mut config = AgentConfig::default();
+    let servers = vec![lab.dns().endpoints()[0].dns(Family::V4)];
+    config.zones = vec![("example.com".to_owned(), servers)];
+    agent.reload(&config);
+    let asked = agent.counters().resolver("misses");
+    assert_web(&client, Transport::Connected);
+    assert_eq!(agent.counters().resolver("misses"), asked);
+    assert_eq!(outside(), ["A 198.51.100.2"]);
+    assert_eq!(agent.counters().resolver("misses"), asked + 1);
+    // The same once more is no change.
+    agent.reload(&config);
+    assert_eq!(outside(), ["A 198.51.100.2"]);
+    assert_eq!(agent.counters().resolver("misses"), asked + 1);
+}
+
+/// One lookup after the other, by both transports, cached and not, through twenty reloads.
+#[test]
+fn no_lookup_is_lost() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (transport, first) in [(Transport::Connected, 0), (Transport::Tcp, 500)] {
+            let (lab, over) = (&lab, &over);
+            scope.spawn(move || {
+                let client = lab.pod(0).client(Family::V4);
+                let mut number = first;
+                while !over.load(Ordering::Relaxed) {
+                    let message = assert_web(&client, transport);
+                    assert_eq!(message.data(), [WEB_A]);
+                    let query = Query::new(&fresh(number), rtype::A);
+                    let reply = client.ask(transport, &query);
+                    let reply = reply.or_panic(format_args!("lookup {number} by {transport:?}"));
+                    assert_eq!(reply.message.answers.len(), 1);
+                    number = first + (number + 1 - first) % 500;
+                }
+            });
+        }
+        for n in 0..20 {
+            let mut config = if n % 2 == 0 {
+                with_local()
+            } else {
+                AgentConfig::default()
+            };
+            if n % 3 == 0 {
+                // The other replica alone.
+                config.upstreams = vec![lab.dns().endpoints()[1].dns(Family::V4)];
+            }
+            agent.reload(&config);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(agent.reloads(), (20, 0));
+    lab.node().conntrack().assert_no_pod_dns();
+}
