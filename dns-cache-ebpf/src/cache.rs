@@ -123,6 +123,8 @@ pub fn load(ctx: &TcContext, packet: &Packet) -> Result<(&'static mut Scratch, u
         return Err(Counter::CacheBypassLong);
     }
     let scratch = scratch().ok_or(Counter::CacheBypassPacket)?;
+    // Linux 5.10 forgets what was compared once the number was on the stack.
+    let len = Scratch::reach(len);
     // SAFETY: `len` bytes of the scratch are its to write.
     let loaded = unsafe {
         bpf_skb_load_bytes(
