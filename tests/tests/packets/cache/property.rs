@@ -23,7 +23,7 @@ const ROOMY: Size = Size {
     buckets: 50_000,
     elements: 64,
 };
-const CASES: u64 = 3_000;
+const CASES: u64 = 2_000;
 const SEED: [u8; 32] = *b"the same cases in every test run";
 
 /// What is put in, and what is then asked.

@@ -60,14 +60,21 @@ fn entry(number: u32, writing: u32, stored: Time) -> (Key, Entry) {
     (key, entry)
 }
 
-/// Whether all parts of an answer are of one writing.
+/// Whether all parts of an answer are of one writing. A mixture may be anything.
 fn is_sound(number: u32, message: &[u8]) -> bool {
     const RECORD: usize = 12 + 8;
-    let body = &message[12 + name(number).len() + 4..message.len() - 11];
+    let question = 12 + name(number).len() + 4;
+    let body = message
+        .len()
+        .checked_sub(11)
+        .and_then(|opt| message.get(question..opt))
+        .filter(|body| body.len() >= RECORD);
+    let Some(body) = body else { return false };
     let answers = usize::from(u16::from_be_bytes([message[6], message[7]]));
     let word = |at: usize| u32::from_be_bytes(*body[at..].first_chunk().unwrap());
     let (shown, writing) = (word(6), word(16));
-    body.len() == answers * RECORD
+    writing < WRITINGS
+        && body.len() == answers * RECORD
         && answers == records(writing) as usize
         && body[..6] == [0xc0, 12, 0xff, 0, 0, 1]
         && (AGE..3600).contains(&ttl(writing).wrapping_sub(shown))
