@@ -1,4 +1,4 @@
-//! The maps, as the object file declares them. The agent sets the sizes of INTERCEPT, INDEX and ARENA.
+//! The maps, as the object file declares them. The agent sets the sizes of INTERCEPT, INDEX, ARENA and of the LRU maps.
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
@@ -23,13 +23,13 @@ pub static BRIDGE_PORTS: HashMap<BridgePort, u32> =
     HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
 #[map]
-pub static CLIENTS: LruHashMap<Address, Client> = LruHashMap::with_max_entries(8192, 0);
+pub static CLIENTS: LruHashMap<Address, Client> = LruHashMap::with_max_entries(4096, 0);
 
 #[map]
-pub static FLOWS: LruHashMap<Flow, Client> = LruHashMap::with_max_entries(4096, 0);
+pub static FLOWS: LruHashMap<Flow, Client> = LruHashMap::with_max_entries(2048, 0);
 
 #[map]
-pub static CONNECTIONS: LruHashMap<Connection, u32> = LruHashMap::with_max_entries(16384, 0);
+pub static CONNECTIONS: LruHashMap<Connection, u32> = LruHashMap::with_max_entries(4096, 0);
 
 #[map]
 pub static RESOLVER: Array<Resolver> = Array::with_max_entries(1, 0);

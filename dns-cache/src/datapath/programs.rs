@@ -78,6 +78,7 @@ pub struct LoadOptions {
 pub fn load(options: &LoadOptions) -> Result<Ebpf, Error> {
     let buckets = options.cache.map_or(0, |size| size.buckets);
     let unguarded = u32::from(options.unguarded);
+    let cpus = cpus()?;
     let mut loader = EbpfLoader::new();
     loader
         .override_global(aya_log::LEVEL, &options.log_level, true)
@@ -89,7 +90,10 @@ pub fn load(options: &LoadOptions) -> Result<Ebpf, Error> {
             u32::try_from(options.intercepted)
                 .unwrap_or(u32::MAX)
                 .max(1),
-        );
+        )
+        .map_max_entries(names::CLIENTS, lru_entries(4096, cpus))
+        .map_max_entries(names::FLOWS, lru_entries(2048, cpus))
+        .map_max_entries(names::CONNECTIONS, lru_entries(4096, cpus));
     if let Some(size) = options.cache {
         loader
             .map_max_entries(names::INDEX, size.buckets)
@@ -103,6 +107,18 @@ pub fn load(options: &LoadOptions) -> Result<Ebpf, Error> {
         verify(program(&mut ebpf, name)?).step(|| format!("load the eBPF program {name}"))?;
     }
     Ok(ebpf)
+}
+
+/// Entries of an LRU map that shall hold so many: each CPU keeps up to 128 free ones to itself
+/// (`LOCAL_FREE_TARGET` of kernel/bpf/bpf_lru_list.c), which on a large machine would be all of them.
+fn lru_entries(entries: u32, cpus: usize) -> u32 {
+    entries.saturating_add(u32::try_from(cpus).unwrap_or(u32::MAX).saturating_mul(128))
+}
+
+fn cpus() -> Result<usize, Error> {
+    nr_cpus()
+        .map_err(|(file, error)| format!("{file}: {error}"))
+        .step(|| "count the CPUs".to_owned())
 }
 
 /// Loads one program. The verifier gives up with EAGAIN when its thread is to look at a signal, whatever that
@@ -180,9 +196,7 @@ impl Programs {
             None => None,
         };
         let mut programs = Self {
-            cpus: nr_cpus()
-                .map_err(|(file, error)| format!("{file}: {error}"))
-                .step(|| "count the CPUs".to_owned())?,
+            cpus: cpus()?,
             kernel_side,
             traffic: take(&mut ebpf, names::TRAFFIC)?,
             _stages: stages(&mut ebpf)?,

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Family, Lab, OrPanic, Query, Transport};
@@ -135,9 +135,17 @@ fn faults_of_one_server_cost_no_lookup() {
             let most = Duration::from_secs(1);
             assert!(reply.time < most, "{what}: {name} took {:?}", reply.time);
         }
-        let status = &agent.upstreams("cluster.local")[0];
-        let failures = status["failures"].as_u64().or_panic("a count");
-        assert!(failures > 0 || !counted, "{what}: {status:#}");
+        // An attempt that another server has won against is counted when its own time is over.
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let status = &agent.upstreams("cluster.local")[0];
+            let failures = status["failures"].as_u64().or_panic("a count");
+            if failures > 0 || !counted {
+                break;
+            }
+            assert!(Instant::now() < end, "{what}: {status:#}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

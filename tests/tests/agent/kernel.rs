@@ -247,8 +247,9 @@ fn ten_thousand_entries_take_at_most_20_mb() {
         "{cached} entries in the kernel"
     );
     let pid = agent.process().pid();
-    let resident = fs::read_to_string(format!("/proc/{pid}/status"))
-        .or_panic("reading the agent's memory")
+    let memory =
+        fs::read_to_string(format!("/proc/{pid}/status")).or_panic("reading the agent's memory");
+    let resident = memory
         .lines()
         .find_map(|line| {
             line.strip_prefix("VmRSS:")?
@@ -267,7 +268,7 @@ fn ten_thousand_entries_take_at_most_20_mb() {
     let all = resident + maps - shared;
     assert!(
         all <= 20_000_000,
-        "{all} bytes: {resident} resident, {maps} of maps, {shared} of them in both"
+        "{all} bytes: {resident} resident, {maps} of maps, {shared} of them in both\n{memory}"
     );
 }
 
