@@ -67,6 +67,8 @@ impl Config {
             interfaces: new.interfaces,
             cluster: new.cluster,
             zones: new.zones,
+            hosts: new.hosts,
+            blocked: new.blocked,
             resolv_conf: new.resolv_conf,
             default_ttl: new.default_ttl,
             default_transport: new.default_transport,

@@ -81,7 +81,7 @@ impl Resolver {
 
     /// What can be given without a wait.
     fn at_hand(self: &Arc<Self>, key: &[u8], now: Time) -> Option<Given> {
-        match self.local.find(key, now) {
+        match self.zones.load().local.find(key, now) {
             Some(Found::Host(entry)) => {
                 self.counters.local.add(1);
                 return Some(Given::Entry(entry, Source::Upstream, None));

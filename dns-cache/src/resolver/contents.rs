@@ -104,7 +104,7 @@ impl Selection {
 }
 
 /// Whether a name is a zone's or below it.
-fn is_within(name: &[u8], zone: &[u8]) -> bool {
+pub(super) fn is_within(name: &[u8], zone: &[u8]) -> bool {
     let mut rest = name;
     while rest.len() > zone.len() {
         // A sound name: each label is as long as it says.

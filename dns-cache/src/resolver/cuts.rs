@@ -10,6 +10,7 @@ use moka::sync::Cache as Moka;
 
 use super::Error;
 use super::clock::Time;
+use super::contents::is_within;
 use super::entry::Entry;
 use super::zones::wire_name;
 use crate::config::Config;
@@ -29,7 +30,8 @@ const LABELS_OF_A_SERVICE: usize = 3;
 pub(super) struct Cuts {
     /// The zone's name in wire form; `None` if there are no cuts.
     zone: Option<Box<[u8]>>,
-    /// Zones within it that have servers of their own: what the cluster's say of a name above is nothing to them.
+    /// Zones within it that have servers of their own, hosts and blocked zones: what the cluster's servers say of a
+    /// name above is nothing to them.
     others: Vec<Box<[u8]>>,
     /// Names that exist, and until when they surely do. Whatever an upstream says, nothing is cut there.
     existing: Moka<Box<[u8]>, Time>,
@@ -42,9 +44,13 @@ impl Cuts {
             true => Some(wire_name(&config.cluster.domain)?),
             false => None,
         };
-        let others = config.zones.iter().map(|zone| wire_name(&zone.zone));
+        let zones = config.zones.iter().map(|zone| &zone.zone);
+        let hosts = config.hosts.iter().map(|host| &host.name);
+        let blocked = config.blocked.iter().map(|blocked| &blocked.zone);
+        let others = zones.chain(hosts).chain(blocked);
+        let others = others.map(|name| wire_name(name));
         let mut others = others.collect::<Result<Vec<_>, _>>()?;
-        others.retain(|other| zone.as_ref().is_some_and(|zone| other.ends_with(zone)));
+        others.retain(|other| zone.as_ref().is_some_and(|zone| is_within(other, zone)));
         Ok(Self {
             zone,
             others,
@@ -64,7 +70,7 @@ impl Cuts {
     fn points(&self, name: &[u8]) -> Points {
         self.zone
             .as_ref()
-            .filter(|_| !self.others.iter().any(|other| name.ends_with(other)))
+            .filter(|_| !self.others.iter().any(|other| is_within(name, other)))
             .map_or(Points::default(), |zone| cut::points(name, zone))
     }
 
@@ -84,13 +90,23 @@ impl Cuts {
 
     /// Whether an NXDOMAIN for this question holds for everything below its name.
     pub(super) fn may_stand(&self, key: &KeyParts<'_>, now: Time) -> bool {
-        key.rtype == rtype::A && self.points(key.name).is_cut() && !self.exists(key.name, now)
+        key.rtype == rtype::A
+            && self.points(key.name).is_cut()
+            && !self.exists(key.name, now)
+            && !self.would_hide(key.name)
+    }
+
+    /// Whether a cut at this name would cover what the cluster's servers know nothing of. The kernel goes by the
+    /// cut alone.
+    pub(super) fn would_hide(&self, name: &[u8]) -> bool {
+        self.others.iter().any(|other| is_within(other, name))
     }
 
     /// The key of the name above `key`'s that is worth asking about: the shortest that may not exist.
     pub(super) fn worth_asking(&self, key: &[u8], now: Time) -> Option<Key> {
         self.above(key).find(|above| {
-            KeyParts::read(above.as_bytes()).is_some_and(|above| !self.exists(above.name, now))
+            KeyParts::read(above.as_bytes())
+                .is_some_and(|above| !self.exists(above.name, now) && !self.would_hide(above.name))
         })
     }
 

@@ -10,6 +10,7 @@ use dns_cache_common::types::{class, rcode, rtype};
 
 use super::Error;
 use super::clock::Time;
+use super::contents::is_within;
 use super::entry::{Entry, Terms};
 use super::zones::wire_name;
 use crate::config::{BlockedAnswer, Config, TtlCaps};
@@ -18,7 +19,7 @@ use crate::config::{BlockedAnswer, Config, TtlCaps};
 const TTL: u32 = 30;
 
 /// Names with answers of their own, in wire form and lower case.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Local {
     hosts: HashMap<Box<[u8]>, Records>,
     blocked: HashMap<Box<[u8]>, u16>,
@@ -63,6 +64,12 @@ impl Local {
             hosts,
             blocked: blocked.collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Whether anything is configured for a name in wire form and lower case.
+    pub(super) fn decides(&self, name: &[u8]) -> bool {
+        let mut zones = self.blocked.keys();
+        self.hosts.contains_key(name) || zones.any(|zone| is_within(name, zone))
     }
 
     /// What is configured for a key's name. Hosts come before blocked zones, longer zones before shorter ones.

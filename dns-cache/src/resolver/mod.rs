@@ -30,9 +30,10 @@ mod zones;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dns_cache_common::question::{Client, Query};
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +51,6 @@ use cache::Cache;
 use counters::Counters;
 use failures::Failures;
 use flights::Flights;
-use local::Local;
 use prefetch::Prefetch;
 use rate::Rate;
 use stale::Stale;
@@ -62,11 +62,10 @@ const DEADLINE: Duration = Duration::from_millis(3_800);
 /// Answers queries from its cache, or by asking upstreams.
 #[derive(Debug)]
 pub struct Resolver {
-    local: Local,
     cache: Cache,
     /// What it gives to the kernel, if it has one.
     kernel: OnceLock<Arc<KernelCache>>,
-    zones: RwLock<Arc<Zones>>,
+    zones: ArcSwap<Zones>,
     failures: Failures,
     flights: Flights,
     prefetch: Prefetch,
@@ -195,8 +194,7 @@ impl Resolver {
         Ok(Arc::new(Self {
             cache: Cache::new(own_part(config.cache), Stale::keep(config.serve_stale)),
             kernel: OnceLock::new(),
-            local: Local::new(config)?,
-            zones: RwLock::new(Arc::new(Zones::new(config, timings)?)),
+            zones: ArcSwap::from_pointee(Zones::new(config, timings)?),
             failures: Failures::new(),
             flights: Flights::new(in_flight),
             prefetch: Prefetch::new(config.prefetch),
@@ -256,16 +254,22 @@ impl Resolver {
     pub fn reload(&self, config: &Config) -> Result<(), Error> {
         let old = self.zones();
         let new = Arc::new(old.reload(config)?);
-        let mut zones = self.zones.write().unwrap_or_else(PoisonError::into_inner);
-        *zones = Arc::clone(&new);
-        drop(zones);
-        self.flush_names(|name| !new.agree(&old, name), |_| false);
+        self.zones.store(Arc::clone(&new));
+        let local = [&old.local, &new.local];
+        let local = if old.local == new.local {
+            &[]
+        } else {
+            &local[..]
+        };
+        self.flush_names(
+            |name| !new.agree(&old, name) || local.iter().any(|local| local.decides(name)),
+            |name| new.cuts.would_hide(name),
+        );
         Ok(())
     }
 
     fn zones(&self) -> Arc<Zones> {
-        let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&zones)
+        self.zones.load_full()
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Error;
 use super::cuts::Cuts;
+use super::local::Local;
 use super::resolv_conf::ResolvConf;
 use crate::config::{self, Config, TtlCaps, Upstream};
 use crate::upstream::{Group, Timings, Transport};
@@ -38,6 +39,7 @@ pub(super) struct Zones {
     /// Where the servers of the last zone stand, if the configuration names none for it.
     resolv_conf: Option<Mutex<ResolvConf>>,
     pub(super) cuts: Arc<Cuts>,
+    pub(super) local: Local,
     timings: Timings,
 }
 
@@ -70,6 +72,7 @@ impl Zones {
             by_name: HashMap::new(),
             resolv_conf: None,
             cuts: Arc::new(Cuts::new(config)?),
+            local: Local::new(config)?,
             timings,
         };
         let of = |servers: &[_], transport: &config::Transport| Origin {

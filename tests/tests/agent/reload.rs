@@ -132,6 +132,34 @@ fn zones_change_and_others_keep_their_cache() {
     assert_eq!(agent.counters().resolver("misses"), asked + 1);
 }
 
+/// A host hides what was cached for its name, in the kernel too; without it the name is the cluster's again.
+#[test]
+fn hosts_come_and_go() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    let missing = "a.b.missing.svc.cluster.local";
+    let config = AgentConfig {
+        extra: format!(
+            "\nhosts:\n- {{name: {WEB}, addresses: [192.0.2.7]}}\n- {{name: {missing}, addresses: [192.0.2.8]}}\n"
+        ),
+        ..AgentConfig::default()
+    };
+    for _ in 0..2 {
+        for _ in 0..3 {
+            assert_web(&client, Transport::Connected);
+            assert_eq!(client.lookup(missing, rtype::A).rcode(), 3);
+        }
+        agent.reload(&config);
+        for _ in 0..3 {
+            assert_eq!(client.lookup(WEB, rtype::A).data(), ["A 192.0.2.7"]);
+            assert_eq!(client.lookup(missing, rtype::A).data(), ["A 192.0.2.8"]);
+            let _ = client.lookup("c.b.missing.svc.cluster.local", rtype::A);
+        }
+        agent.reload(&AgentConfig::default());
+    }
+    assert_web(&client, Transport::Connected);
+}
+
 /// One lookup after the other, by both transports, cached and not, through twenty reloads.
 #[test]
 fn no_lookup_is_lost() {
