@@ -1,7 +1,7 @@
 //! A DNS client in a namespace. It checks what a stub resolver checks, and says what was wrong.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::netns::Netns;
 use crate::or_panic::OrPanic;
-use crate::wire::{Message, Query, flag};
+use crate::wire::{Message, Query, flag, frame, read_frame};
 
 /// How a query is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -308,9 +308,7 @@ impl Tcp {
 
     /// Sends one message in one segment.
     pub fn send(&mut self, query: &[u8]) -> Result<(), Failure> {
-        let mut bytes = (query.len() as u16).to_be_bytes().to_vec();
-        bytes.extend(query);
-        self.send_raw(&bytes)
+        self.send_raw(&frame(query))
     }
 
     /// Sends bytes as they are, the length prefix among them.
@@ -322,15 +320,7 @@ impl Tcp {
 
     /// The next message.
     pub fn receive(&mut self) -> Result<Vec<u8>, Failure> {
-        let mut length = [0; 2];
-        self.stream
-            .read_exact(&mut length)
-            .map_err(|error| timed(error, self.timeout))?;
-        let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
-        self.stream
-            .read_exact(&mut bytes)
-            .map_err(|error| timed(error, self.timeout))?;
-        Ok(bytes)
+        read_frame(&mut self.stream).map_err(|error| timed(error, self.timeout))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::or_panic::OrPanic;
 
 /// The header's bits by name.
 pub mod flag {
@@ -158,6 +161,22 @@ impl Query {
         }
         bytes
     }
+}
+
+/// A message as it goes over TCP: behind its length (RFC 1035, 4.2.2).
+#[must_use]
+pub fn frame(message: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(message.len()).or_panic("a message's length");
+    [&length.to_be_bytes(), message].concat()
+}
+
+/// Reads the next message of a TCP connection.
+pub fn read_frame(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message)?;
+    Ok(message)
 }
 
 /// A name's wire form.

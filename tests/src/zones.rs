@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::wire::rtype;
+use crate::wire::{Message, Query, rtype};
 
 /// A zone: its name without the trailing dot, and its file.
 #[derive(Debug, Clone)]
@@ -141,6 +141,21 @@ pub struct Expected {
     pub rcode: u8,
     /// The answer section's records, sorted, as [`crate::wire::Record`] prints them without owner and TTL.
     pub data: &'static [&'static str],
+}
+
+impl Expected {
+    /// The lookup.
+    #[must_use]
+    pub fn query(&self) -> Query {
+        Query::new(self.name, self.rtype)
+    }
+
+    /// Panics unless this is the right answer.
+    #[track_caller]
+    pub fn check(&self, answer: &Message) {
+        assert_eq!(answer.rcode(), u16::from(self.rcode), "{}", self.name);
+        assert_eq!(answer.data(), self.data, "{}", self.name);
+    }
 }
 
 const fn expect(

@@ -7,75 +7,7 @@ mod prefetch;
 mod stale;
 
 use std::net::SocketAddr;
-
-use crate::config::{
-    AttachMode, CacheLimits, Cluster, Config, Log, LogFormat, Metrics, Prefetch, Queries,
-    ServeStale, TtlCaps,
-};
-
-/// A configuration whose cluster zone has these servers, and which has no others.
-pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
-    Config {
-        listen: vec!["127.0.0.1".parse().unwrap()],
-        interfaces: vec![],
-        cluster: Cluster {
-            domain: "cluster.local".to_owned(),
-            reverse_zones: vec!["in-addr.arpa".to_owned(), "ip6.arpa".to_owned()],
-            upstreams: upstreams.iter().copied().map(Into::into).collect(),
-            transport: crate::config::Transport::Tcp,
-            ttl: TtlCaps {
-                positive: 30,
-                negative: 5,
-                minimum: 0,
-            },
-            nxdomain_cut: true,
-        },
-        zones: vec![],
-        default_transport: crate::config::Transport::Tcp,
-        default_ttl: TtlCaps {
-            positive: 30,
-            negative: 30,
-            minimum: 0,
-        },
-        hosts: vec![],
-        blocked: vec![],
-        resolv_conf: "/nonexistent/resolv.conf".into(),
-        cache: CacheLimits {
-            max_entries: 1000,
-            max_bytes: 1 << 20,
-            kernel: false,
-        },
-        prefetch: Prefetch {
-            percent: 10,
-            min_seconds: 1,
-            min_hits: 1,
-        },
-        serve_stale: ServeStale {
-            enabled: true,
-            after_millis: 1_800,
-            max_seconds: 3_600,
-            ttl: 5,
-        },
-        queries: Queries {
-            in_flight: 4_096,
-            in_flight_per_client: 1_024,
-            misses_per_second: 0,
-            miss_burst: 200,
-        },
-        attach: AttachMode::Auto,
-        state_dir: "/nonexistent".into(),
-        bpffs: "/nonexistent".into(),
-        metrics: Metrics {
-            listen: None,
-            per_pod: false,
-        },
-        log: Log {
-            format: LogFormat::Text,
-            level: "info".to_owned(),
-        },
-    }
-}
-
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 
@@ -84,9 +16,20 @@ use dns_cache_common::header::{Flags, Header};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{self, Config};
 use crate::upstream::fake::{self, Fake};
 
 const LONG: Duration = Duration::from_secs(30);
+
+/// A configuration whose cluster zone has these servers, on this machine, and which has no others.
+pub(crate) fn config(upstreams: &[SocketAddr]) -> Config {
+    let text = "listen: [192.0.2.1]\ncluster: {upstreams: [192.0.2.2]}\nresolvConf: /nonexistent/resolv.conf\n\
+                cache: {maxEntries: 1000, maxBytes: 1Mi, kernel: false}\n";
+    let mut config = config::parse(text, Path::new("test")).unwrap();
+    config.listen = vec!["127.0.0.1".parse().unwrap()];
+    config.cluster.upstreams = upstreams.iter().copied().map(Into::into).collect();
+    config
+}
 
 /// A resolver by a clock that the test moves.
 pub(super) struct Bench {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use dns_cache_tests::wire::{Record, flag, rtype};
+use dns_cache_tests::wire::{Record, flag, frame, rtype};
 use dns_cache_tests::zones::{TYPES_WITH_ANSWERS, TYPES_WITHOUT};
 use dns_cache_tests::{Client, Family, Flavour, Message, OrPanic, Query, Transport};
 
@@ -193,12 +193,7 @@ fn pipelined_queries_are_all_answered() {
         let queries: Vec<_> = (0..60)
             .map(|n| Query::new(&fresh(n), rtype::AAAA).id(n))
             .collect();
-        let mut bytes = Vec::new();
-        for query in &queries {
-            let query = query.to_bytes();
-            bytes.extend((query.len() as u16).to_be_bytes());
-            bytes.extend(query);
-        }
+        let bytes: Vec<_> = queries.iter().flat_map(|q| frame(&q.to_bytes())).collect();
         // In two segments that part a message, and its length, in the middle.
         let (first, second) = bytes.split_at(bytes.len() / 2);
         session.send_raw(first).or_panic("sending");

@@ -1,11 +1,11 @@
 //! An upstream with every fault that a TCP server can have, beside real CoreDNS: no lookup fails.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dns_cache_tests::wire::rtype;
+use dns_cache_tests::wire::{frame, read_frame, rtype};
 use dns_cache_tests::{AgentConfig, Family, Lab, OrPanic, Query, Transport};
 use nix::sys::socket::{setsockopt, sockopt::Linger};
 
@@ -73,11 +73,6 @@ fn giant(stream: &mut TcpStream, query: &[u8], _: Vec<u8>) -> std::io::Result<()
     stream.write_all(&frame(&response(query, u16::MAX, &zeros)))
 }
 
-fn frame(message: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(message.len()).or_panic("a message's length");
-    [&length.to_be_bytes()[..], message].concat()
-}
-
 /// The question without its OPT record, as a response with so many answers.
 fn response(question: &[u8], answers: u16, records: &[u8]) -> Vec<u8> {
     let mut message = [question, records].concat();
@@ -90,10 +85,7 @@ fn response(question: &[u8], answers: u16, records: &[u8]) -> Vec<u8> {
 fn serve(mut stream: TcpStream, fault: Fault) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
-        let mut length = [0; 2];
-        stream.read_exact(&mut length)?;
-        let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
-        stream.read_exact(&mut query)?;
+        let query = read_frame(&mut stream)?;
         let name = query[12..].iter().position(|byte| *byte == 0).unwrap_or(0);
         let question = &query[..12 + name + 5];
         let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 97, 0, 1];

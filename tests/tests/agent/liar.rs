@@ -1,10 +1,10 @@
 //! An upstream that answers what was not asked.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use dns_cache_tests::wire::{flag, name_to_wire, rtype};
+use dns_cache_tests::wire::{flag, frame, name_to_wire, read_frame, rtype};
 use dns_cache_tests::{AgentConfig, Family, Lab, OrPanic, Transport, Upstream};
 
 use crate::assert_web;
@@ -17,10 +17,7 @@ const OTHER: &str = "other.default.svc.cluster.local";
 /// Answers every query three times: with another ID, to [`OTHER`], and rightly; to `OTHER` itself only rightly.
 fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     loop {
-        let mut length = [0; 2];
-        stream.read_exact(&mut length)?;
-        let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
-        stream.read_exact(&mut query)?;
+        let query = read_frame(&mut stream)?;
         let name = query[12..].iter().position(|byte| *byte == 0).unwrap_or(0);
         let question = query[12..12 + name + 5].to_vec();
         let other = [
@@ -37,9 +34,7 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
             if data == LIE && query[12..].starts_with(&other) {
                 continue;
             }
-            let answer = response(id, question, data);
-            stream.write_all(&(answer.len() as u16).to_be_bytes())?;
-            stream.write_all(&answer)?;
+            stream.write_all(&frame(&response(id, question, data)))?;
         }
     }
 }

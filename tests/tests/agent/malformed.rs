@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dns_cache_tests::wire::{Message, flag, rtype};
+use dns_cache_tests::wire::{Message, flag, frame, rtype};
 use dns_cache_tests::{Client, Family, Flavour, OrPanic, Query, Transport};
 
 use crate::{WEB, assert_web, lab_with_agent};
@@ -136,8 +136,7 @@ fn odd_tcp_streams_harm_nobody() {
         assert_web(&client, Transport::Tcp);
     }
     let mut session = client.tcp().or_panic("connecting");
-    let framed = [(query.len() as u16).to_be_bytes().as_slice(), &query].concat();
-    for byte in framed {
+    for byte in frame(&query) {
         session.send_raw(&[byte]).or_panic("sending a byte");
     }
     let answer = session.receive().or_panic("a query that came byte by byte");

@@ -221,9 +221,9 @@ async fn not_where_it_is_off_and_not_in_other_zones() {
         assert_eq!(off.ask(name, 1).await, (3, vec![name.to_owned()]));
     }
     let stub = Cluster::with(|config| {
-        config.zones = vec![crate::config::Zone {
+        config.zones = vec![config::Zone {
             zone: "corp.com.cluster.local".to_owned(),
-            transport: crate::config::Transport::Tcp,
+            transport: config::Transport::Tcp,
             upstreams: config.cluster.upstreams.clone(),
             ttl: config.cluster.ttl,
         }];
