@@ -1,7 +1,7 @@
 //! Everything that set-up installs, in the versions it was tried with. The only place they stand, but for
 //! those of the eBPF tool chain: `ebpf_toolchain.rs`.
 
-/// A Debian package, and a program of it that shows that it is there.
+/// A Debian package, and a program or the path of a file that shows that it is there.
 pub(crate) struct Package {
     pub(crate) name: &'static str,
     pub(crate) program: &'static str,
@@ -23,11 +23,18 @@ pub(crate) const PACKAGES: [Package; 8] = [
     package("dnsperf", "dnsperf"),
 ];
 
-/// The other resolvers that `cargo xtask bench` measures.
-pub(crate) const BENCH_PACKAGES: [Package; 2] = [
+/// Servers and clients that the tests let the agent meet, and the compilers of those in `tests/clients`.
+pub(crate) const REAL_PACKAGES: [Package; 6] = [
     package("unbound", "unbound"),
-    package("dnsmasq-base", "dnsmasq"),
+    package("knot-dnsutils", "kdig"),
+    package("gcc", "gcc"),
+    package("libc6-dev", "/usr/include/netdb.h"),
+    package("libc-ares-dev", "/usr/include/ares.h"),
+    package("musl-tools", "musl-gcc"),
 ];
+
+/// The other resolvers that `cargo xtask bench` measures beside these.
+pub(crate) const BENCH_PACKAGES: [Package; 1] = [package("dnsmasq-base", "dnsmasq")];
 
 /// The last line of bpf-linker that finds LLVM in the Rust tool chain.
 pub(crate) const BPF_LINKER: &str = "0.10.3";

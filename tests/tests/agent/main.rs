@@ -4,6 +4,7 @@
 
 mod answers;
 mod cache;
+mod clients;
 mod cohabitation;
 mod cuts;
 mod death;

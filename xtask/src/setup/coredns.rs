@@ -56,7 +56,7 @@ fn path() -> PathBuf {
 }
 
 /// A Go that is new enough, installed if need be.
-fn go() -> Result<PathBuf> {
+pub(super) fn go() -> Result<PathBuf> {
     let wanted = format!("{}.{}", GO.0, GO.1);
     if let Some(go) = find("go") {
         match version(&go) {

@@ -8,7 +8,7 @@ use dns_cache_tests::tools;
 
 use super::Part;
 use crate::programs::find;
-use crate::versions::{BENCH_PACKAGES, PACKAGES, Package};
+use crate::versions::{BENCH_PACKAGES, PACKAGES, Package, REAL_PACKAGES};
 use crate::{root, step};
 
 const LIMIT: Duration = Duration::from_secs(900);
@@ -36,6 +36,11 @@ impl Packages {
     pub(super) const LAB: Self = Self {
         what: "the lab's programs",
         packages: &PACKAGES,
+    };
+    /// Real servers and clients, and what these are built with.
+    pub(super) const REAL: Self = Self {
+        what: "real servers and clients",
+        packages: &REAL_PACKAGES,
     };
     /// What the benchmark compares with.
     pub(super) const BENCHMARK: Self = Self {

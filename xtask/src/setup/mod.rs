@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: what building and the lab need, in pinned versions.
 
 mod bpf_linker;
+mod clients;
 mod coredns;
 mod debian;
 mod ebpf_rust;
@@ -35,7 +36,7 @@ pub(crate) enum Want {
     Everything,
     /// That, and the resolvers that the benchmark compares with.
     Benchmark,
-    /// All but CoreDNS, and so but Go.
+    /// All but CoreDNS and the other real servers and clients, and so but Go.
     WithoutCoreDns,
 }
 
@@ -97,6 +98,8 @@ fn parts(want: Want) -> Vec<Box<dyn Part>> {
     ];
     if want != Want::WithoutCoreDns {
         parts.push(Box::new(coredns::CoreDns));
+        parts.push(Box::new(debian::Packages::REAL));
+        parts.push(Box::new(clients::Clients));
     }
     if want == Want::Benchmark {
         parts.push(Box::new(debian::Packages::BENCHMARK));

@@ -1,0 +1,220 @@
+//! Real clients decide: each looks a thousand names up, A and AAAA, through the pod's search list, without one
+//! time-out. A query that had to be sent again would be one more that the agent has seen.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use dns_cache_tests::wire::{Message, rtype};
+use dns_cache_tests::zones::BULK;
+use dns_cache_tests::{Agent, Family, Flavour, Lab, OrPanic, Query, addresses, tools};
+
+use crate::lab_with_agent;
+
+/// Less than the shortest time-out of any client here: 1 s, by resolv.conf.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// What a client's lookup of one name makes of it on the way: the search list's first domain says no, the second
+/// one has it, and each is asked for A and AAAA.
+const QUERIES: u64 = 4;
+
+fn name(number: u16) -> String {
+    format!("svc-{number}.bulk")
+}
+
+/// The addresses that [`dns_cache_tests::zones::rich`] gives the service.
+fn services_addresses(number: u16) -> BTreeSet<String> {
+    BTreeSet::from([
+        format!("10.98.{}.{}", number / 250, number % 250 + 1),
+        format!("fd00:10:96::98:{number:x}"),
+    ])
+}
+
+/// A pod's resolv.conf with further options.
+fn resolv_conf(options: &str) -> String {
+    let servers = Family::BOTH.map(|family| addresses::CLUSTER_IP.of(family));
+    format!(
+        "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver {}\nnameserver {}\noptions ndots:5 {options}\n",
+        servers[0], servers[1]
+    )
+}
+
+/// Runs a program of `tests/clients` with all names, and checks each line that it prints.
+fn look_all_up(lab: &Lab, client: &str, options: &str, right: impl Fn(u16) -> BTreeSet<String>) {
+    let pod = lab.pod(0);
+    pod.netns().write_resolv_conf(&resolv_conf(options));
+    let program = tools::binary(&format!("client-{client}"));
+    let names: Vec<_> = (0..BULK).map(name).collect();
+    let mut command = vec![program.to_str().or_panic("a path in UTF-8")];
+    command.extend(names.iter().map(String::as_str));
+    let output = pod.exec(&command);
+    assert!(output.status.success(), "{client}: {output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text.lines().count(), names.len(), "{client} {options}");
+    for (number, line) in text.lines().enumerate() {
+        let mut words = line.split(' ');
+        assert_eq!(words.next(), Some(&*names[number]), "{client} {options}");
+        let micros: u64 = words.next().and_then(|w| w.parse().ok()).or_panic(line);
+        let found: BTreeSet<_> = words.map(str::to_owned).collect();
+        assert_eq!(found, right(number as u16), "{client} {options}: {line}");
+        let time = Duration::from_micros(micros);
+        assert!(time < LONGEST, "{client} {options}: {line}");
+    }
+}
+
+/// The same, and the agent has seen so many queries a name over UDP: none was sent twice.
+fn none_is_repeated(lab: &Lab, agent: &Agent, client: &str, options: &str, queries: u64) {
+    let before = agent.counters();
+    look_all_up(lab, client, options, services_addresses);
+    assert_eq!(
+        udp_queries(&before, &agent.counters()),
+        queries * u64::from(BULK),
+        "{client} {options}: queries over UDP"
+    );
+}
+
+fn udp_queries(
+    before: &dns_cache_tests::agent::Counters,
+    after: &dns_cache_tests::agent::Counters,
+) -> u64 {
+    let to_resolver = "to_resolver_udp";
+    before.answered(after) + after.datapath(to_resolver) - before.datapath(to_resolver)
+}
+
+#[test]
+fn glibc_with_all_its_options() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    for options in [
+        "",
+        "single-request",
+        "single-request-reopen",
+        "edns0",
+        "trust-ad",
+        "rotate",
+        "timeout:1 attempts:1",
+        "edns0 trust-ad rotate single-request-reopen timeout:1 attempts:1",
+    ] {
+        none_is_repeated(&lab, &agent, "glibc", options, QUERIES);
+    }
+    none_is_repeated(&lab, &agent, "glibc", "use-vc", 0);
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// It asks all servers at once: the two addresses of the service.
+#[test]
+fn musl() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    for options in ["", "timeout:1 attempts:1"] {
+        none_is_repeated(&lab, &agent, "musl", options, 2 * QUERIES);
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+#[test]
+fn go() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    for options in [
+        "",
+        "single-request",
+        "rotate trust-ad",
+        "timeout:1 attempts:1",
+    ] {
+        none_is_repeated(&lab, &agent, "go", options, QUERIES);
+    }
+    none_is_repeated(&lab, &agent, "go", "use-vc", 0);
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// As Node and Python's pycares: all queries from one socket a server.
+#[test]
+fn c_ares() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    for options in ["", "rotate", "timeout:1 attempts:1"] {
+        none_is_repeated(&lab, &agent, "cares", options, QUERIES);
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// Their whole output is compared: a warning of theirs (a retry, a wrong ID) would be in it.
+#[test]
+fn dig_and_kdig() {
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    let server = format!("@{}", addresses::CLUSTER_IP.v4);
+    let server6 = format!("@{}", addresses::CLUSTER_IP.v6);
+    for (program, options) in [
+        ("dig", &[&*server][..]),
+        ("dig", &[&server, "+noedns"]),
+        ("dig", &[&server6, "+dnssec", "+nocookie"]),
+        ("dig", &[&server, "+tcp", "+keepopen"]),
+        ("kdig", &[&server]),
+        ("kdig", &[&server6, "+edns", "+cookie"]),
+        ("kdig", &[&server, "+tcp", "+keepopen"]),
+    ] {
+        let names: Vec<_> = (0..BULK)
+            .map(|number| format!("{}.svc.cluster.local.", name(number)))
+            .collect();
+        let mut command = vec![program, "+timeout=1", "+retry=0", "+noall", "+answer"];
+        command.extend(options);
+        for name in &names {
+            command.extend([name, "A", name, "AAAA"]);
+        }
+        let output = lab.pod(0).exec(&command);
+        let what = format!("{program} {options:?}");
+        assert!(output.status.success(), "{what}: {output:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), 2 * names.len(), "{what}: {text}");
+        for (number, pair) in lines.chunks(2).enumerate() {
+            let found = pair.iter().filter_map(|line| {
+                let mut words = line.split_whitespace();
+                (words.next() == Some(&names[number])).then_some(())?;
+                words.next_back().map(str::to_owned)
+            });
+            let found: BTreeSet<_> = found.collect();
+            assert_eq!(found, services_addresses(number as u16), "{what}: {pair:?}");
+        }
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// As Netty does: every query from one port, a hundred of them on their way at a time.
+#[test]
+fn one_fixed_source_port() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    const AT_ONCE: u16 = 50;
+    for family in Family::BOTH {
+        let before = agent.counters();
+        let client = lab.pod(0).client(family).source_port(53_533);
+        let socket = client.timeout(LONGEST).udp(false);
+        let socket = socket.or_panic("opening a socket");
+        for first in (0..BULK).step_by(usize::from(AT_ONCE)) {
+            let numbers = first..first + AT_ONCE;
+            let queries: Vec<_> = numbers
+                .flat_map(|number| {
+                    let name = format!("{}.svc.cluster.local", name(number));
+                    [(rtype::A, 0), (rtype::AAAA, 1)]
+                        .map(|(rtype, bit)| Query::new(&name, rtype).id(number << 1 | bit))
+                })
+                .collect();
+            for query in &queries {
+                socket.send(&query.to_bytes()).or_panic("sending");
+            }
+            let mut open: BTreeSet<_> = queries.iter().map(|query| query.id).collect();
+            for _ in &queries {
+                let reply = socket.receive().or_panic("an answer is missing");
+                let message = Message::read(&reply).or_panic("no message");
+                assert!(open.remove(&message.id), "an answer twice: {message}");
+                assert_eq!(
+                    message.question,
+                    queries[usize::from(message.id - (first << 1))].question()
+                );
+                let address: IpAddr = message.answers[0].data.parse().or_panic("an address");
+                let right = services_addresses(message.id >> 1);
+                assert!(right.contains(&address.to_string()), "{message}");
+                assert_eq!(address.is_ipv6(), message.id & 1 == 1, "{message}");
+            }
+        }
+        assert_eq!(udp_queries(&before, &agent.counters()), 2 * u64::from(BULK));
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+}
