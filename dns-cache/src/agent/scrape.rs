@@ -8,8 +8,9 @@ use crate::datapath::Attached;
 use crate::metrics::names::Metric;
 use crate::metrics::{Exposition, Source, names, panics, process};
 use crate::presentation::{rcode_text, rtype_text};
-use crate::resolver::{self, UpstreamStatus};
+use crate::resolver::{self, Resolver, UpstreamStatus};
 use crate::serve::tally::{Manner, TYPES, Totals};
+use crate::upstream::{Exchanged, RCODES};
 
 /// CoreDNS has these for each of its server blocks. Here is one, for all zones.
 const SERVER: [(&str, &str); 3] = [("server", "dns://:53"), ("zone", "."), ("view", "")];
@@ -66,6 +67,7 @@ impl Source for Agent {
         queries(out, &totals, &kernel);
         out.single(&names::PANICS, panics::count());
         cache(out, &resolver, &kernel);
+        proxies(out, &self.resolver);
         self.errors(out, &kernel);
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         out.metric(&names::BUILD_INFO).sample(&version, 1);
@@ -204,6 +206,41 @@ fn cache(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
     out.single(&names::OVERLOAD, count("overload"));
 }
 
+/// What CoreDNS has of its proxies: here, of each server, for all zones.
+fn proxies(out: &mut Exposition, resolver: &Resolver) {
+    out.single(&names::ALL_BROKEN, resolver.broken());
+    let servers = resolver.exchanged();
+    let mut durations = out.metric(&names::PROXY_DURATION);
+    for server in &servers {
+        let to = server.address.to_string();
+        for (code, seen) in RCODES.iter().zip(&server.by_rcode) {
+            // NOERROR is there from the start, the others once they came.
+            if seen.count() > 0 || *code == Some(rcode::NOERROR) {
+                let code = code.map_or_else(|| "other".to_owned(), rcode_text);
+                let labels = [("proxy_name", "forward"), ("to", &to), ("rcode", &code)];
+                durations.histogram(&labels, seen, NANOSECONDS);
+            }
+        }
+    }
+    type Count = fn(&Exchanged) -> u64;
+    let counts: [(&Metric, Count); 2] = [
+        (&names::PROXY_CONN_HITS, |server| server.reused),
+        (&names::PROXY_CONN_MISSES, |server| server.opened),
+    ];
+    for (metric, count) in counts {
+        let mut samples = out.metric(metric);
+        for server in &servers {
+            let to = server.address.to_string();
+            let labels = [
+                ("proxy_name", "forward"),
+                ("to", &to),
+                ("proto", server.proto),
+            ];
+            samples.sample(&labels, count(server));
+        }
+    }
+}
+
 fn paths(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
     let userspace: u64 = totals.requests.iter().flatten().sum();
     out.metric(&names::QUERIES)
@@ -257,9 +294,13 @@ fn pods(out: &mut Exposition, kernel: &Kernel, per_pod: bool) {
 
 fn upstreams(out: &mut Exposition, upstreams: &[UpstreamStatus]) {
     type Value = fn(&UpstreamStatus) -> Option<f64>;
-    let columns: [(&Metric, Value); 7] = [
+    let columns: [(&Metric, Value); 9] = [
         (&names::UPSTREAM_QUERIES, |server| {
             Some(server.queries as f64)
+        }),
+        (&names::UPSTREAM_HEDGES, |server| Some(server.hedges as f64)),
+        (&names::UPSTREAM_EJECTIONS, |server| {
+            Some(server.ejections as f64)
         }),
         (&names::UPSTREAM_FAILURES, |server| {
             Some(server.failures as f64)

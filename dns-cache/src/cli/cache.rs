@@ -24,7 +24,7 @@ enum Action {
     Flush(Flush),
 }
 
-/// List what is cached
+/// List what is cached, what is given most often first
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   dns-cache cache ls
@@ -34,7 +34,7 @@ struct List {
     /// Only this name and names below it
     name: Option<String>,
 
-    /// Show not more answers than this
+    /// Show not more answers than this: those that are given most often
     #[arg(long, value_name = "NUMBER", default_value = "1000", value_parser = limit)]
     limit: usize,
 
@@ -169,7 +169,7 @@ fn list(listing: &Listing) -> String {
     }
     if listing.more > 0 {
         text.push_str(&format!(
-            "\n{} more are not shown: name a zone, or raise --limit\n",
+            "\n{} more are there, given less often: name a zone, or raise --limit\n",
             listing.more
         ));
     }
@@ -262,7 +262,7 @@ mod tests {
 NAME       TYPE  FLAGS  RCODE    TTL  AGE       SIZE  HITS  KERNEL HITS
 a.example  A     DO     NOERROR  25s   5s  700 bytes    12            -
 
-7 more are not shown: name a zone, or raise --limit
+7 more are there, given less often: name a zone, or raise --limit
 
 a.example A
   a.example. 25 IN A 192.0.2.1

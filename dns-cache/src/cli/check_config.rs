@@ -1,11 +1,13 @@
 //! `dns-cache check-config`
 
+use std::iter;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::print;
-use crate::config::{self, Config, Overrides};
+use super::table::Table;
+use crate::config::{self, Config, Overrides, Transport};
 
 /// Check a configuration file and report every mistake in it
 ///
@@ -25,29 +27,59 @@ pub(super) struct CheckConfig {
 impl CheckConfig {
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let config = config::load(Some(&self.file), &self.overrides)?;
-        print(&format!("{}: {}\n", self.file.display(), summary(&config)))?;
+        print(&format!(
+            "{}: ok: listens on {}\n{}",
+            self.file.display(),
+            joined(&config.listen),
+            servers(&config)
+        ))?;
         Ok(())
     }
 }
 
-fn summary(config: &Config) -> String {
-    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
-    let upstreams: Vec<_> = config
-        .cluster
-        .upstreams
-        .iter()
-        .map(|upstream| upstream.address.to_string())
-        .collect();
-    let stub_domains = match config.zones.len() {
-        0 => "no stub domains".to_owned(),
-        1 => "1 stub domain".to_owned(),
-        n => format!("{n} stub domains"),
-    };
-    format!(
-        "ok: listens on {}; {} from {}; {stub_domains}; everything else by {}",
-        listen.join(", "),
-        config.cluster.domain,
-        upstreams.join(", "),
-        config.resolv_conf.display(),
-    )
+/// Whom each zone's queries go to, and how.
+fn servers(config: &Config) -> String {
+    let mut table = Table::new(&["ZONE", "SERVER", "TRANSPORT", ">DISTANCE", ">WEIGHT"]);
+    let cluster = &config.cluster;
+    let zones = config.zones.iter();
+    let zones = zones.map(|zone| (&zone.zone, &zone.transport, &zone.upstreams));
+    for (zone, transport, upstreams) in
+        iter::once((&cluster.domain, &cluster.transport, &cluster.upstreams)).chain(zones)
+    {
+        for upstream in upstreams {
+            table.row(vec![
+                zone.clone(),
+                upstream.address.to_string(),
+                transport_text(transport),
+                upstream.distance.to_string(),
+                upstream.weight.to_string(),
+            ]);
+        }
+    }
+    if config.zones.iter().all(|zone| zone.zone != ".") {
+        table.row(vec![
+            ".".to_owned(),
+            config.resolv_conf.display().to_string(),
+            transport_text(&config.default_transport),
+            "-".to_owned(),
+            "-".to_owned(),
+        ]);
+    }
+    table.render()
+}
+
+fn transport_text(transport: &Transport) -> String {
+    match transport {
+        Transport::Tcp => "tcp".to_owned(),
+        Transport::Udp => "udp".to_owned(),
+        Transport::Tls(tls) => match &tls.server_name {
+            Some(name) => format!("tls to {name}"),
+            None => "tls".to_owned(),
+        },
+    }
+}
+
+fn joined(items: &[impl ToString]) -> String {
+    let texts: Vec<_> = items.iter().map(ToString::to_string).collect();
+    texts.join(", ")
 }

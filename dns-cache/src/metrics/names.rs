@@ -66,6 +66,14 @@ metrics! {
         "Responses that were not kept because they were malformed.",
     OVERLOAD: Counter "coredns_forward_max_concurrent_rejects_total"
         "Queries refused because too many waited for upstreams.",
+    ALL_BROKEN: Counter "coredns_forward_healthcheck_broken_total"
+        "Queries to upstreams that met ejected servers only.",
+    PROXY_DURATION: Histogram "coredns_proxy_request_duration_seconds"
+        "From a query's way to a server to its answer, by the answer's code.",
+    PROXY_CONN_HITS: Counter "coredns_proxy_conn_cache_hits_total"
+        "Queries to a server that went over a connection that was there.",
+    PROXY_CONN_MISSES: Counter "coredns_proxy_conn_cache_misses_total"
+        "Queries to a server that needed a new connection; over UDP each has a new socket.",
     SETUP_ERRORS: Counter "coredns_nodecache_setup_errors_total"
         "Errors of setting up the node, by type: interface_add (a pod's interface), configmap (a reload).",
     RELOAD_FAILED: Counter "coredns_reload_failed_total"
@@ -106,6 +114,10 @@ metrics! {
         "The cache's configured bound.",
     UPSTREAM_QUERIES: Counter "dns_cache_upstream_queries_total"
         "Queries sent to a server.",
+    UPSTREAM_HEDGES: Counter "dns_cache_upstream_hedges_total"
+        "Queries that were sent to a server because another one took long.",
+    UPSTREAM_EJECTIONS: Counter "dns_cache_upstream_ejections_total"
+        "How often a server was left out because it failed.",
     UPSTREAM_FAILURES: Counter "dns_cache_upstream_failures_total"
         "Attempts at a server that ended without an answer, or without one in time.",
     UPSTREAM_UNMATCHED: Counter "dns_cache_upstream_unmatched_total"

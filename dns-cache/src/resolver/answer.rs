@@ -1,5 +1,6 @@
 //! From query to reply: local → cache → cut → failures → coalesce → upstream → stale.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -50,8 +51,17 @@ impl Resolver {
     /// Gets the answer to a miss and makes the client's reply; a stale one or SERVFAIL if there is none in
     /// time.
     pub async fn resolve(self: &Arc<Self>, miss: Miss) -> Vec<u8> {
+        self.resolve_from(miss).await.0
+    }
+
+    /// The same, and which server the answer comes from.
+    pub(super) async fn resolve_from(
+        self: &Arc<Self>,
+        miss: Miss,
+    ) -> (Vec<u8>, Option<SocketAddr>) {
         self.counters.misses.add(1);
-        miss.reply(&self.wait(&miss.key).await)
+        let given = self.wait(&miss.key).await;
+        (miss.reply(&given), given.server())
     }
 
     /// The reply to a query that [`Self::admit`] has no place for.
@@ -297,7 +307,7 @@ impl Resolver {
             .and_then(|parts| Some((parts, zones.of(parts.name)?)))
             .ok_or(Failure::NoServers)?;
         let query = Arc::new(upstream::Query::new(&parts));
-        let read = |response: &Bytes| {
+        let read = |response: &Bytes, server: Option<SocketAddr>| {
             let now = self.clock.now();
             let terms = Terms {
                 caps: zone.caps,
@@ -310,18 +320,22 @@ impl Resolver {
                     Err(bad)
                 }
                 // An answer, or the server's word that it has none: another's may be better.
-                sound => Ok(sound),
+                sound => Ok(sound.map(|entry| entry.said_by(server))),
             }
         };
         #[cfg(test)]
         if let Some(script) = self.script.get() {
             let answer = timeout(self.deadline, script.ask(&parts));
             let response = answer.await.map_err(|_| Failure::Timeout)??;
-            return Ok(read(&response)??);
+            return Ok(read(&response, None)??);
         }
-        let answer = timeout(self.deadline, zone.group.ask(&query, read))
-            .await
-            .map_err(|_| Failure::Timeout)??;
+        let answer = timeout(
+            self.deadline,
+            zone.group
+                .ask(&query, |response, server| read(response, Some(server))),
+        )
+        .await
+        .map_err(|_| Failure::Timeout)??;
         Ok(answer?)
     }
 }

@@ -3,6 +3,9 @@
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use dns_cache_common::header::Flags;
 use dns_cache_common::question::{Client, KeyParts, TCP_LIMIT};
 use dns_cache_common::reply::{Reply, Source};
@@ -49,9 +52,9 @@ pub struct Flushed {
 /// Some of the cache's answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
-    /// Sorted by name and type.
+    /// Those that are given most often, the first of them first.
     pub entries: Vec<Cached>,
-    /// How many more are meant, beyond the limit.
+    /// How many more are meant, beyond the limit; none of them is given more often.
     pub more: u64,
 }
 
@@ -170,7 +173,7 @@ impl Resolver {
     #[must_use]
     pub fn cached(&self, names: &Selection, rtype: Option<u16>, limit: usize) -> Listing {
         let now = self.clock.now();
-        let mut listing = Listing::default();
+        let mut most = MostHit::new(limit);
         for (key, entry) in self.cache.iter() {
             let Some(parts) = KeyParts::read(&key) else {
                 continue;
@@ -178,18 +181,18 @@ impl Resolver {
             if !names.means(parts.name) || rtype.is_some_and(|rtype| rtype != parts.rtype) {
                 continue;
             }
-            if listing.entries.len() < limit {
-                let mut cached = Cached::new(&parts, &entry, now);
-                cached.bytes = size(&key, &entry) as u64;
-                cached.hits = Some(entry.usage().hits());
-                cached.kernel_hits = self.mirrored(&key).map(|seen| seen.hits);
-                if matches!(names, Selection::Name(_)) {
-                    cached.records = records(&parts, &entry, now);
-                }
-                listing.entries.push(cached);
-            } else {
-                listing.more += 1;
-            }
+            let hits = entry.usage().hits();
+            let kernel_hits = self.mirrored(&key).map(|seen| seen.hits);
+            most.offer(Some(hits), kernel_hits, || Cached {
+                bytes: size(&key, &entry) as u64,
+                hits: Some(hits),
+                kernel_hits,
+                records: match names {
+                    Selection::Name(_) => records(&parts, &entry, now),
+                    Selection::All | Selection::Zone(_) => Vec::new(),
+                },
+                ..Cached::new(&parts, &entry, now)
+            });
         }
         self.for_each_mirrored(|seen| {
             let Some(parts) = KeyParts::read(&seen.key) else {
@@ -199,14 +202,62 @@ impl Resolver {
             if !meant || self.cache.get(&seen.key).is_some() {
                 return;
             }
-            if listing.entries.len() < limit {
-                listing.entries.push(Cached::mirrored(&parts, seen, now));
-            } else {
-                listing.more += 1;
-            }
+            most.offer(None, Some(seen.hits), || {
+                Cached::mirrored(&parts, seen, now)
+            });
         });
-        listing.entries.sort();
-        listing
+        most.listing()
+    }
+}
+
+/// The answers that are given most often, so many at most.
+struct MostHit {
+    limit: usize,
+    /// Hits, and the answer in the order in which equals are shown; the last of them first.
+    best: BinaryHeap<Reverse<(u64, Reverse<Cached>)>>,
+    more: u64,
+}
+
+impl MostHit {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            best: BinaryHeap::new(),
+            more: 0,
+        }
+    }
+
+    /// Takes an answer in if it is given more often than one that is there, or there is room.
+    fn offer(
+        &mut self,
+        hits: Option<u32>,
+        kernel_hits: Option<u32>,
+        cached: impl FnOnce() -> Cached,
+    ) {
+        let hits = [hits, kernel_hits]
+            .into_iter()
+            .flatten()
+            .map(u64::from)
+            .sum();
+        let least = self.best.peek().map(|Reverse((least, _))| *least);
+        if self.best.len() >= self.limit {
+            self.more += 1;
+            if least.is_none_or(|least| hits <= least) {
+                return;
+            }
+            self.best.pop();
+        }
+        self.best.push(Reverse((hits, Reverse(cached()))));
+    }
+
+    fn listing(self) -> Listing {
+        let entries = self.best.into_sorted_vec().into_iter();
+        Listing {
+            entries: entries
+                .map(|Reverse((_, Reverse(cached)))| cached)
+                .collect(),
+            more: self.more,
+        }
     }
 }
 

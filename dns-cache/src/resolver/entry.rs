@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
+
 use dns_cache_common::header::{Flags, Header, u16_at, u32_at};
 use dns_cache_common::name::Expanded;
 use dns_cache_common::question::{KeyParts, split_question};
@@ -34,6 +36,7 @@ pub struct Entry {
     stored: Time,
     covers_below: bool,
     usage: Usage,
+    server: Option<SocketAddr>,
 }
 
 /// What an answer's life depends on besides itself.
@@ -113,6 +116,18 @@ impl Entry {
         let mut entry = rebuilt.entry(header.flags, terms);
         entry.covers_below = covers_below;
         Ok(entry)
+    }
+
+    /// The same, from this server.
+    #[must_use]
+    pub fn said_by(self, server: Option<SocketAddr>) -> Self {
+        Self { server, ..self }
+    }
+
+    /// The server that it came from, if it came from one.
+    #[must_use]
+    pub fn server(&self) -> Option<SocketAddr> {
+        self.server
     }
 
     /// The form from which replies are built.
@@ -343,6 +358,7 @@ impl<'a> Rebuilt<'a> {
             stored: now,
             covers_below: false,
             usage: Usage::default(),
+            server: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a client is given.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dns_cache_common::edns::ExtendedError;
@@ -23,6 +24,14 @@ pub(super) enum Given {
 }
 
 impl Given {
+    /// The server that it comes from.
+    pub(super) fn server(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Entry(entry, ..) => entry.server(),
+            Self::Blocked(_) | Self::Failure(_) => None,
+        }
+    }
+
     /// One client's reply. The order of addresses is by chance, not one after the other: a client that asks
     /// for A and AAAA in turn would always get the same first A.
     pub(super) fn reply<'a>(&'a self, client: &Client, question: &'a [u8]) -> Reply<'a> {

@@ -1,5 +1,6 @@
 //! A lookup for whoever looks in from outside, by the same way as a client's, and what it met on it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -86,9 +87,10 @@ impl Resolver {
             Answer::Drop => trace.step("reply", "none: not a query".to_owned()),
             Answer::Miss(miss) => {
                 trace.step("zone", self.zone_of(name));
-                reply = self.resolve(miss).await;
+                let (answer, server) = self.resolve_from(miss).await;
+                reply = answer;
                 let rcode = Header::read(&reply[..]).map_or(0, |header| header.flags.rcode());
-                trace.step("upstream", rcode_text(rcode));
+                trace.step("upstream", rcode_text(rcode) + &by(server));
             }
         }
         let rcode = Header::read(&reply[..]).map_or(0, |header| header.flags.rcode());
@@ -122,7 +124,8 @@ impl Resolver {
             .is_some_and(|entry| entry.age(now).is_some());
         let outcome = cached.map(|entry| {
             let age = entry.seconds_old(now);
-            age_and_ttl(age, entry.ttl().unwrap_or_default().saturating_sub(age))
+            let ttl = entry.ttl().unwrap_or_default().saturating_sub(age);
+            age_and_ttl(age, ttl) + &by(entry.server())
         });
         trace.step("cache", outcome.unwrap_or_else(nothing));
         if !fresh && let Some((cut, ..)) = self.cut(key, now) {
@@ -146,6 +149,11 @@ impl Resolver {
             },
         )
     }
+}
+
+/// Who said so.
+fn by(server: Option<SocketAddr>) -> String {
+    server.map_or_else(String::new, |server| format!(", by {server}"))
 }
 
 fn age_and_ttl(age: u32, ttl: u32) -> String {
@@ -230,7 +238,7 @@ mod tests {
             [
                 step("cache", "nothing"),
                 step("zone", &format!("cluster.local, by {}", fake.address)),
-                step("upstream", "NOERROR"),
+                step("upstream", &format!("NOERROR, by {}", fake.address)),
             ]
         );
         bench.pass(7.0);
@@ -238,7 +246,10 @@ mod tests {
         assert_eq!(
             told(&second),
             [
-                step("cache", "an answer of age 7s with 13s to go"),
+                step(
+                    "cache",
+                    &format!("an answer of age 7s with 13s to go, by {}", fake.address)
+                ),
                 step("reply", "at once"),
             ]
         );

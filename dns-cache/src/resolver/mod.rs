@@ -46,7 +46,7 @@ pub use lookup::{Lookup, Step};
 use crate::config::{CacheLimits, Config, Queries};
 use crate::kernel_cache::{KernelCache, Size};
 use crate::places::{Place, Places};
-use crate::upstream::{ServerStatus, Timings, TlsError};
+use crate::upstream::{Exchanged, ServerStatus, Timings, TlsError};
 use cache::Cache;
 use counters::Counters;
 use failures::Failures;
@@ -244,6 +244,22 @@ impl Resolver {
             counters: self.counters.list(),
             upstreams: upstreams.collect(),
         }
+    }
+
+    /// What was counted of each server, whatever the zones that it is asked for.
+    pub(crate) fn exchanged(&self) -> Vec<Exchanged> {
+        let mut servers: Vec<Exchanged> = Vec::new();
+        for more in self.zones().iter().flat_map(|zone| zone.group.exchanged()) {
+            if !servers.iter_mut().any(|known| known.add(&more)) {
+                servers.push(more);
+            }
+        }
+        servers
+    }
+
+    /// Queries that found no server of their zone well.
+    pub(crate) fn broken(&self) -> u64 {
+        self.zones().iter().map(|zone| zone.group.broken()).sum()
     }
 
     /// Takes over another configuration's zones. The answers that other servers would now be asked for, or that

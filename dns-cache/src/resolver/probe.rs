@@ -26,7 +26,7 @@ impl Resolver {
                     dnssec_ok: false,
                     checking_disabled: false,
                 }));
-                let whatever = |_: &_| Ok::<_, Infallible>(());
+                let whatever = |_: &_, _| Ok::<_, Infallible>(());
                 timeout(self.deadline, group.ask(&query, whatever)).await
             })
             .collect();

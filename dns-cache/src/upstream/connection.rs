@@ -358,7 +358,8 @@ impl Shared {
             .is_some_and(|pending| pending.query.is_answered_by(&message));
         if answered && let Some(pending) = state.pending.remove(&id) {
             drop(state);
-            self.health.answered(now.duration_since(pending.sent));
+            let took = now.duration_since(pending.sent);
+            self.health.answered(&message, took);
             if let Some(idle) = keepalive::timeout(&message) {
                 self.keep(idle);
             }

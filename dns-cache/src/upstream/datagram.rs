@@ -35,6 +35,7 @@ pub(super) fn send(
     }
     let (answer, waiting) = oneshot::channel();
     let in_flight = health.sent();
+    health.exchanges.opened.fetch_add(1, Relaxed);
     let (query, health) = (Arc::clone(query), Arc::clone(health));
     tokio::spawn(async move {
         let exchanged = timeout(abandon, exchange(address, &query, &health)).await;
@@ -65,7 +66,7 @@ async fn exchange(address: SocketAddr, query: &Query, health: &Health) -> io::Re
         let length = socket.recv(&mut buffer).await?;
         let message = &buffer[..length];
         if u16_at(message, 0) == Some(id) && query.is_answered_by(message) {
-            health.answered(sent.elapsed());
+            health.answered(message, sent.elapsed());
             return Ok(Bytes::copy_from_slice(message));
         }
         // A guess of somebody's: the right answer may still come.

@@ -1,6 +1,7 @@
 //! The servers of a zone: whom to ask, and whom next.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::sleep;
 
 use super::attempt::{Attempt, Step};
+use super::exchanges::Exchanged;
 use super::health::Fault;
 use super::query::Query;
 use super::server::Server;
@@ -33,6 +35,8 @@ pub struct Group {
     timings: Timings,
     /// Queries that no hedge was paid with.
     credit: AtomicU32,
+    /// Queries that met ejected servers only.
+    broken: AtomicU64,
 }
 
 /// Attempts under way.
@@ -71,6 +75,7 @@ impl Group {
             transport,
             timings,
             credit: AtomicU32::new(0),
+            broken: AtomicU64::new(0),
         };
         group.set(upstreams);
         group
@@ -105,6 +110,19 @@ impl Group {
             .collect()
     }
 
+    /// What was counted of each server's answers and connections.
+    pub(crate) fn exchanged(&self) -> Vec<Exchanged> {
+        self.servers()
+            .iter()
+            .map(|server| server.exchanged())
+            .collect()
+    }
+
+    /// How often all servers were ejected when a query came.
+    pub(crate) fn broken(&self) -> u64 {
+        self.broken.load(Relaxed)
+    }
+
     /// Asks until a server has an answer that `read` takes. The caller sets the deadline.
     ///
     /// Another server is asked when one fails or has not answered in an attempt's time, and, within the budget of
@@ -114,7 +132,7 @@ impl Group {
     pub async fn ask<T, E: std::fmt::Display>(
         &self,
         query: &Arc<Query>,
-        read: impl Fn(&Bytes) -> Result<T, E>,
+        read: impl Fn(&Bytes, SocketAddr) -> Result<T, E>,
     ) -> Result<T, Failure> {
         let servers = self.servers();
         self.probe(&servers, query);
@@ -157,7 +175,7 @@ impl Group {
                 return second_best.ok_or(failure);
             };
             next = match step {
-                Step::Answer(response, server) => match read(&response) {
+                Step::Answer(response, server) => match read(&response, server.upstream.address) {
                     Ok(answer) => {
                         server.health.succeeded();
                         if !is_error(&response) {
@@ -204,6 +222,7 @@ impl Group {
         let ejected = || servers.iter().filter(|server| server.health.is_ejected());
         let count = ejected().count();
         if count == 0 || count == servers.len() {
+            self.broken.fetch_add(u64::from(count > 0), Relaxed);
             return;
         }
         for server in ejected().filter(|server| server.health.claim_probe(&self.timings)) {

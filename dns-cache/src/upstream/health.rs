@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Timings;
+use super::exchanges::Exchanges;
 use super::rtt::{Quantiles, Rtts};
 
 /// Failures in a row after which a server is ejected, if none of them was enough by itself.
@@ -36,6 +37,7 @@ pub(super) struct Health {
     pub(super) hedges: AtomicU64,
     pub(super) unmatched: AtomicU64,
     pub(super) ejections: AtomicU64,
+    pub(super) exchanges: Exchanges,
     faults: [AtomicU64; Fault::ALL.len()],
     in_flight: AtomicUsize,
     state: Mutex<State>,
@@ -95,7 +97,8 @@ impl Health {
     }
 
     /// An answer came, whether somebody still waited for it or not.
-    pub(super) fn answered(&self, took: Duration) {
+    pub(super) fn answered(&self, response: &[u8], took: Duration) {
+        self.exchanges.answered(response, took);
         self.state().rtts.record(took);
     }
 

@@ -11,6 +11,7 @@ mod attempt;
 mod choice;
 mod connection;
 mod datagram;
+mod exchanges;
 #[cfg(test)]
 pub(crate) mod fake;
 mod group;
@@ -28,6 +29,7 @@ mod transport;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub(crate) use exchanges::{Exchanged, RCODES};
 pub use group::{Failure, Group};
 pub use query::Query;
 pub use transport::{TlsError, Transport};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::connection::{Connection, Lost, Waiting};
 use super::datagram;
+use super::exchanges::Exchanged;
 use super::health::{Fault, Health};
 use super::pool::Pool;
 use super::query::Query;
@@ -74,9 +75,18 @@ impl Server {
             Transport::Udp | Transport::Tcp => None,
             Transport::Tls(tls) => Some(tls),
         };
+        let mut opened = false;
         let connection = self.pool.connection(self.patience(), || {
+            opened = true;
             Connection::open(address, tls.cloned(), Arc::clone(health), self.timings)
         });
+        let exchanges = &health.exchanges;
+        let count = if opened {
+            &exchanges.opened
+        } else {
+            &exchanges.reused
+        };
+        count.fetch_add(1, Relaxed);
         let waiting = connection.send(query)?;
         Ok((waiting, Carrier::Connection(connection)))
     }
@@ -89,6 +99,15 @@ impl Server {
     /// An attempt failed as in [`Health::down`].
     pub(super) fn down(&self, fault: Fault) {
         self.health.down(fault, &self.timings);
+    }
+
+    pub(super) fn exchanged(&self) -> Exchanged {
+        let proto = match self.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+            Transport::Tls(_) => "tcp-tls",
+        };
+        self.health.exchanges.of(self.upstream.address, proto)
     }
 
     pub(super) fn status(&self) -> ServerStatus {

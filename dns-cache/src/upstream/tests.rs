@@ -72,7 +72,7 @@ fn query(name: &str) -> Arc<Query> {
 
 async fn ask(group: &Group, name: &str) -> Result<Bytes, Failure> {
     let query = query(name);
-    let read = |response: &Bytes| Ok::<_, Infallible>(response.clone());
+    let read = |response: &Bytes, _| Ok::<_, Infallible>(response.clone());
     let result = timeout(PATIENCE, group.ask(&query, read))
         .await
         .expect("an answer or a failure");
@@ -541,7 +541,7 @@ async fn what_cannot_be_read_is_retried_elsewhere() {
     let (garbled, _) = Fake::answering().await;
     let (good, _) = Fake::start_counting(|query| respond(query, 0x8580, [0; 3], &[])).await;
     let upstreams = first_and_second(&garbled, &good);
-    let read = |response: &Bytes| match response[7] {
+    let read = |response: &Bytes, _| match response[7] {
         0 => Ok(()),
         _ => Err("an answer section"),
     };

@@ -81,6 +81,24 @@ async fn what_is_cached_is_listed() {
 }
 
 #[tokio::test]
+async fn what_is_given_most_often_is_listed_first() {
+    let (fake, _) = Fake::answering().await;
+    let bench = Bench::new(&[fake.address]);
+    for (name, lookups) in [("a", 2), ("b", 4), ("c", 1), ("d", 4), ("e", 3)] {
+        let name = format!("{name}.cluster.local");
+        for _ in 0..lookups {
+            bench.ask(&query(1, &name, 1, 0x0100), Transport::Udp).await;
+        }
+    }
+    for (limit, shown) in [(1, "b"), (2, "bd"), (3, "bde"), (9, "bdeac")] {
+        let listing = bench.resolver.cached(&Selection::All, None, limit);
+        let first = |entry: &Cached| entry.name.chars().next();
+        let names: String = listing.entries.iter().filter_map(first).collect();
+        assert_eq!((&*names, listing.more), (shown, 5 - shown.len() as u64));
+    }
+}
+
+#[tokio::test]
 async fn a_flush_takes_out_what_is_meant() {
     let (fake, _) = Fake::answering().await;
     let bench = Bench::new(&[fake.address]);
