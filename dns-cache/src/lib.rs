@@ -9,6 +9,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod datapath;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod kernel_cache;
 pub mod limits;
 pub mod log;

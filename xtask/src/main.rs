@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod ebpf_toolchain;
 mod exec;
+mod fuzz;
 mod programs;
 mod root;
 mod run;
@@ -34,6 +35,7 @@ enum Command {
     Test(test::Args),
     Verifier(verifier::Args),
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::main(&args),
         Command::Verifier(args) => verifier::main(&args),
         Command::Bench(args) => bench::main(&args),
+        Command::Fuzz(args) => fuzz::main(&args),
     };
     report(result)
 }

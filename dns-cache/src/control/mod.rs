@@ -10,6 +10,8 @@
 //! An answer may be some mebibytes long; no request takes the agent more memory than its answer.
 
 mod client;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod protocol;
 mod server;
 mod status;

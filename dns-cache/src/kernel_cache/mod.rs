@@ -33,6 +33,12 @@ pub use entry::Seen;
 pub use refreshes::follow;
 use store::Store;
 
+/// Whether the kernel could give this answer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_fit(key: &KeyParts<'_>, answer: &Entry) -> bool {
+    entry::encode(key, 0, answer, answer.stored_at()).is_some()
+}
+
 /// How much memory the kernel cache takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {

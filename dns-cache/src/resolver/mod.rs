@@ -10,6 +10,8 @@ mod cuts;
 mod entry;
 mod failures;
 mod flights;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod given;
 mod local;
 mod lookup;
