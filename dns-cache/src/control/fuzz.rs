@@ -1,4 +1,5 @@
 //! A line that came over the control socket.
+#![expect(clippy::expect_used, reason = "a target panics if something is wrong")]
 
 use super::{Command, Response};
 use crate::presentation;

@@ -1,4 +1,5 @@
 //! A message from a client.
+#![expect(clippy::expect_used, reason = "a target panics if something is wrong")]
 
 use dns_cache_common::cached::Shape;
 use dns_cache_common::header::{Flags, Header};

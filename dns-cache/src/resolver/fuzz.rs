@@ -1,4 +1,5 @@
 //! A message from an upstream.
+#![expect(clippy::expect_used, reason = "a target panics if something is wrong")]
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
