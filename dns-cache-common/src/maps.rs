@@ -38,6 +38,9 @@ pub mod names {
     pub const INDEX: &str = "INDEX";
     /// Elements of [`crate::cached::ELEMENT`] bytes: its entries, in memory shared with the agent.
     pub const ARENA: &str = "ARENA";
+    /// Prefix of an [`super::Address`] → `u32`, 1: sources that may be answered, the longest prefix counts; only with
+    /// [`globals::RESTRICTED`](super::globals::RESTRICTED).
+    pub const ALLOWED: &str = "ALLOWED";
     /// Ring buffer of [`crate::cached::Refresh`]: entries in use that are about to expire.
     pub const REFRESH: &str = "REFRESH";
 }
@@ -48,6 +51,8 @@ pub mod globals {
     pub const BUCKETS: &str = "BUCKETS";
     /// [`crate::hash::Seed`].
     pub const SEED: &str = "SEED";
+    /// `u32`: not 0 if only the sources in [`names::ALLOWED`](super::names::ALLOWED) may be answered.
+    pub const RESTRICTED: &str = "RESTRICTED";
     /// `u32`: not 0 takes out the guard against entries that change while they are read. For one test.
     pub const UNGUARDED: &str = "UNGUARDED";
 }
@@ -376,6 +381,8 @@ counters! {
     CacheBypassNoRecursion = "cache_bypasses_no_recursion",
     /// Not looked up: several datagrams in one buffer (GSO), or a checksum that may be complete or not.
     CacheBypassPacket = "cache_bypasses_packet",
+    /// Not looked up: the source may not ask, or is not verified yet where not all may.
+    CacheBypassAccess = "cache_bypasses_access",
 }
 
 #[cfg(test)]

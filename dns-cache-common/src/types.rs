@@ -10,6 +10,8 @@ pub mod rtype {
     pub const SOA: u16 = 6;
     /// RFC 1035 §3.3.12.
     pub const PTR: u16 = 12;
+    /// RFC 1035 §3.3.2.
+    pub const HINFO: u16 = 13;
     /// RFC 3596.
     pub const AAAA: u16 = 28;
     /// RFC 6672.
@@ -69,6 +71,8 @@ pub mod ede {
     pub const NOT_READY: u16 = 14;
     /// The name is blocked by whoever runs this server.
     pub const BLOCKED: u16 = 15;
+    /// The client may not ask this server.
+    pub const PROHIBITED: u16 = 18;
     /// As [`STALE_ANSWER`], and the answer is NXDOMAIN.
     pub const STALE_NXDOMAIN: u16 = 19;
     /// No server answered.

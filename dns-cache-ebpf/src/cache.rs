@@ -31,6 +31,7 @@ use crate::{
     maps::{ARENA, INDEX, REFRESH, TRAFFIC},
     packet::{Packet, UDP_LEN},
     scratch::{Query, Scratch, scratch},
+    source,
 };
 
 /// Buckets of the index; 0 switches the cache off. Set by the agent before it loads the program.
@@ -44,6 +45,10 @@ static SEED: Seed = Seed([0; NAME_WORDS + 1]);
 /// is needed, and by nothing else.
 #[unsafe(no_mangle)]
 static UNGUARDED: u32 = 0;
+
+/// Not 0: not everybody may be answered. Set by the agent before it loads the program.
+#[unsafe(no_mangle)]
+static RESTRICTED: u32 = 0;
 
 /// Longest query that is looked at: name, OPT, and room for cookies and padding.
 const MAX_QUERY: usize = 512;
@@ -99,6 +104,10 @@ fn add(traffic: Option<*mut Traffic>, field: impl Fn(&mut Traffic) -> &mut u64) 
 
 #[inline(always)]
 fn look_up(ctx: &TcContext, packet: &Packet, ifindex: u32, buckets: u32) -> Result<i32, Counter> {
+    // SAFETY: a constant of the loaded program.
+    if unsafe { ptr::read_volatile(&RESTRICTED) } != 0 && !source::may_ask(packet, ifindex) {
+        return Err(Counter::CacheBypassAccess);
+    }
     let (scratch, len) = load(ctx, packet)?;
     let (question, form) = read(packet, scratch, len)?;
     let (question, hash) = key(scratch, question);

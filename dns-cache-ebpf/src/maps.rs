@@ -3,7 +3,9 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
+    maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf,
+    },
 };
 use dns_cache_common::{
     cached::{Bucket, ELEMENT},
@@ -46,6 +48,9 @@ pub static INDEX: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 pub static ARENA: Array<[u8; ELEMENT]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+#[map]
+pub static ALLOWED: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
 #[map]
 pub static REFRESH: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);

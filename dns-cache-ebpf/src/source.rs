@@ -13,13 +13,14 @@ use aya_ebpf::{
         BPF_NOEXIST, bpf_fib_lookup as FibLookup,
     },
     helpers::generated::bpf_fib_lookup,
+    maps::lpm_trie::Key,
     programs::TcContext,
 };
 use dns_cache_common::maps::{Address, BridgePort, Client, Counter, Flow, Interface};
 
 use crate::{
     counters::count,
-    maps::{BRIDGE_PORTS, CLIENTS, FLOWS, INTERFACES},
+    maps::{ALLOWED, BRIDGE_PORTS, CLIENTS, FLOWS, INTERFACES},
     packet::Packet,
 };
 
@@ -89,6 +90,17 @@ pub fn check(
         Path::Unknown if known_at != 0 && interface(known_at).is_some() => Source::Forged,
         Path::Unknown => unproven(packet, &now),
     }
+}
+
+/// Whether the packet's source may be answered where not everybody may: it was verified at this interface, so that
+/// nobody is answered for another's address, and it is in a network that is allowed.
+#[inline(always)]
+pub fn may_ask(packet: &Packet, ifindex: u32) -> bool {
+    // SAFETY: an LRU element may be reused while it is read; then the resolver decides.
+    let Some(client) = (unsafe { CLIENTS.get(&packet.source) }) else {
+        return false;
+    };
+    client.ifindex == ifindex && ALLOWED.get(&Key::new(128, packet.source.0)) == Some(&1)
 }
 
 #[inline(always)]

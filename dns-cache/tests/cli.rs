@@ -35,7 +35,7 @@ fn check_config_of_a_right_file() {
     fs::write(&file, MINIMAL).unwrap();
     let (code, stdout, stderr) = output(&mut dns_cache(&["check-config", text(&file)]));
     let expected = format!(
-        "{}: ok: listens on 10.96.0.10\n\
+        "{}: ok: listens on 10.96.0.10, for every pod on this node\n\
          ZONE           SERVER            TRANSPORT  DISTANCE  WEIGHT\n\
          cluster.local  10.244.0.2:53     tcp               0       1\n\
          .              /etc/resolv.conf  tcp               -       -\n",

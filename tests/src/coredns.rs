@@ -21,12 +21,7 @@ const AS_KUBERNETES: &str = r#"    template ANY ANY cluster.local {
 
 /// Starts CoreDNS in the namespace with these zones; all other names it forwards, or refuses.
 #[must_use]
-pub(crate) fn start(
-    netns: &Netns,
-    what: &str,
-    zones: &[Zone],
-    forward: Option<SocketAddr>,
-) -> Process {
+pub fn start(netns: &Netns, what: &str, zones: &[Zone], forward: Option<SocketAddr>) -> Process {
     let binary = tools::binary("coredns");
     let dir = netns.scope().dir().join(what);
     fs::create_dir_all(&dir).or_panic(format_args!("making {}", dir.display()));

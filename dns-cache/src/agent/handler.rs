@@ -118,6 +118,7 @@ impl Agent {
             cache_bytes: status.cache.bytes,
             counters: named(status.counters),
             upstreams: status.upstreams,
+            loops: self.resolver.loops(),
         }
     }
 }

@@ -73,7 +73,7 @@ impl Source for Agent {
         out.metric(&names::BUILD_INFO).sample(&version, 1);
         out.single(&names::READY, u8::from(self.not_ready().is_empty()));
         paths(out, &totals, &kernel);
-        fetches(out, &resolver);
+        fetches(out, &resolver, self.resolver.loops().len());
         events(out, &resolver, &kernel);
         out.single(&names::INTERFACES, kernel.interfaces.len());
         pods(out, &kernel, config.metrics.per_pod);
@@ -249,9 +249,14 @@ fn paths(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
         .sample(&[("path", "ordinary")], kernel.sum(ORDINARY));
 }
 
-fn fetches(out: &mut Exposition, resolver: &resolver::Status) {
+fn fetches(out: &mut Exposition, resolver: &resolver::Status, loops: usize) {
     let limited = count(&resolver.counters, "rate_limited");
     out.single(&names::RATE_LIMITED, limited);
+    out.single(
+        &names::ACCESS_DENIED,
+        count(&resolver.counters, "access_denied"),
+    );
+    out.single(&names::LOOPS, loops);
     out.single(&names::COALESCED, count(&resolver.counters, "coalesced"));
     out.single(&names::CUTS, count(&resolver.counters, "cuts"));
 }

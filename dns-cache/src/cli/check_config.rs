@@ -28,9 +28,13 @@ impl CheckConfig {
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let config = config::load(Some(&self.file), &self.overrides)?;
         print(&format!(
-            "{}: ok: listens on {}\n{}",
+            "{}: ok: listens on {}, for {}\n{}",
             self.file.display(),
             joined(&config.listen),
+            match &config.access[..] {
+                [] => "every pod on this node".to_owned(),
+                networks => joined(networks),
+            },
             servers(&config)
         ))?;
         Ok(())

@@ -10,6 +10,7 @@ use super::table::Table;
 use super::units::{bytes, duration};
 use super::upstreams::upstreams;
 use crate::control::Status;
+use crate::resolver::Loop;
 
 /// Show what the agent on this node does: interfaces, cache, servers, counters
 ///
@@ -76,6 +77,13 @@ fn glance(status: &Status) -> String {
     }
     if !status.reload.needs_restart.is_empty() {
         row("needs restart", status.reload.needs_restart.join(", "));
+    }
+    for found in &status.resolver.loops {
+        let Loop { zone, client } = found;
+        row(
+            "loop",
+            format!("{client} asks this cache for the zone {zone}, and is asked for it"),
+        );
     }
     row("state", path(Some(&status.state_dir), ""));
     row("listening", listen.join(", "));
@@ -218,6 +226,10 @@ pub(super) mod tests {
                     rtt_micros: Some(1_234),
                     rtt_p95_micros: Some(2_345),
                 }],
+                loops: vec![Loop {
+                    zone: ".".to_owned(),
+                    client: "10.244.0.9".parse().unwrap(),
+                }],
             },
         }
     }
@@ -228,6 +240,7 @@ pub(super) mod tests {
 dns-cache      1.2.3
 running        pid 42, for 1h 2m
 configuration  /etc/dns-cache.yaml, read 1m 5s ago
+loop           10.244.0.9 asks this cache for the zone ., and is asked for it
 state          /run/dns-cache
 listening      10.96.0.10, fd00::a
 attached       tcx, 2 interfaces

@@ -8,6 +8,7 @@
 mod defaults;
 mod errors;
 mod model;
+mod network;
 mod overrides;
 mod schema;
 mod section;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 pub use errors::{Errors, Mistake, Place};
 pub use model::*;
+pub use network::Network;
 pub use overrides::Overrides;
 
 use errors::Report;

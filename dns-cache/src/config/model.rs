@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use super::Network;
+
 /// A configuration without mistakes; made by [`crate::config::parse`] and by nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -18,6 +20,8 @@ pub struct Config {
     pub hosts: Vec<Host>,
     /// Zones that are not answered.
     pub blocked: Vec<Blocked>,
+    /// Networks whose addresses may ask; empty: every pod on this node, and the node.
+    pub access: Vec<Network>,
     /// Where the servers for everything else stand.
     pub resolv_conf: PathBuf,
     /// How they are asked.
@@ -51,6 +55,7 @@ impl Config {
     pub fn reloaded(&self, new: &Self) -> (Self, Vec<&'static str>) {
         let new = new.clone();
         let kept = [
+            ("access", self.access != new.access),
             ("cache", self.cache != new.cache),
             ("prefetch", self.prefetch != new.prefetch),
             ("serveStale", self.serve_stale != new.serve_stale),

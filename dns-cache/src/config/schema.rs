@@ -18,13 +18,14 @@ use super::{
     Transport, TtlCaps, Upstream, Zone, defaults,
 };
 
-const TOP_KEYS: [&str; 16] = [
+const TOP_KEYS: [&str; 17] = [
     "listen",
     "interfaces",
     "cluster",
     "zones",
     "hosts",
     "blocked",
+    "access",
     "resolvConf",
     "transport",
     "ttl",
@@ -59,7 +60,7 @@ const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 13] = [
+pub(super) const ALL_KEYS: [&[&str]; 14] = [
     &TOP_KEYS,
     &CLUSTER_KEYS,
     &ZONE_KEYS,
@@ -67,6 +68,7 @@ pub(super) const ALL_KEYS: [&[&str]; 13] = [
     &TTL_KEYS,
     &local::HOST_KEYS,
     &local::BLOCKED_KEYS,
+    &local::ACCESS_KEYS,
     &cache::KEYS,
     &cache::PREFETCH_KEYS,
     &cache::STALE_KEYS,
@@ -97,6 +99,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
         zones,
         hosts: local::hosts(&top, report),
         blocked: local::blocked(&top, report),
+        access: local::access(&top, report),
         resolv_conf: resolv_conf
             .valid()
             .unwrap_or_else(|| defaults::RESOLV_CONF.into()),

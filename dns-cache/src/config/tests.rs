@@ -59,6 +59,7 @@ fn minimal() -> Config {
         zones: Vec::new(),
         hosts: vec![],
         blocked: vec![],
+        access: vec![],
         resolv_conf: "/etc/resolv.conf".into(),
         default_transport: Transport::Tcp,
         default_ttl: TtlCaps {
@@ -125,6 +126,7 @@ zones:
   - {zone: ., upstreams: 192.0.2.1}
 hosts: [{name: DB.corp.example., addresses: [192.0.2.1, "fd00::1"]}]
 blocked: [{zone: ads.example}, {zone: x.example, answer: refused}]
+access: {allow: [10.244.0.0/16, "fd00::1"]}
 resolvConf: /run/resolv.conf
 ttl: {negative: 10}
 cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}, serveStale: {enabled: false, ttl: 30}}
@@ -195,6 +197,10 @@ log: {format: json, level: "warn,dns_cache=debug"}
             answer,
         })
         .into(),
+        access: vec![
+            Network::new("10.244.0.0".parse().unwrap(), 16),
+            Network::new("fd00::1".parse().unwrap(), 128),
+        ],
         resolv_conf: "/run/resolv.conf".into(),
         default_transport: Transport::Tcp,
         default_ttl: TtlCaps {

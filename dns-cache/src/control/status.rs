@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel_cache;
+use crate::resolver::Loop;
 
 pub use crate::datapath::{Attached as AttachedInterface, Mechanism};
 pub use crate::resolver::UpstreamStatus;
@@ -77,4 +78,7 @@ pub struct ResolverStatus {
     pub counters: BTreeMap<String, u64>,
     /// Every server of every zone.
     pub upstreams: Vec<UpstreamStatus>,
+    /// Resolvers that ask this cache what it asks them.
+    #[serde(default)]
+    pub loops: Vec<Loop>,
 }

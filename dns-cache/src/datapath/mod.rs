@@ -26,7 +26,7 @@ pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
 pub use measure::{Measured, Stage, measure};
-pub use programs::{LoadOptions, OBJECT, kernel_cache, load, stages};
+pub use programs::{LoadOptions, OBJECT, allow, kernel_cache, load, stages};
 pub use reflect::Reflector;
 
 use crate::config::{Config, InterfacePattern};
@@ -98,6 +98,7 @@ impl Datapath {
 
         let mut programs = Programs::load(
             &config.listen,
+            &config.access,
             config.cache.kernel.then(|| Size::new(&config.cache)),
         )?;
         let logger = programs.forward_logs();

@@ -1,11 +1,13 @@
 //! The loaded programs and their maps.
 
 use std::io::ErrorKind;
+use std::iter;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{
     Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray,
 };
@@ -24,6 +26,7 @@ use tracing::{Level, warn};
 use super::KernelSide;
 use super::error::{Error, Step as _};
 use super::namespace::ResolverLink;
+use crate::config::Network;
 use crate::kernel_cache::{self, KernelCache, Size};
 
 /// How often log records are fetched; debugging needs no more, and no descriptor to poll.
@@ -61,6 +64,8 @@ pub struct LoadOptions {
     pub log_level: u8,
     /// How many destinations can be intercepted.
     pub intercepted: usize,
+    /// Whether only sources in the map `ALLOWED` are answered.
+    pub restricted: bool,
     /// Size of the kernel cache, if there shall be one.
     pub cache: Option<Size>,
     /// The seed of its hash.
@@ -77,13 +82,14 @@ pub struct LoadOptions {
 /// Says what the kernel refused.
 pub fn load(options: &LoadOptions) -> Result<Ebpf, Error> {
     let buckets = options.cache.map_or(0, |size| size.buckets);
-    let unguarded = u32::from(options.unguarded);
+    let (restricted, unguarded) = (u32::from(options.restricted), u32::from(options.unguarded));
     let cpus = cpus()?;
     let mut loader = EbpfLoader::new();
     loader
         .override_global(aya_log::LEVEL, &options.log_level, true)
         .override_global(globals::BUCKETS, &buckets, true)
         .override_global(globals::SEED, &options.seed.0, true)
+        .override_global(globals::RESTRICTED, &restricted, true)
         .override_global(globals::UNGUARDED, &unguarded, true)
         .map_max_entries(
             names::INTERCEPT,
@@ -156,6 +162,30 @@ fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>, Error> {
     }
 }
 
+/// Lets the programs answer sources in these networks, where they do not answer all.
+///
+/// # Errors
+///
+/// The kernel refuses it.
+pub fn allow(ebpf: &mut Ebpf, networks: &[Network]) -> Result<(), Error> {
+    /// IPv4 stands behind the mapped prefix, which is no part of the IPv6 networks around it.
+    const MAPPED: u32 = 96;
+    let mut allowed: LpmTrie<MapData, [u8; 16], u32> = take(ebpf, names::ALLOWED)?;
+    let ipv4 = Address::from_v4([0; 4]).0;
+    let ipv4 = (MAPPED, ipv4, 0);
+    let networks = networks.iter().map(|network| {
+        let before = if network.address.is_ipv4() { MAPPED } else { 0 };
+        let address = Address::from(network.address).0;
+        (before + u32::from(network.prefix), address, 1)
+    });
+    for (prefix, address, may_ask) in iter::once(ipv4).chain(networks) {
+        allowed
+            .insert(&Key::new(prefix, address), may_ask, 0)
+            .step(|| "tell the programs who may ask".to_owned())?;
+    }
+    Ok(())
+}
+
 /// Lets `pod_ingress` go on in the other programs, as long as the result lives.
 ///
 /// # Errors
@@ -171,9 +201,13 @@ pub fn stages(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Error> {
 }
 
 impl Programs {
-    /// Loads the object into the kernel, with `intercepted` as destinations and a kernel cache of this size;
-    /// nothing is attached yet.
-    pub(super) fn load(intercepted: &[IpAddr], size: Option<Size>) -> Result<Self, Error> {
+    /// Loads the object into the kernel, with `intercepted` as destinations, and a kernel cache of this size that
+    /// answers the networks in `allowed`, or all if there are none; nothing is attached yet.
+    pub(super) fn load(
+        intercepted: &[IpAddr],
+        allowed: &[Network],
+        size: Option<Size>,
+    ) -> Result<Self, Error> {
         // The verifier removes log statements of levels that are off: they cost nothing then.
         let log_level = if tracing::enabled!(target: "dns_cache_ebpf", Level::DEBUG) {
             4u8
@@ -184,10 +218,12 @@ impl Programs {
         let mut ebpf = load(&LoadOptions {
             log_level,
             intercepted: MOST_INTERCEPTED,
+            restricted: !allowed.is_empty(),
             cache: size,
             seed,
             unguarded: false,
         })?;
+        allow(&mut ebpf, allowed)?;
         let kernel_side = match size {
             Some(size) => Some(KernelSide {
                 cache: Arc::new(kernel_cache(&ebpf, size, seed)?),

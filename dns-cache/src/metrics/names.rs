@@ -90,6 +90,10 @@ metrics! {
         "Pods' queries by the path they took: kernel, userspace, ordinary (left to kube-proxy's rules; packets).",
     RATE_LIMITED: Counter "dns_cache_rate_limited_total"
         "Misses turned away because their client asked too often (queries.missesPerSecond).",
+    ACCESS_DENIED: Counter "dns_cache_access_denied_total"
+        "Queries refused because their source is not in access.allow.",
+    LOOPS: Gauge "dns_cache_loops"
+        "Resolvers that ask this cache what it asks them; their queries are refused.",
     COALESCED: Counter "dns_cache_coalesced_total"
         "Misses that joined a question already on its way to an upstream.",
     CUTS: Counter "dns_cache_nxdomain_cuts_total"

@@ -65,8 +65,24 @@ impl Resolver {
     }
 
     /// The reply to a query that [`Self::admit`] has no place for.
-    pub(crate) fn turn_away(&self, miss: &Miss) -> Vec<u8> {
-        miss.reply(&self.overloaded(&miss.key))
+    pub(crate) fn turn_away(&self, miss: &Miss, failure: Failure) -> Vec<u8> {
+        miss.reply(&match failure {
+            Failure::Overload => self.overloaded(&miss.key),
+            failure => Given::Failure(failure),
+        })
+    }
+
+    /// As [`Self::answer_cached`], for a client that may not ask.
+    pub(crate) fn deny(&self, message: &[u8], transport: Transport, out: &mut Vec<u8>) -> Answer {
+        self.counters.access_denied.add(1);
+        match question::parse(message, transport) {
+            Parsed::Query(query) => {
+                let given = Given::Failure(Failure::Denied);
+                Answer::Reply(append(&given.reply(&query.client, query.question), out))
+            }
+            Parsed::Refuse(refusal) => Answer::Reply(append_refusal(&refusal, out)),
+            Parsed::Drop => Answer::Drop,
+        }
     }
 
     /// Refreshes an entry that is about to expire, by hits that userspace did not see.

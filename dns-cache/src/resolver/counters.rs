@@ -61,6 +61,10 @@ counters! {
     overload,
     /// Misses turned away because their client asked too often.
     rate_limited,
+    /// Queries refused because their client may not ask.
+    access_denied,
+    /// Queries refused because they were this cache's own, come back.
+    loops,
     /// Questions that got SERVFAIL because no upstream could be asked, or none answered in time or in form.
     failed,
     /// Responses that matched their query and were malformed.

@@ -22,7 +22,7 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Nobody is known whom to ask.
     #[error("no server is known for this zone")]
     NoServers,
@@ -38,13 +38,19 @@ pub(super) enum Failure {
     /// Too many queries wait for upstreams.
     #[error("too many queries wait for upstreams")]
     Overload,
+    /// The client may not ask.
+    #[error("the client may not ask")]
+    Denied,
+    /// The client asks what it was asked by us.
+    #[error("the query has come back to this cache")]
+    Loop,
 }
 
 impl Failure {
     /// The response code that the client gets.
     pub(super) fn rcode(self) -> u16 {
         match self {
-            Self::Overload => rcode::REFUSED,
+            Self::Overload | Self::Denied | Self::Loop => rcode::REFUSED,
             // The others speak of our query to the upstream, or of the upstream.
             Self::BadResponse(BadResponse::Error(
                 code @ (rcode::REFUSED | rcode::NOTIMP | rcode::SERVFAIL),
@@ -71,6 +77,8 @@ impl Failure {
             ),
             Self::BadResponse(_) => (ede::INVALID_DATA, "the upstream's answer is malformed"),
             Self::Overload => (ede::OTHER, "too many queries wait for upstreams"),
+            Self::Denied => (ede::PROHIBITED, "this address may not ask"),
+            Self::Loop => (ede::OTHER, "this query has come back to this cache"),
         };
         ExtendedError { code, text }
     }

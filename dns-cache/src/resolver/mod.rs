@@ -15,6 +15,7 @@ pub(crate) mod fuzz;
 mod given;
 mod local;
 mod lookup;
+mod loops;
 mod mirror;
 mod prefetch;
 mod probe;
@@ -44,15 +45,17 @@ pub use contents::{Cached, Flushed, Listing, Selection, Usage};
 pub use dns_cache_common::question::Transport;
 pub use entry::{BadResponse, Entry, Terms};
 pub use lookup::{Lookup, Step};
+pub use loops::Loop;
 
-use crate::config::{CacheLimits, Config, Queries};
+use crate::config::{CacheLimits, Config, Network, Queries};
 use crate::kernel_cache::{KernelCache, Size};
 use crate::places::{Place, Places};
 use crate::upstream::{Exchanged, ServerStatus, Timings, TlsError};
 use cache::Cache;
 use counters::Counters;
-use failures::Failures;
+use failures::{Failure, Failures};
 use flights::Flights;
+use loops::Loops;
 use prefetch::Prefetch;
 use rate::Rate;
 use stale::Stale;
@@ -75,6 +78,9 @@ pub struct Resolver {
     /// For clients that wait.
     places: Arc<Places>,
     rate: Rate,
+    /// Who may ask; empty: everybody.
+    access: Vec<Network>,
+    loops: Loops,
     clock: Clock,
     counters: Counters,
     deadline: Duration,
@@ -203,6 +209,8 @@ impl Resolver {
             stale: Stale::new(config.serve_stale),
             places: Arc::new(Places::new(in_flight, per_client)),
             rate: Rate::new(config.queries),
+            access: config.access.clone(),
+            loops: Loops::default(),
             clock,
             counters: Counters::default(),
             deadline,
@@ -217,18 +225,31 @@ impl Resolver {
         &self.clock
     }
 
-    /// A place among the queries that wait; `None` if the client asks too often, or has enough of them, or all
-    /// together have. Then it is to be turned away at once.
-    pub(crate) fn admit(&self, client: IpAddr) -> Option<Place> {
+    /// Whether not everybody may ask, but the clients that [`Self::may_ask`] says.
+    pub(crate) fn is_restricted(&self) -> bool {
+        !self.access.is_empty()
+    }
+
+    /// Whether a client may ask; one that may not is answered by [`Self::deny`].
+    pub(crate) fn may_ask(&self, client: IpAddr) -> bool {
+        !self.is_restricted() || self.access.iter().any(|network| network.contains(client))
+    }
+
+    /// A place among the queries that wait, or why the client is to be turned away at once: it asks too often, or has
+    /// enough of them, or all together have, or it would be a loop.
+    pub(crate) fn admit(&self, client: IpAddr, miss: &Miss) -> Result<Place, Failure> {
+        if self.closes_a_loop(client, miss) {
+            self.counters.loops.add(1);
+            return Err(Failure::Loop);
+        }
         if !self.rate.take(client, self.clock.now()) {
             self.counters.rate_limited.add(1);
-            return None;
+            return Err(Failure::Overload);
         }
-        let place = self.places.take(client);
-        if place.is_none() {
+        self.places.take(client).ok_or_else(|| {
             self.counters.overload.add(1);
-        }
-        place
+            Failure::Overload
+        })
     }
 
     /// The state of cache and upstreams. It looks at every entry.
@@ -272,6 +293,7 @@ impl Resolver {
     pub fn reload(&self, config: &Config) -> Result<(), Error> {
         let old = self.zones();
         let new = Arc::new(old.reload(config)?);
+        self.loops.forget();
         self.zones.store(Arc::clone(&new));
         let local = [&old.local, &new.local];
         let local = if old.local == new.local {

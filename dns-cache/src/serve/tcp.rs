@@ -160,10 +160,12 @@ impl Reader {
             any = true;
             let start = hits.len();
             hits.extend_from_slice(&[0; PREFIX]);
-            let answer =
-                self.running
-                    .resolver
-                    .answer_cached(message, Transport::Tcp, now, &mut hits);
+            let resolver = &self.running.resolver;
+            let answer = if resolver.may_ask(self.client.ip()) {
+                resolver.answer_cached(message, Transport::Tcp, now, &mut hits)
+            } else {
+                resolver.deny(message, Transport::Tcp, &mut hits)
+            };
             let bytes = message.len();
             self.buffer.advance(PREFIX + bytes);
             match answer {
@@ -174,8 +176,8 @@ impl Reader {
                     self.send(hits).await?;
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "not a query"));
                 }
-                Answer::Miss(miss) => match self.running.resolver.admit(self.client.ip()) {
-                    Some(place) => {
+                Answer::Miss(miss) => match resolver.admit(self.client.ip(), &miss) {
+                    Ok(place) => {
                         hits.truncate(start);
                         if misses.available_permits() == 0 {
                             self.send(std::mem::take(&mut hits)).await?;
@@ -189,7 +191,7 @@ impl Reader {
                         tokio::spawn(late);
                         continue;
                     }
-                    None => hits.extend(self.running.resolver.turn_away(&miss)),
+                    Err(failure) => hits.extend(resolver.turn_away(&miss, failure)),
                 },
             }
             let reply = &hits[start + PREFIX..];

@@ -167,29 +167,35 @@ impl Worker {
         for index in 0..count {
             let (to, reply) = &mut self.replies[filled];
             reply.clear();
-            match resolver.answer_cached(self.received.datagram(index), Transport::Udp, now, reply)
-            {
+            let query = self.received.datagram(index);
+            let sender = || self.received.sender(index);
+            let denied = resolver.is_restricted()
+                && !sender().is_some_and(|client| resolver.may_ask(client.ip()));
+            let answer = if denied {
+                resolver.deny(query, Transport::Udp, reply)
+            } else {
+                resolver.answer_cached(query, Transport::Udp, now, reply)
+            };
+            match answer {
                 Answer::Reply(_) => {}
                 Answer::Drop => continue,
                 Answer::Miss(miss) => {
-                    let Some(client) = self.received.sender(index) else {
+                    let Some(client) = sender() else {
                         continue;
                     };
-                    match resolver.admit(client.ip()) {
-                        Some(place) => {
-                            let bytes = self.received.datagram(index).len();
-                            let arrival = Arrival::late(now, self.manner, bytes);
+                    match resolver.admit(client.ip(), &miss) {
+                        Ok(place) => {
+                            let arrival = Arrival::late(now, self.manner, query.len());
                             self.spawn(miss, client, arrival, place);
                             continue;
                         }
-                        None => *reply = resolver.turn_away(&miss),
+                        Err(failure) => *reply = resolver.turn_away(&miss, failure),
                     }
                 }
             }
             *to = index;
             filled += 1;
-            let query = self.received.datagram(index).len();
-            self.running.tally.answered(self.manner, query, reply);
+            self.running.tally.answered(self.manner, query.len(), reply);
         }
         self.send(filled).await;
         self.running.took(now, filled as u64);

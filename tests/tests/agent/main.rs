@@ -2,6 +2,7 @@
 //!
 //! What the same lab does without the agent is shown in `lab.rs` and by the tests named `control_…`.
 
+mod access;
 mod answers;
 mod cache;
 mod clients;
@@ -14,6 +15,7 @@ mod forged;
 mod kernel;
 mod liar;
 mod lookup;
+mod loops;
 mod malformed;
 mod metrics;
 mod pods;

@@ -10,6 +10,7 @@ use aya::maps::{
     Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray, RingBuf,
 };
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use dns_cache::config::Network;
 use dns_cache::datapath::{self, LoadOptions};
 use dns_cache::kernel_cache::{KernelCache, Size, random_seed};
 use dns_cache_common::cached::{ELEMENT, Refresh};
@@ -79,25 +80,30 @@ impl Harness {
     /// Everything in place: the resolver listens on both addresses, all four pods are registered. Nothing is
     /// answered in the kernel.
     pub(super) fn new() -> Self {
-        Self::load(None, random_seed(), false)
+        Self::load(None, &[], random_seed(), false)
     }
 
     /// The same with a kernel cache of this size.
     pub(super) fn with_cache(size: Size) -> Self {
-        Self::load(Some(size), random_seed(), false)
+        Self::load(Some(size), &[], random_seed(), false)
     }
 
     /// The same with a seed for its hash.
     pub(super) fn with_seed(size: Size, seed: Seed) -> Self {
-        Self::load(Some(size), seed, false)
+        Self::load(Some(size), &[], seed, false)
+    }
+
+    /// A kernel cache that answers these networks only.
+    pub(super) fn restricted(size: Size, allowed: &[Network]) -> Self {
+        Self::load(Some(size), allowed, random_seed(), false)
     }
 
     /// A kernel cache whose entries are taken as they are read, though they change meanwhile.
     pub(super) fn unguarded(size: Size) -> Self {
-        Self::load(Some(size), random_seed(), true)
+        Self::load(Some(size), &[], random_seed(), true)
     }
 
-    fn load(size: Option<Size>, seed: Seed, unguarded: bool) -> Self {
+    fn load(size: Option<Size>, allowed: &[Network], seed: Seed, unguarded: bool) -> Self {
         let scope = Scope::new();
         let node = Netns::new(&scope, "node");
         let resolver = Netns::new(&scope, "resolver");
@@ -137,11 +143,13 @@ impl Harness {
         let mut ebpf = datapath::load(&LoadOptions {
             log_level: 0,
             intercepted: 2,
+            restricted: !allowed.is_empty(),
             cache: size,
             seed,
             unguarded,
         })
         .unwrap();
+        datapath::allow(&mut ebpf, allowed).unwrap();
         let cache = size.map(|size| datapath::kernel_cache(&ebpf, size, seed).unwrap());
         let mut harness = Self {
             intercept: ebpf.take_map(names::INTERCEPT).unwrap().try_into().unwrap(),

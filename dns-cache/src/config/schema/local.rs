@@ -1,14 +1,15 @@
-//! `hosts` and `blocked`: names that the configuration answers by itself.
+//! `hosts` and `blocked`: names that the configuration answers by itself; `access`: who may ask.
 
 use super::super::errors::Report;
 use super::super::section::Section;
 use super::super::setting::Setting;
-use super::super::value::{address, choice, name, quoted};
-use super::super::{Blocked, BlockedAnswer, Host};
+use super::super::value::{address, choice, name, network, quoted};
+use super::super::{Blocked, BlockedAnswer, Host, Network};
 use super::missing;
 
 pub(super) const HOST_KEYS: [&str; 2] = ["name", "addresses"];
 pub(super) const BLOCKED_KEYS: [&str; 2] = ["zone", "answer"];
+pub(super) const ACCESS_KEYS: [&str; 1] = ["allow"];
 
 pub(super) fn hosts(top: &Section<'_>, report: &mut Report) -> Vec<Host> {
     let mut hosts: Vec<Host> = Vec::new();
@@ -48,6 +49,23 @@ pub(super) fn hosts(top: &Section<'_>, report: &mut Report) -> Vec<Host> {
         });
     }
     hosts
+}
+
+pub(super) fn access(top: &Section<'_>, report: &mut Report) -> Vec<Network> {
+    let section = top.section("access", &ACCESS_KEYS, report);
+    let allowed = Setting::list(&section, "allow", None, network::network, report);
+    if let Setting::Valid(networks) = &allowed {
+        for (n, network) in networks.value.iter().enumerate() {
+            if networks.value[..n]
+                .iter()
+                .any(|other| other.value == network.value)
+            {
+                let message = format!("{} is in the list already; remove it", network.value);
+                network.blame(message, report);
+            }
+        }
+    }
+    allowed.values().unwrap_or_default()
 }
 
 pub(super) fn blocked(top: &Section<'_>, report: &mut Report) -> Vec<Blocked> {

@@ -27,21 +27,35 @@ fn under_a_valid_file() {
             ],
         ),
         (
+            "access: {allow: [10.0.0.0/8, 10.1.0.0/8]}",
+            &[
+                "f:3:30: access.allow[1]: \"10.1.0.0/8\" is an address in 10.0.0.0/8; give that, or the address alone",
+            ],
+        ),
+        (
+            "access: {allow: [10.0.0.0/8, 10.0.0.0/8]}",
+            &["f:3:30: access.allow[1]: 10.0.0.0/8 is in the list already; remove it"],
+        ),
+        (
+            "access: {allow: []}",
+            &["f:3:17: access.allow: an empty list; give at least one value"],
+        ),
+        (
             "lisen: 1",
             &[
-                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "stateDIR: 1",
             &[
-                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "banana: 1",
             &[
-                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -51,19 +65,19 @@ fn under_a_valid_file() {
         (
             "? [a]\n: b",
             &[
-                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "? {a: b}\n: b",
             &[
-                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "~: 3",
             &[
-                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -398,7 +412,7 @@ fn under_a_valid_file() {
         (
             "'': 3",
             &[
-                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -435,19 +449,19 @@ fn of_a_whole_file() {
         (
             "[]",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "a",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "3",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -543,7 +557,7 @@ fn of_a_whole_file() {
         (
             "- a\n- b",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
     ];

@@ -5,6 +5,7 @@ pub(super) mod choice;
 pub(super) mod filter;
 pub(super) mod interface;
 pub(super) mod name;
+pub(super) mod network;
 pub(super) mod number;
 pub(super) mod path;
 

@@ -152,6 +152,6 @@ async fn an_overloaded_resolver_gives_stale_answers_at_once() {
     else {
         panic!()
     };
-    let reply = bench.resolver.turn_away(&miss);
+    let reply = bench.resolver.turn_away(&miss, Failure::Overload);
     assert_eq!((flags(&reply) & 15, explanation(&reply)), (0, Some(3)));
 }

@@ -1,5 +1,6 @@
 //! Answers from the kernel cache, by the programs' real bytecode.
 
+mod access;
 mod collision;
 mod expiry;
 mod headers;
