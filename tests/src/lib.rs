@@ -32,6 +32,7 @@ pub mod scope;
 pub mod signals;
 pub mod snapshot;
 pub mod tools;
+pub mod unbound;
 pub mod wire;
 pub mod zones;
 

@@ -21,6 +21,7 @@ mod metrics;
 mod pods;
 mod reload;
 mod sizes;
+mod transports;
 mod untouched;
 mod upstreams;
 mod way;
