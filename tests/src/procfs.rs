@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::or_panic::OrPanic;
+
 /// A process that can be told from a later one with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessId {
@@ -77,6 +79,21 @@ impl ProcessId {
         }
         true
     }
+}
+
+/// Bytes of a process's resident memory.
+#[must_use]
+pub fn resident(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+        .or_panic(format_args!("reading the memory of {pid}"));
+    let kib: u64 = status
+        .lines()
+        .find_map(|line| {
+            let size = line.strip_prefix("VmRSS:")?.trim();
+            size.strip_suffix(" kB")?.parse().ok()
+        })
+        .or_panic("no VmRSS");
+    kib * 1024
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dns_cache_tests::procfs::resident;
 use dns_cache_tests::raw::{Datagram, checksum};
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::EXPECTED;
@@ -247,20 +248,6 @@ fn ten_thousand_entries_cost_at_most_20_mb() {
         cost <= 20_000_000,
         "{empty} bytes resident when empty, {full} when full, {maps} of maps"
     );
-}
-
-/// Bytes of a process's resident memory.
-fn resident(pid: i32) -> u64 {
-    let status =
-        fs::read_to_string(format!("/proc/{pid}/status")).or_panic("reading the agent's memory");
-    let kib: u64 = status
-        .lines()
-        .find_map(|line| {
-            let size = line.strip_prefix("VmRSS:")?.trim();
-            size.strip_suffix(" kB")?.parse().ok()
-        })
-        .or_panic("no VmRSS");
-    kib * 1024
 }
 
 /// Bytes of the eBPF maps that a process holds, as the kernel accounts for them.

@@ -18,6 +18,7 @@ mod lookup;
 mod loops;
 mod malformed;
 mod metrics;
+mod overload;
 mod pods;
 mod reload;
 mod sizes;

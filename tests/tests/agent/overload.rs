@@ -1,0 +1,148 @@
+//! All upstreams silent, and far more questions than can be waited for: memory stays bounded, what is cached is answered
+//! throughout, what is too much is refused at once and counted. The bounds are the release build's, which
+//! `cargo xtask test` runs: a debug build's futures are larger, and it is slower than the flood.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::panic::resume_unwind;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dns_cache_tests::procfs::resident;
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::{AgentConfig, Client, Family, Lab, Message, OrPanic, Query};
+
+use crate::fresh;
+
+/// Distinct misses a second.
+const RATE: u32 = 20_000;
+/// As many seconds of them as this variable says, instead of 15.
+const SECONDS: &str = "DNS_CACHE_TEST_OVERLOAD_SECONDS";
+const MOST_MEMORY: u64 = 64_000_000;
+const CACHED: u16 = 100;
+const PODS: u16 = 6;
+
+/// What became of a pod's misses.
+#[derive(Debug, Default)]
+struct Misses {
+    sent: u32,
+    by_rcode: BTreeMap<u16, u32>,
+    /// How long those took that were refused.
+    refused: Vec<Duration>,
+}
+
+/// Asks for names of which nobody has asked, at that rate, and takes what comes back.
+fn ask_for_what_is_not_there(client: &Client, pod: u16, rate: u32, seconds: u32) -> Misses {
+    let mut socket = client.udp(true).or_panic("opening a socket");
+    socket.set_timeout(Duration::from_millis(1));
+    let mut misses = Misses::default();
+    let mut sent_at = vec![Instant::now(); 1 << 16];
+    let start = Instant::now();
+    let end = start + Duration::from_secs(seconds.into());
+    while Instant::now() < end {
+        let due = (start.elapsed().as_secs_f64() * f64::from(rate)) as u32;
+        for number in misses.sent..due {
+            let name = format!("miss-{number}.pod-{pod}.wild.types.svc.cluster.local");
+            let query = Query::new(&name, rtype::A).id(number as u16);
+            sent_at[usize::from(query.id)] = Instant::now();
+            socket.send(&query.to_bytes()).or_panic("sending");
+        }
+        misses.sent = misses.sent.max(due);
+        while let Ok(reply) = socket.receive() {
+            let message = Message::read(&reply).or_panic("no message");
+            *misses.by_rcode.entry(message.rcode()).or_default() += 1;
+            if message.rcode() == 5 {
+                misses
+                    .refused
+                    .push(sent_at[usize::from(message.id)].elapsed());
+            }
+        }
+    }
+    misses
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+#[test]
+fn silent_upstreams_and_a_flood_of_misses() {
+    let seconds = env::var(SECONDS).map_or(15, |seconds| seconds.parse().or_panic(SECONDS));
+    let lab = Lab::builder().pods(PODS + 1).start();
+    let agent = lab.agent(&AgentConfig {
+        // Each record of the log would cost more than the query.
+        log_level: "info".to_owned(),
+        ..AgentConfig::default()
+    });
+    let reader = lab.pod(usize::from(PODS)).client(Family::V4);
+    let cached: Vec<_> = (0..CACHED)
+        .map(|n| Query::new(&fresh(n), rtype::A))
+        .collect();
+    let socket = reader.udp(true).or_panic("opening a socket");
+    let answers = |queries: &[Query]| -> Vec<Vec<String>> {
+        let answer = |query: &Query| socket.ask(query).or_panic(&query.name).message.data();
+        queries.iter().map(answer).collect()
+    };
+    let expected = answers(&cached);
+
+    for replica in lab.dns().replicas() {
+        replica.black_hole();
+    }
+    let outside = lab.node().outside();
+    outside.succeed(Command::new("iptables").args(["-I", "INPUT", "-j", "DROP"]));
+    let before = agent.counters();
+    let over = AtomicBool::new(false);
+    let (all, most_memory, rounds) = thread::scope(|scope| {
+        let flood: Vec<_> = (0..PODS)
+            .map(|pod| {
+                let client = lab.pod(usize::from(pod)).client(Family::V4);
+                let rate = RATE / u32::from(PODS);
+                scope.spawn(move || ask_for_what_is_not_there(&client, pod, rate, seconds))
+            })
+            .collect();
+        let memory = scope.spawn(|| {
+            let mut most = 0;
+            while !over.load(Ordering::Relaxed) {
+                most = most.max(resident(agent.process().pid()));
+                thread::sleep(Duration::from_millis(50));
+            }
+            most
+        });
+        let mut rounds = 0;
+        while flood.iter().any(|pod| !pod.is_finished()) {
+            assert_eq!(answers(&cached), expected);
+            rounds += 1;
+        }
+        over.store(true, Ordering::Relaxed);
+        let all: Vec<_> = flood.into_iter().map(join).collect();
+        (all, join(memory), rounds)
+    });
+    let sent: u32 = all.iter().map(|pod| pod.sent).sum();
+    let count = |code: u16| -> u32 { all.iter().filter_map(|pod| pod.by_rcode.get(&code)).sum() };
+    let (refused, failed) = (count(5), count(2));
+    let mut times: Vec<_> = all.iter().flat_map(|pod| &pod.refused).copied().collect();
+    times.sort_unstable();
+    let median = *times.get(times.len() / 2).or_panic("nothing was refused");
+    let counted = agent.counters().resolver("overload") - before.resolver("overload");
+    println!(
+        "{sent} misses in {seconds} s: {refused} refused (half of them within {median:?}), {failed} SERVFAIL; {rounds} rounds of {CACHED} cached names; {most_memory} bytes at most"
+    );
+    assert!(most_memory < MOST_MEMORY, "{most_memory} bytes resident");
+    assert!(
+        u64::from(refused) <= counted,
+        "{refused} refused, {counted} counted"
+    );
+    assert!(
+        median < Duration::from_millis(200),
+        "refused after {median:?}"
+    );
+    // Nobody answers, so there is nothing else to be said.
+    let replies: u32 = all.iter().flat_map(|pod| pod.by_rcode.values()).sum();
+    assert_eq!(replies, refused + failed);
+    assert!(
+        refused > failed && failed > 0,
+        "{refused} refused, {failed} failed"
+    );
+}
