@@ -1,13 +1,15 @@
 //! `cargo xtask fuzz`: any bytes for what reads bytes from outside, on the stable compiler.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
-use dns_cache_tests::tools;
 
-use crate::programs::{cargo, workspace};
 use crate::setup::{self, Want};
+use crate::unit_tests;
+
+/// The variable that says how long each target has.
+const SECONDS: &str = "DNS_CACHE_FUZZ_SECONDS";
 
 /// Run the fuzz targets: their corpus (dns-cache/fuzz/corpus), and mutations of it
 ///
@@ -35,27 +37,8 @@ enum Target {
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     setup::ensure(Want::WithoutCoreDns)?;
-    let mut command = Command::new(cargo());
-    command.current_dir(workspace());
-    command.args(["test", "--locked", "--package", "dns-cache", "--lib", "--"]);
-    let all = "fuzz::run::".to_owned();
-    let name = |target: Target| {
-        target
-            .to_possible_value()
-            .map(|value| value.get_name().to_owned())
-    };
-    command.arg(match args.target.and_then(name) {
-        Some(target) => all + &target,
-        None => all,
-    });
-    command.args(["--nocapture", "--test-threads", "1"]);
-    command
-        .env("DNS_CACHE_FUZZ_SECONDS", args.seconds.to_string())
-        .env(tools::TOOLS_VARIABLE, tools::folder());
-    let status = command.status().context("running cargo")?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let name = args.target.and_then(|target| target.to_possible_value());
+    let name = name.as_ref().map_or("", |value| value.get_name());
+    let seconds = args.seconds.to_string();
+    unit_tests::run(&format!("fuzz::run::{name}"), (SECONDS, &seconds))
 }

@@ -6,11 +6,13 @@ mod ebpf_toolchain;
 mod exec;
 mod fuzz;
 mod programs;
+mod replay;
 mod root;
 mod run;
 mod setup;
 mod step;
 mod test;
+mod unit_tests;
 mod verifier;
 mod versions;
 
@@ -36,6 +38,7 @@ enum Command {
     Verifier(verifier::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
+    Replay(replay::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Verifier(args) => verifier::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
+        Command::Replay(args) => replay::main(&args),
     };
     report(result)
 }

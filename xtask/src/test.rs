@@ -16,6 +16,7 @@ use dns_cache_tests::{scope, signals, tools};
 
 use crate::build::{self, Executable};
 use crate::programs::{cargo, workspace};
+use crate::replay::AGAINST;
 use crate::root;
 use crate::setup::{self, Want};
 
@@ -49,7 +50,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         .filter(|test| !(args.quick && test.kind == "test"))
     {
         println!("\n── {} ({})", test.name, test.kind);
-        sum.add(run(test, args.filter.as_deref(), &agent, &child)?);
+        sum.add(run(test, args, &agent, &child)?);
     }
     if args.filter.is_none() {
         println!("\n── examples in the documentation");
@@ -118,7 +119,7 @@ impl Counts {
     }
 }
 
-fn run(test: &Executable, filter: Option<&str>, agent: &Path, child: &Running) -> Result<Counts> {
+fn run(test: &Executable, args: &Args, agent: &Path, child: &Running) -> Result<Counts> {
     let program = test
         .path
         .to_str()
@@ -130,7 +131,16 @@ fn run(test: &Executable, filter: Option<&str>, agent: &Path, child: &Running) -
         tools::folder().as_os_str(),
     )?);
     command.arg(assignment(tools::BINARY_VARIABLE, agent.as_os_str())?);
-    command.arg(program).args(filter).current_dir(&test.dir);
+    let against = if args.quick {
+        "unbound"
+    } else {
+        "unbound coredns"
+    };
+    command.arg(assignment(AGAINST, against.as_ref())?);
+    command
+        .arg(program)
+        .args(&args.filter)
+        .current_dir(&test.dir);
     counted(&mut command, child)
 }
 

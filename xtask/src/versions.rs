@@ -12,7 +12,7 @@ const fn package(name: &'static str, program: &'static str) -> Package {
 }
 
 /// What the lab and its tests run.
-pub(crate) const PACKAGES: [Package; 8] = [
+pub(crate) const PACKAGES: [Package; 9] = [
     package("iproute2", "ip"),
     package("iproute2", "tc"),
     package("iptables", "ip6tables-restore"),
@@ -21,11 +21,11 @@ pub(crate) const PACKAGES: [Package; 8] = [
     package("util-linux", "setpriv"),
     package("bind9-dnsutils", "dig"),
     package("dnsperf", "dnsperf"),
+    package("unbound", "unbound"),
 ];
 
-/// Servers and clients that the tests let the agent meet, and the compilers of those in `tests/clients`.
-pub(crate) const REAL_PACKAGES: [Package; 6] = [
-    package("unbound", "unbound"),
+/// Clients that the tests let the agent meet, and the compilers of those in `tests/clients`.
+pub(crate) const REAL_PACKAGES: [Package; 5] = [
     package("knot-dnsutils", "kdig"),
     package("gcc", "gcc"),
     package("libc6-dev", "/usr/include/netdb.h"),

@@ -3,6 +3,7 @@
 //! The clock is tokio's, paused: it jumps to the next thing that waits, so an hour takes no time, and what is said
 //! to take 1.8 s takes exactly that. `dns-cache/replay/README.md` has the format.
 
+mod against;
 mod message;
 mod script;
 mod upstream;

@@ -37,9 +37,9 @@ impl Packages {
         what: "the lab's programs",
         packages: &PACKAGES,
     };
-    /// Real servers and clients, and what these are built with.
+    /// Real clients, and what these are built with.
     pub(super) const REAL: Self = Self {
-        what: "real servers and clients",
+        what: "real clients",
         packages: &REAL_PACKAGES,
     };
     /// What the benchmark compares with.

@@ -16,6 +16,8 @@ use crate::presentation;
 pub(super) struct Script {
     /// Settings that differ from the defaults.
     pub(super) config: String,
+    /// The other servers of which it holds as well.
+    pub(super) common: Vec<String>,
     /// What happens, with the line in which it stands.
     pub(super) steps: Vec<(usize, Step)>,
 }
@@ -78,6 +80,12 @@ impl Script {
                         script.config += line.get(2..).unwrap_or_default();
                         script.config.push('\n');
                     }
+                    continue;
+                }
+                ["common", servers @ ..] => {
+                    script
+                        .common
+                        .extend(servers.iter().map(|name| (*name).to_owned()));
                     continue;
                 }
                 ["at", time] => duration(time).map(Step::At),

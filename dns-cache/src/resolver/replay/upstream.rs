@@ -32,6 +32,17 @@ pub(super) enum Says {
     Unreachable,
 }
 
+impl Says {
+    /// What is sent to who asks this; `None` if nothing is.
+    pub(super) fn message(&self, key: &KeyParts<'_>) -> Option<Vec<u8>> {
+        match self {
+            Self::Response(flags, records) => Some(response(key, *flags, records)),
+            Self::Garbage => Some(vec![0x80; 5]),
+            Self::Nothing | Self::Unreachable => None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(in super::super) struct Scripted {
     rules: Mutex<Vec<Rule>>,
@@ -52,27 +63,37 @@ impl Scripted {
         asked
     }
 
-    /// Says what the file has for this question; REFUSED if it has nothing.
-    pub(in super::super) async fn ask(&self, key: &KeyParts<'_>) -> Result<Bytes, Failure> {
+    /// Whether there is something for exactly this question.
+    pub(super) fn knows(&self, key: &KeyParts<'_>) -> bool {
         let question = question_text(key);
-        let rule = {
-            let rules = self.rules.lock().unwrap();
-            let rule = rules.iter().find(|rule| rule.question == question);
-            rule.or_else(|| rules.iter().find(|rule| rule.question == "*"))
-                .cloned()
-        };
-        self.asked.lock().unwrap().push(question);
-        let Some(rule) = rule else {
-            return Ok(response(key, 0x8185, &Default::default()).into());
-        };
+        let rules = self.rules.lock().unwrap();
+        rules.iter().any(|rule| rule.question == question)
+    }
+
+    /// Notes that this was asked, and says what the file has for it: REFUSED if it has nothing.
+    pub(super) fn rule(&self, key: &KeyParts<'_>) -> Rule {
+        let question = question_text(key);
+        self.asked.lock().unwrap().push(question.clone());
+        let rules = self.rules.lock().unwrap();
+        let rule = rules.iter().find(|rule| rule.question == question);
+        let rule = rule.or_else(|| rules.iter().find(|rule| rule.question == "*"));
+        rule.cloned().unwrap_or(Rule {
+            question,
+            says: Says::Response(0x8185, Default::default()),
+            after: Duration::ZERO,
+        })
+    }
+
+    /// Says what the file has for this question.
+    pub(in super::super) async fn ask(&self, key: &KeyParts<'_>) -> Result<Bytes, Failure> {
+        let rule = self.rule(key);
         if !rule.after.is_zero() {
             sleep(rule.after).await;
         }
-        match rule.says {
-            Says::Response(flags, records) => Ok(response(key, flags, &records).into()),
-            Says::Garbage => Ok(Bytes::from_static(&[0x80; 5])),
-            Says::Nothing => std::future::pending().await,
-            Says::Unreachable => Err(Failure::Unreachable),
+        match rule.says.message(key) {
+            Some(message) => Ok(message.into()),
+            None if matches!(rule.says, Says::Unreachable) => Err(Failure::Unreachable),
+            None => std::future::pending().await,
         }
     }
 }
