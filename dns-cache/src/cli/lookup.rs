@@ -53,10 +53,12 @@ fn text(lookup: &Lookup, trace: bool) -> String {
         rtype,
         rcode,
         records,
+        server,
         micros,
         steps,
     } = lookup;
-    let mut text = format!("{name} {rtype}: {rcode} in {}\n", milliseconds(*micros));
+    let by = server.map_or_else(String::new, |server| format!(", by {server}"));
+    let mut text = format!("{name} {rtype}: {rcode} in {}{by}\n", milliseconds(*micros));
     for record in records {
         text.push_str(&format!("  {record}\n"));
     }
@@ -83,6 +85,7 @@ mod tests {
             rtype: "A".to_owned(),
             rcode: "NOERROR".to_owned(),
             records: vec!["a.example. 25 IN A 192.0.2.1".to_owned()],
+            server: Some("192.0.2.53:53".parse().unwrap()),
             micros: 1_520,
             steps: vec![Step {
                 part: "cache".to_owned(),
@@ -90,7 +93,8 @@ mod tests {
                 micros: 20,
             }],
         };
-        let answer = "a.example A: NOERROR in 1.52 ms\n  a.example. 25 IN A 192.0.2.1\n";
+        let answer =
+            "a.example A: NOERROR in 1.52 ms, by 192.0.2.53:53\n  a.example. 25 IN A 192.0.2.1\n";
         assert_eq!(text(&lookup, false), answer);
         let steps = "\nSTEP   OUTCOME     TIME\ncache  nothing  0.02 ms\n";
         assert_eq!(text(&lookup, true), format!("{answer}{steps}"));

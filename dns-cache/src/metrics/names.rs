@@ -131,7 +131,7 @@ metrics! {
     UPSTREAM_CONNECTIONS: Gauge "dns_cache_upstream_connections"
         "Open connections to a server.",
     UPSTREAM_RTT: Gauge "dns_cache_upstream_rtt_seconds"
-        "A server's smoothed round-trip time; none before its first answer.",
+        "What half of a server's last answers took at most; none before its first answer.",
     UPSTREAM_UP: Gauge "dns_cache_upstream_up"
         "0 if a server did not answer lately and is asked last.",
     PROCESS_CPU: Counter "process_cpu_seconds_total"

@@ -21,6 +21,7 @@ const LIMITS: CacheLimits = CacheLimits {
     kernel: false,
 };
 const AGE: u32 = 3;
+const CAP: u32 = 30;
 
 /// It is refused, or kept in both caches; what clients are given of it is sound: it can be taken in again, and has the
 /// same records.
@@ -49,7 +50,7 @@ pub fn response(message: &[u8]) {
         let parts = KeyParts::read(key).expect("a key has parts");
         let terms = Terms {
             caps: TtlCaps {
-                positive: 30,
+                positive: CAP,
                 negative: 5,
                 minimum: u32::from(message[0] & 2),
             },
@@ -59,6 +60,7 @@ pub fn response(message: &[u8]) {
         let Ok(entry) = Entry::new(message, &parts, terms) else {
             return;
         };
+        assert!(entry.ttl().is_none_or(|ttl| ttl <= CAP), "above the cap");
         let entry = Arc::new(entry);
         let _ = kernel_cache::is_fit(&parts, &entry);
         let cache = CACHE.get_or_init(|| Cache::new(LIMITS, Duration::ZERO));

@@ -25,6 +25,9 @@ pub struct Lookup {
     pub rcode: String,
     /// The reply's records, all sections, as text.
     pub records: Vec<String>,
+    /// The server that the answer came from, lately or for the cache; none if it came from none.
+    #[serde(default)]
+    pub server: Option<SocketAddr>,
     /// From the question to the reply, in microseconds.
     pub micros: u64,
     /// What was met on the way, in order.
@@ -79,16 +82,16 @@ impl Resolver {
         let mut reply = Vec::new();
         let now = self.clock.now();
         // Looked at before they are used, which may change them.
-        if let Parsed::Query(query) = parse(&query, Transport::Tcp) {
-            self.look_at_caches(query.key.as_bytes(), &mut trace);
-        }
+        let mut server = match parse(&query, Transport::Tcp) {
+            Parsed::Query(query) => self.look_at_caches(query.key.as_bytes(), &mut trace),
+            Parsed::Refuse(_) | Parsed::Drop => None,
+        };
         match self.answer_cached(&query, Transport::Tcp, now, &mut reply) {
             Answer::Reply(_) => trace.step("reply", "at once".to_owned()),
             Answer::Drop => trace.step("reply", "none: not a query".to_owned()),
             Answer::Miss(miss) => {
                 trace.step("zone", self.zone_of(name));
-                let (answer, server) = self.resolve_from(miss).await;
-                reply = answer;
+                (reply, server) = self.resolve_from(miss).await;
                 let rcode = Header::read(&reply[..]).map_or(0, |header| header.flags.rcode());
                 trace.step("upstream", rcode_text(rcode) + &by(server));
             }
@@ -99,13 +102,14 @@ impl Resolver {
             rtype: rtype_text(rtype),
             rcode: rcode_text(rcode),
             records: records(&reply),
+            server,
             micros: micros(trace.began.elapsed()),
             steps: trace.steps,
         }
     }
 
-    /// What the caches have for a key, in words.
-    fn look_at_caches(&self, key: &[u8], trace: &mut Trace) {
+    /// What the caches have for a key, in words; the server that said it, if it holds still.
+    fn look_at_caches(&self, key: &[u8], trace: &mut Trace) -> Option<SocketAddr> {
         let nothing = || "nothing".to_owned();
         let now = self.clock.now();
         if self.has_kernel() {
@@ -119,20 +123,21 @@ impl Resolver {
             trace.step("kernel", seen.unwrap_or_else(nothing));
         }
         let cached = self.cache.get(key);
-        let fresh = cached
-            .as_ref()
-            .is_some_and(|entry| entry.age(now).is_some());
+        let fresh = cached.clone().filter(|entry| entry.age(now).is_some());
         let outcome = cached.map(|entry| {
             let age = entry.seconds_old(now);
             let ttl = entry.ttl().unwrap_or_default().saturating_sub(age);
             age_and_ttl(age, ttl) + &by(entry.server())
         });
         trace.step("cache", outcome.unwrap_or_else(nothing));
-        if !fresh && let Some((cut, ..)) = self.cut(key, now) {
-            let name = KeyParts::read(cut.as_bytes()).map(|parts| name_text(parts.name));
-            let name = name.unwrap_or_default();
-            trace.step("cut", format!("there is nothing below {name}"));
+        if let Some(entry) = fresh {
+            return entry.server();
         }
+        let (cut, entry, _) = self.cut(key, now)?;
+        let name = KeyParts::read(cut.as_bytes()).map(|parts| name_text(parts.name));
+        let name = name.unwrap_or_default();
+        trace.step("cut", format!("there is nothing below {name}"));
+        entry.server()
     }
 
     fn zone_of(&self, name: &[u8]) -> String {
@@ -225,6 +230,7 @@ mod tests {
         let web = name("web.cluster.local").unwrap();
         let first = bench.resolver.lookup(&web, 1).await;
         assert_eq!(first.rcode, "NOERROR");
+        assert_eq!(first.server, Some(fake.address));
         assert_eq!(first.records, ["web.cluster.local. 20 IN A 10.0.0.1"]);
         let told = |lookup: &Lookup| -> Vec<(String, String)> {
             let steps = lookup.steps.iter();
@@ -253,6 +259,7 @@ mod tests {
                 step("reply", "at once"),
             ]
         );
+        assert_eq!(second.server, Some(fake.address));
         assert_eq!(second.records, ["web.cluster.local. 13 IN A 10.0.0.1"]);
         let refused = bench.resolver.lookup(&web, 252).await;
         assert_eq!((&*refused.rcode, refused.steps.len()), ("REFUSED", 1));

@@ -36,12 +36,12 @@ impl ResolvConf {
         }
     }
 
-    /// Gives the group the file's servers, if they are others than before. With a file that names none, it keeps
-    /// those that it has.
-    pub(super) fn reread(&mut self, group: &Group) {
+    /// Gives the group the file's servers, if the file is another than before, and says whether it is. With a file that
+    /// names none, the group keeps those that it has.
+    pub(super) fn reread(&mut self, group: &Group) -> bool {
         let text = fs::read_to_string(&self.path).map_err(|error| error.to_string());
         if self.last.as_ref() == Some(&text) {
-            return;
+            return false;
         }
         match servers(&self.path, &text, &self.own) {
             Ok(servers) => {
@@ -55,6 +55,7 @@ impl ResolvConf {
             Err(error) => tracing::warn!("{error}; the servers of before stay"),
         }
         self.last = Some(text);
+        true
     }
 }
 
@@ -65,7 +66,9 @@ impl Resolver {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             look.tick().await;
-            self.zones().reread_resolv_conf();
+            if self.zones().reread_resolv_conf() {
+                self.loops.forget();
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct Zones {
 impl Zones {
     pub(super) fn new(config: &Config, timings: Timings) -> Result<Self, Error> {
         let this = Self::read(config, timings)?;
-        this.reread_resolv_conf();
+        let _ = this.reread_resolv_conf();
         Ok(this)
     }
 
@@ -62,7 +62,7 @@ impl Zones {
                 *zone = zone.taking_over(old);
             }
         }
-        new.reread_resolv_conf();
+        let _ = new.reread_resolv_conf();
         Ok(new)
     }
 
@@ -101,12 +101,13 @@ impl Zones {
         Ok(this)
     }
 
-    /// Looks whether resolv.conf has changed. What it does not name any more gets no new queries.
-    pub(super) fn reread_resolv_conf(&self) {
-        if let (Some(resolv_conf), Some(zone)) = (&self.resolv_conf, self.zones.last()) {
-            let mut resolv_conf = resolv_conf.lock().unwrap_or_else(PoisonError::into_inner);
-            resolv_conf.reread(&zone.group);
-        }
+    /// Looks whether resolv.conf has changed, and says so. What it does not name any more gets no new queries.
+    pub(super) fn reread_resolv_conf(&self) -> bool {
+        let (Some(resolv_conf), Some(zone)) = (&self.resolv_conf, self.zones.last()) else {
+            return false;
+        };
+        let mut resolv_conf = resolv_conf.lock().unwrap_or_else(PoisonError::into_inner);
+        resolv_conf.reread(&zone.group)
     }
 
     /// The zone of a name in wire form and lower case.

@@ -3,11 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::{Message, rtype};
 use dns_cache_tests::zones::BULK;
 use dns_cache_tests::{Agent, Family, Flavour, Lab, OrPanic, Query, addresses, tools};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::system_conf::parse_resolv_conf;
+use tokio::runtime::Builder;
 
 use crate::lab_with_agent;
 
@@ -173,6 +178,39 @@ fn dig_and_kdig() {
             let found: BTreeSet<_> = found.collect();
             assert_eq!(found, services_addresses(number as u16), "{what}: {pair:?}");
         }
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// It asks two servers at once: the two addresses of the service.
+#[test]
+fn hickory() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let pod = lab.pod(0);
+    for options in ["", "rotate", "timeout:1 attempts:1", "edns0"] {
+        let (config, options_read) =
+            parse_resolv_conf(resolv_conf(options)).or_panic("reading a resolv.conf");
+        let before = agent.counters();
+        pod.netns().run(|| {
+            let runtime = Builder::new_current_thread().enable_all().build();
+            runtime.or_panic("a runtime").block_on(async {
+                let provider = TokioRuntimeProvider::default();
+                let mut builder = TokioResolver::builder_with_config(config, provider);
+                *builder.options_mut() = options_read;
+                builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+                let resolver = builder.build().or_panic("a resolver");
+                for number in 0..BULK {
+                    let start = Instant::now();
+                    let found = resolver.lookup_ip(name(number)).await;
+                    let found = found.or_panic(name(number));
+                    let found: BTreeSet<_> = found.iter().map(|ip| ip.to_string()).collect();
+                    assert_eq!(found, services_addresses(number), "{options}");
+                    assert!(start.elapsed() < LONGEST, "{options}: {number}");
+                }
+            });
+        });
+        let asked = udp_queries(&before, &agent.counters());
+        assert_eq!(asked, 2 * QUERIES * u64::from(BULK), "{options}");
     }
     lab.node().conntrack().assert_no_pod_dns();
 }

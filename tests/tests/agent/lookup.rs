@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use dns_cache_tests::{Agent, Family, Flavour, OrPanic};
+use dns_cache_tests::{Agent, Family, Flavour, OrPanic, Pair};
 use serde_json::Value;
 
 use crate::{WEB, WEB_A, lab_with_agent};
@@ -34,12 +34,16 @@ fn a_lookup_tells_its_way() {
     let record = first["records"][0].as_str().unwrap_or_default();
     assert!(record.ends_with(&format!(" IN {WEB_A}")), "{first:#}");
     assert!(first["micros"].as_u64().is_some_and(|micros| micros > 0));
+    let replicas = lab.dns().endpoints();
+    let replica = |pair: &Pair| first["server"] == pair.dns(Family::V4).to_string();
+    assert!(replicas.iter().any(replica), "{first:#}");
     let asked = agent.counters().resolver("misses");
     // It is the pods' own cache.
     assert_eq!(lab.pod(0).client(Family::V4).lookup(WEB, 1).data(), [WEB_A]);
     assert_eq!(agent.counters().resolver("misses"), asked);
     let second = json(&agent, &["lookup", WEB, "A"]);
     assert_eq!(parts(&second), ["kernel", "cache", "reply"], "{second:#}");
+    assert_eq!(second["server"], first["server"]);
 
     let text = said(&agent, &["lookup", "www.example.com", "AAAA", "--trace"]);
     assert!(
