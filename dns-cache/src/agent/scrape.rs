@@ -299,16 +299,13 @@ fn pods(out: &mut Exposition, kernel: &Kernel, per_pod: bool) {
 
 fn upstreams(out: &mut Exposition, upstreams: &[UpstreamStatus]) {
     type Value = fn(&UpstreamStatus) -> Option<f64>;
-    let columns: [(&Metric, Value); 9] = [
+    let columns: [(&Metric, Value); 8] = [
         (&names::UPSTREAM_QUERIES, |server| {
             Some(server.queries as f64)
         }),
         (&names::UPSTREAM_HEDGES, |server| Some(server.hedges as f64)),
         (&names::UPSTREAM_EJECTIONS, |server| {
             Some(server.ejections as f64)
-        }),
-        (&names::UPSTREAM_FAILURES, |server| {
-            Some(server.failures as f64)
         }),
         (&names::UPSTREAM_UNMATCHED, |server| {
             Some(server.unmatched as f64)
@@ -333,6 +330,14 @@ fn upstreams(out: &mut Exposition, upstreams: &[UpstreamStatus]) {
                 let to = server.address.to_string();
                 samples.sample(&[("zone", &server.zone), ("to", &to)], value);
             }
+        }
+    }
+    let mut failures = out.metric(&names::UPSTREAM_FAILURES);
+    for server in upstreams {
+        let to = server.address.to_string();
+        for (kind, count) in &server.failures_by_kind {
+            let labels = [("zone", &*server.zone), ("to", &to), ("kind", kind)];
+            failures.sample(&labels, count);
         }
     }
 }

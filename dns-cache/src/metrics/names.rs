@@ -122,8 +122,6 @@ metrics! {
         "Queries that were sent to a server because another one took long.",
     UPSTREAM_EJECTIONS: Counter "dns_cache_upstream_ejections_total"
         "How often a server was left out because it failed.",
-    UPSTREAM_FAILURES: Counter "dns_cache_upstream_failures_total"
-        "Attempts at a server that ended without an answer, or without one in time.",
     UPSTREAM_UNMATCHED: Counter "dns_cache_upstream_unmatched_total"
         "Messages of a server that answered none of its queries.",
     UPSTREAM_IN_FLIGHT: Gauge "dns_cache_upstream_in_flight"
@@ -134,6 +132,8 @@ metrics! {
         "What half of a server's last answers took at most; none before its first answer.",
     UPSTREAM_UP: Gauge "dns_cache_upstream_up"
         "0 if a server did not answer lately and is asked last.",
+    UPSTREAM_FAILURES: Counter "dns_cache_upstream_failures_total"
+        "Attempts at a server that ended without an answer, or without one in time, by kind: unreachable, busy, closed, timeout, mismatched, malformed.",
     PROCESS_CPU: Counter "process_cpu_seconds_total"
         "CPU time of the agent, user and system.",
     PROCESS_MEMORY: Gauge "process_resident_memory_bytes"

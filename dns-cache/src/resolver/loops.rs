@@ -1,8 +1,8 @@
 //! Does this cache ask itself? A question of its own that comes back, by way of another resolver that forwards to an
 //! address that is answered here, says so (as CoreDNS's plugin `loop` finds it out).
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -57,11 +57,12 @@ impl Loops {
         self.renewed.notify_one();
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();
-        change(&mut state);
+        let result = change(&mut state);
         self.any
             .store(!state.probes.is_empty() || !state.found.is_empty(), Relaxed);
+        result
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -73,22 +74,28 @@ impl Resolver {
     /// Looks for loops until all zones' servers have answered, and again whenever there are other servers.
     pub async fn watch_for_loops(self: Arc<Self>) {
         loop {
-            while !self.look_for_loops().await {
+            let mut answered = HashSet::new();
+            while !self.look_for_loops(&mut answered).await {
                 sleep(PAUSE).await;
             }
             self.loops.renewed.notified().await;
         }
     }
 
-    /// Asks the servers of each zone for a name that nobody else asks for; if the question comes back, that is a loop.
-    /// Says whether all of them have answered, so that there is nothing more to be found out.
-    async fn look_for_loops(&self) -> bool {
+    /// Asks the servers of each zone that have not answered for a name that nobody else asks for; if the question comes
+    /// back, that is a loop. Says whether all have answered now, so that there is nothing more to be found out.
+    async fn look_for_loops(&self, answered: &mut HashSet<Box<[u8]>>) -> bool {
         let zones = self.zones();
-        let probes = zones.by_name().map(|(name, group)| {
-            let zone = zones.of(name).map(|zone| zone.name.clone());
-            self.probe_zone(name, zone.unwrap_or_default(), group)
-        });
-        join_all(probes).await.into_iter().all(|answered| answered)
+        let open = zones
+            .by_name()
+            .filter(|(name, _)| !answered.contains(*name));
+        let probes =
+            open.map(|(name, group)| async move { (name, self.probe_zone(name, group).await) });
+        let results = join_all(probes).await;
+        let all = results.iter().all(|(_, came)| *came);
+        let came = results.into_iter().filter(|(_, came)| *came);
+        answered.extend(came.map(|(name, _)| name.into()));
+        all
     }
 
     /// The loops that were found since the configuration was read.
@@ -97,12 +104,13 @@ impl Resolver {
         self.loops.state().found.clone()
     }
 
-    async fn probe_zone(&self, below: &[u8], zone: String, group: &Group) -> bool {
-        let Some(name) = random_name(below) else {
+    /// Whether an answer came.
+    async fn probe_zone(&self, below: &[u8], group: &Group) -> bool {
+        let (Some(name), Some(zone)) = (random_name(below), self.zones().of(below).cloned()) else {
             return true;
         };
         self.loops
-            .change(|state| drop(state.probes.insert(name.clone(), zone)));
+            .change(|state| state.probes.insert(name.clone(), zone.name.clone()));
         let query = Arc::new(upstream::Query::new(&KeyParts {
             name: &name,
             rtype: rtype::HINFO,
@@ -112,7 +120,7 @@ impl Resolver {
         }));
         let whatever = |_: &_, _| Ok::<_, Infallible>(());
         let answer = timeout(self.deadline, group.ask(&query, whatever)).await;
-        self.loops.change(|state| drop(state.probes.remove(&name)));
+        self.loops.change(|state| state.probes.remove(&name));
         matches!(answer, Ok(Ok(())))
     }
 
@@ -125,7 +133,6 @@ impl Resolver {
             return false;
         };
         let zones = self.zones();
-        let mut closes = false;
         self.loops.change(|state| {
             if let Some(zone) = state.probes.get(parts.name).cloned() {
                 let found = Loop { zone, client };
@@ -133,15 +140,13 @@ impl Resolver {
                     found.report();
                     state.found.push(found);
                 }
-                closes = true;
-                return;
+                return true;
             }
             let zone = zones.of(parts.name);
-            closes = state.found.iter().any(|found| {
-                found.client == client && zone.is_some_and(|zone| zone.name == found.zone)
-            });
-        });
-        closes
+            let is_its = |found: &Loop| zone.is_some_and(|zone| zone.name == found.zone);
+            let mut found = state.found.iter();
+            found.any(|found| found.client == client && is_its(found))
+        })
     }
 }
 
