@@ -54,17 +54,6 @@ pub(super) fn hosts(top: &Section<'_>, report: &mut Report) -> Vec<Host> {
 pub(super) fn access(top: &Section<'_>, report: &mut Report) -> Vec<Network> {
     let section = top.section("access", &ACCESS_KEYS, report);
     let allowed = Setting::list(&section, "allow", None, network::network, report);
-    if let Setting::Valid(networks) = &allowed {
-        for (n, network) in networks.value.iter().enumerate() {
-            if networks.value[..n]
-                .iter()
-                .any(|other| other.value == network.value)
-            {
-                let message = format!("{} is in the list already; remove it", network.value);
-                network.blame(message, report);
-            }
-        }
-    }
     allowed.values().unwrap_or_default()
 }
 

@@ -34,7 +34,7 @@ fn under_a_valid_file() {
         ),
         (
             "access: {allow: [10.0.0.0/8, 10.0.0.0/8]}",
-            &["f:3:30: access.allow[1]: 10.0.0.0/8 is in the list already; remove it"],
+            &["f:3:30: access.allow[1]: \"10.0.0.0/8\" is in the list already; remove it"],
         ),
         (
             "access: {allow: []}",
