@@ -102,6 +102,14 @@ fn glibc_with_all_its_options() {
         none_is_repeated(&lab, &agent, "glibc", options, QUERIES);
     }
     none_is_repeated(&lab, &agent, "glibc", "use-vc", 0);
+    let before = agent.counters();
+    look_all_up(&lab, "glibc", "no-aaaa", |number| {
+        let mut addresses = services_addresses(number);
+        addresses.retain(|address| !address.contains(':'));
+        addresses
+    });
+    let asked = udp_queries(&before, &agent.counters());
+    assert_eq!(asked, QUERIES / 2 * u64::from(BULK), "no-aaaa");
     lab.node().conntrack().assert_no_pod_dns();
 }
 
