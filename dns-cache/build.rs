@@ -4,7 +4,7 @@
 //! link and process-wide environment variables, and does not know where set-up put the linker.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
         .current_dir(root)
         .env("PATH", env::join_paths(path)?)
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(root)?)
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTC_WRAPPER")
@@ -84,13 +84,18 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn rustflags() -> Result<String> {
+fn rustflags(root: &Path) -> Result<String> {
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
+    // Line information is part of the object: the same object wherever it is built.
+    let home = env::var("CARGO_HOME")
+        .or_else(|_| Ok::<_, env::VarError>(format!("{}/.cargo", env::var("HOME")?)))?;
     Ok([
         format!("--cfg=bpf_target_arch=\"{arch}\"").as_str(),
         "-Cdebuginfo=2",
         "-Dwarnings",
         "-Clink-arg=--btf",
+        &format!("--remap-path-prefix={}=/dns-cache", root.display()),
+        &format!("--remap-path-prefix={home}=/cargo"),
     ]
     .join("\x1f"))
 }

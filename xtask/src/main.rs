@@ -2,9 +2,12 @@
 
 mod bench;
 mod build;
+mod chart;
+mod cluster;
 mod ebpf_toolchain;
 mod exec;
 mod fuzz;
+mod image;
 mod programs;
 mod replay;
 mod root;
@@ -39,6 +42,9 @@ enum Command {
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Replay(replay::Args),
+    Image(image::Args),
+    Chart(chart::Args),
+    Cluster(cluster::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +57,9 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
         Command::Replay(args) => replay::main(&args),
+        Command::Image(args) => image::main(&args),
+        Command::Chart(args) => chart::main(&args),
+        Command::Cluster(args) => cluster::main(&args),
     };
     report(result)
 }
