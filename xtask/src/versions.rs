@@ -36,6 +36,15 @@ pub(crate) const REAL_PACKAGES: [Package; 5] = [
 /// The other resolvers that `cargo xtask bench` measures beside these.
 pub(crate) const BENCH_PACKAGES: [Package; 1] = [package("dnsmasq-base", "dnsmasq")];
 
+/// What the node of `cargo xtask cluster` runs.
+pub(crate) const CLUSTER_PACKAGES: [Package; 5] = [
+    package("containerd", "containerd"),
+    package("runc", "runc"),
+    package("containernetworking-plugins", "/usr/lib/cni/portmap"),
+    package("catatonit", "catatonit"),
+    package("openssl", "openssl"),
+];
+
 /// The last line of bpf-linker that finds LLVM in the Rust tool chain.
 pub(crate) const BPF_LINKER: &str = "0.10.3";
 
@@ -47,3 +56,10 @@ pub(crate) const COREDNS: &str = "1.15.0";
 pub(crate) const GO: (u32, u32) = (1, 21);
 /// Debian's package of Go.
 pub(crate) const DEBIAN_GO: &str = "golang-go";
+
+/// Kubernetes, a Go module; `xtask/kubernetes/go.mod` has its version and those of all that it is made of.
+pub(crate) const KUBERNETES: &str = "1.34.2";
+/// Helm, a Go module.
+pub(crate) const HELM_MODULE: &str = "helm.sh/helm/v3/cmd/helm";
+/// Its version.
+pub(crate) const HELM: &str = "3.19.0";

@@ -18,11 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What dnsperf said.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Outcome {
-    pub(super) sent: u64,
+pub(crate) struct Outcome {
+    pub(crate) sent: u64,
     pub(super) completed: u64,
     /// Answers with rcode NOERROR or NXDOMAIN.
-    pub(super) right: u64,
+    pub(crate) right: u64,
     pub(super) qps: f64,
 }
 
@@ -82,7 +82,7 @@ pub(super) fn run(system: &Running, questions: &Path, plan: &Plan) -> Result<Out
     parse(&log).with_context(|| format!("dnsperf printed something else than statistics:\n{log}"))
 }
 
-fn parse(text: &str) -> Option<Outcome> {
+pub(crate) fn parse(text: &str) -> Option<Outcome> {
     let field = |name: &str| {
         text.lines()
             .find_map(|line| line.trim().strip_prefix(name))

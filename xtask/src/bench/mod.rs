@@ -2,7 +2,7 @@
 
 mod bpf_stats;
 mod cpu;
-mod dnsperf;
+pub(crate) mod dnsperf;
 mod escape;
 mod figures;
 mod loads;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use dns_cache_tests::tools;
 
-use super::{Part, coredns};
+use super::{Part, go};
 use crate::programs::workspace;
 use crate::step;
 
@@ -43,7 +43,7 @@ impl Part for Clients {
         for (name, compiler, source, libraries) in PROGRAMS {
             let mut command = match compiler {
                 ["go", args @ ..] => {
-                    let mut go = Command::new(coredns::go()?);
+                    let mut go = Command::new(go::go()?);
                     go.args(args);
                     go
                 }

@@ -8,7 +8,7 @@ use dns_cache_tests::tools;
 
 use super::Part;
 use crate::programs::find;
-use crate::versions::{BENCH_PACKAGES, PACKAGES, Package, REAL_PACKAGES};
+use crate::versions::{BENCH_PACKAGES, CLUSTER_PACKAGES, PACKAGES, Package, REAL_PACKAGES};
 use crate::{root, step};
 
 const LIMIT: Duration = Duration::from_secs(900);
@@ -46,6 +46,11 @@ impl Packages {
     pub(super) const BENCHMARK: Self = Self {
         what: "the benchmark's resolvers",
         packages: &BENCH_PACKAGES,
+    };
+    /// What the node of a cluster runs.
+    pub(super) const CLUSTER: Self = Self {
+        what: "the cluster's programs",
+        packages: &CLUSTER_PACKAGES,
     };
 
     fn missing(&self) -> Vec<&'static str> {

@@ -5,6 +5,9 @@ mod clients;
 mod coredns;
 mod debian;
 mod ebpf_rust;
+mod go;
+pub(crate) mod helm;
+pub(crate) mod kubernetes;
 
 use std::process::ExitCode;
 
@@ -36,6 +39,8 @@ pub(crate) enum Want {
     Everything,
     /// That, and the resolvers that the benchmark compares with.
     Benchmark,
+    /// That of the tests, and what a cluster is made of.
+    Cluster,
     /// All but CoreDNS and the other real servers and clients, and so but Go.
     WithoutCoreDns,
 }
@@ -100,9 +105,14 @@ fn parts(want: Want) -> Vec<Box<dyn Part>> {
         parts.push(Box::new(coredns::CoreDns));
         parts.push(Box::new(debian::Packages::REAL));
         parts.push(Box::new(clients::Clients));
+        parts.push(Box::new(helm::Helm));
     }
     if want == Want::Benchmark {
         parts.push(Box::new(debian::Packages::BENCHMARK));
+    }
+    if want == Want::Cluster {
+        parts.push(Box::new(debian::Packages::CLUSTER));
+        parts.push(Box::new(kubernetes::Kubernetes));
     }
     parts
 }

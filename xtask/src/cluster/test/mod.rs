@@ -1,0 +1,200 @@
+//! `cargo xtask cluster test`: the chart in a real cluster, by real lookups from real pods.
+
+mod load;
+mod lookups;
+mod node_state;
+mod scenarios;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use dns_cache_tests::signals;
+use serde_json::Value;
+
+use super::node::{self, Node};
+use super::settings::{Cni, Family, Proxy, Settings};
+use super::{dir, images, up};
+use crate::chart::{CHART, NAMESPACE, RELEASE};
+use crate::image;
+use crate::programs::workspace;
+use scenarios::SCENARIOS;
+
+const DAEMONSET: &str = "daemonset/dns-cache";
+
+/// The image that is tested.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only with kube-proxy in this mode
+    #[arg(long, value_name = "MODE")]
+    proxy: Option<Proxy>,
+    /// Only with pods wired by this plugin
+    #[arg(long, value_name = "PLUGIN")]
+    cni: Option<Cni>,
+    /// Only what has this in its name
+    #[arg(long, value_name = "STR")]
+    filter: Option<String>,
+    /// Leave the last cluster up
+    #[arg(long)]
+    keep: bool,
+}
+
+/// A cluster that is tested.
+pub(super) struct Bed {
+    pub(super) node: Node,
+    /// The agent's image.
+    image: String,
+}
+
+pub(super) fn main(args: &Args) -> Result<()> {
+    let (image, archive) = image::of_agent()?;
+    signals::clean_up_on_signals(|| {
+        let _ = node::remove(&dir());
+    })?;
+    let mut failures = Vec::new();
+    let mut passed = 0;
+    for settings in combinations(args) {
+        let node = up(&settings)?;
+        images::import_archive(&node, &archive)?;
+        let bed = Bed {
+            node,
+            image: image.clone(),
+        };
+        for (name, scenario) in SCENARIOS {
+            if args
+                .filter
+                .as_ref()
+                .is_some_and(|filter| !name.contains(filter.as_str()))
+            {
+                continue;
+            }
+            let start = Instant::now();
+            let result = bed.reset().and_then(|()| scenario(&bed));
+            let time = start.elapsed().as_secs();
+            match result {
+                Ok(what) => {
+                    println!("ok      {name}: {what} ({time} s)");
+                    passed += 1;
+                }
+                Err(error) => {
+                    println!("FAILED  {name} ({time} s): {error:#}");
+                    failures.push(format!("{settings}: {name}"));
+                }
+            }
+        }
+        if !args.keep {
+            node::remove(&dir())?;
+        }
+    }
+    println!("\n{passed} passed, {} failed", failures.len());
+    if !failures.is_empty() {
+        bail!("failed:\n{}", failures.join("\n"));
+    }
+    Ok(())
+}
+
+/// kube-proxy's modes by CNI plugins, unless one is asked for.
+fn combinations(args: &Args) -> Vec<Settings> {
+    let mut all = Vec::new();
+    for proxy in [Proxy::Nftables, Proxy::Iptables] {
+        for cni in [Cni::Bridge, Cni::Ptp] {
+            let is_wanted =
+                args.proxy.is_none_or(|p| p == proxy) && args.cni.is_none_or(|c| c == cni);
+            if is_wanted {
+                all.push(Settings {
+                    proxy,
+                    cni,
+                    family: Family::Dual,
+                });
+            }
+        }
+    }
+    // One is kept.
+    if args.keep {
+        all.truncate(1);
+    }
+    all
+}
+
+impl Bed {
+    /// As every scenario finds it: the chart is not installed.
+    fn reset(&self) -> Result<()> {
+        if !self
+            .node
+            .helm(&["list", "-q", "-n", NAMESPACE])?
+            .trim()
+            .is_empty()
+        {
+            self.uninstall()?;
+        }
+        Ok(())
+    }
+
+    /// Installs the chart, or changes its values, and waits until the agent is ready.
+    fn install(&self, values: &[&str]) -> Result<()> {
+        let chart = workspace().join(CHART);
+        let (repository, tag) = self
+            .image
+            .rsplit_once(':')
+            .unwrap_or((&self.image, "latest"));
+        let mut args = vec![
+            "upgrade",
+            "--install",
+            RELEASE,
+            super::kubectl::text(&chart)?,
+            "-n",
+            NAMESPACE,
+        ];
+        let image = [
+            format!("image.repository={repository}"),
+            format!("image.tag={tag}"),
+        ];
+        for value in values
+            .iter()
+            .copied()
+            .chain(image.iter().map(String::as_str))
+            .chain(["image.pullPolicy=Never"])
+        {
+            args.extend(["--set", value]);
+        }
+        self.node.helm(&args)?;
+        self.rolled_out()
+    }
+
+    fn rolled_out(&self) -> Result<()> {
+        self.node.rolled_out(&["-n", NAMESPACE, DAEMONSET])
+    }
+
+    /// Uninstalls the chart and waits until its pods have ended.
+    fn uninstall(&self) -> Result<()> {
+        self.node.helm(&["uninstall", RELEASE, "-n", NAMESPACE])?;
+        let pods = [
+            "wait",
+            "--for=delete",
+            "--timeout=60s",
+            "pod",
+            "-n",
+            NAMESPACE,
+            "-l",
+            "app.kubernetes.io/name=dns-cache",
+        ];
+        self.node.kubectl(&pods).map(drop)
+    }
+
+    /// What the agent says of itself, asked past the API server.
+    fn status(&self) -> Result<Value> {
+        let program = workspace().join("target/image/x86_64-unknown-linux-gnu/release/dns-cache");
+        let text = self.node.run(program, &["status", "--output", "json"])?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Lookups that the kernel has answered since the agent's start.
+    fn kernel_hits(&self) -> Result<u64> {
+        let status = self.status()?;
+        let counters = status["datapath"]["counters"].as_object();
+        let hits = counters
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| name.starts_with("cache_hit"));
+        Ok(hits.filter_map(|(_, count)| count.as_u64()).sum())
+    }
+}

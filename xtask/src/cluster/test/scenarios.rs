@@ -1,0 +1,227 @@
+//! What is shown, one claim a function. Each begins without the agent.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::load::under_load;
+use super::lookups::{answers, forget, same, tracked};
+use super::node_state::NodeState;
+use super::{Bed, DAEMONSET};
+use crate::chart::NAMESPACE;
+use crate::cluster::node::{wait, wait_for};
+use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
+
+type Scenario = fn(&Bed) -> Result<String>;
+
+/// By name, in the order in which they run.
+pub(super) const SCENARIOS: [(&str, Scenario); 11] = [
+    (
+        "no lookup is tracked, answers are the same, the kernel gives them",
+        lookups,
+    ),
+    ("uninstalled under load", uninstall),
+    ("rollout restart under load", restart),
+    ("agent's pod deleted by force under load", force),
+    (
+        "CoreDNS pod deleted, scaled to 1 and to 3 under load",
+        coredns,
+    ),
+    ("API server away for a minute under load", api_server),
+    ("containerd restarted under load", containerd),
+    ("kubelet restarted under load", kubelet),
+    ("a pod asks at the link-local address", link_local),
+    ("a pod on the node's network", host_network),
+    ("the API server takes the rendered manifests", manifests),
+];
+
+const POD: &str = "client";
+const SERVER: &str = DNS_IP.0;
+const COREDNS: [&str; 2] = ["-n=kube-system", "deployment/coredns"];
+/// As long as the issue asks for.
+const API_AWAY: Duration = Duration::from_secs(60);
+
+fn lookups(bed: &Bed) -> Result<String> {
+    forget(bed)?;
+    let before = answers(bed, POD)?;
+    let tracked_before = tracked(bed, POD)?;
+    if tracked_before == 0 {
+        bail!("without the agent no lookup is tracked: the test shows nothing");
+    }
+    bed.install(&[])?;
+    forget(bed)?;
+    let after = answers(bed, POD)?;
+    same(&before, &after)?;
+    // What is cached by now is the kernel's.
+    let hits = bed.kernel_hits()?;
+    same(&before, &answers(bed, POD)?)?;
+    let hits = bed.kernel_hits()? - hits;
+    let tracked_after = tracked(bed, POD)?;
+    if tracked_after > 0 {
+        bail!("{tracked_after} conntrack entries of the pod's lookups");
+    }
+    if hits == 0 {
+        bail!("no answer came from the kernel:\n{:#}", bed.status()?);
+    }
+    Ok(format!(
+        "{tracked_before} entries in conntrack before, none after; {} answers equal; {hits} from the kernel",
+        before.len()
+    ))
+}
+
+fn uninstall(bed: &Bed) -> Result<String> {
+    let before = NodeState::of(bed)?;
+    bed.install(&[])?;
+    let load = under_load(&bed.node, POD, SERVER, || bed.uninstall())?;
+    before.same(&NodeState::of(bed)?)?;
+    Ok(format!("{load}; nothing is left on the node"))
+}
+
+fn restart(bed: &Bed) -> Result<String> {
+    bed.install(&[])?;
+    under_load(&bed.node, POD, SERVER, || {
+        bed.node
+            .kubectl(&["rollout", "restart", "-n", NAMESPACE, DAEMONSET])?;
+        bed.rolled_out()
+    })
+}
+
+fn force(bed: &Bed) -> Result<String> {
+    bed.install(&[])?;
+    under_load(&bed.node, POD, SERVER, || {
+        let pods = [
+            "delete",
+            "pod",
+            "-n",
+            NAMESPACE,
+            "-l",
+            "app.kubernetes.io/name=dns-cache",
+        ];
+        bed.node
+            .kubectl(&[&pods[..], &["--force", "--grace-period=0"]].concat())?;
+        bed.rolled_out()
+    })
+}
+
+fn coredns(bed: &Bed) -> Result<String> {
+    bed.install(&[])?;
+    let scale = |replicas: usize| {
+        let count = format!("--replicas={replicas}");
+        bed.node
+            .kubectl(&[&["scale"], &COREDNS[..], &[&count]].concat())?;
+        bed.node.rolled_out(&COREDNS)?;
+        wait("the agent's knowledge of the replicas", || {
+            Ok(replicas_known(bed)? == replicas)
+        })
+    };
+    let load = under_load(&bed.node, POD, SERVER, || {
+        let pods = bed.node.field(
+            &["pod", "-n=kube-system", "-l=k8s-app=kube-dns"],
+            "{.items[*].metadata.name}",
+        )?;
+        let first = pods.split(' ').next().unwrap_or_default();
+        bed.node
+            .kubectl(&["delete", "pod", "-n=kube-system", first])?;
+        bed.node.rolled_out(&COREDNS)?;
+        scale(1)?;
+        scale(3)
+    })?;
+    scale(2)?;
+    Ok(load)
+}
+
+/// Upstreams of the cluster's zone.
+fn replicas_known(bed: &Bed) -> Result<usize> {
+    let status = bed.status()?;
+    let upstreams = status["resolver"]["upstreams"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let own = upstreams.iter().filter(|server| {
+        server["zone"]
+            .as_str()
+            .is_some_and(|zone| zone.starts_with("cluster.local"))
+    });
+    // One line an address family.
+    let v4 = own.filter(|server| {
+        server["address"]
+            .as_str()
+            .is_some_and(|address| !address.starts_with('['))
+    });
+    Ok(v4.count())
+}
+
+fn api_server(bed: &Bed) -> Result<String> {
+    bed.install(&[])?;
+    under_load(&bed.node, POD, SERVER, || {
+        bed.node.stop("kube-apiserver")?;
+        thread::sleep(API_AWAY);
+        bed.node.start_again("kube-apiserver")?;
+        wait_for("the API server", Duration::from_secs(60), || {
+            bed.node.kubectl(&["get", "--raw=/readyz"]).map(|_| true)
+        })
+    })
+}
+
+fn containerd(bed: &Bed) -> Result<String> {
+    bed.install(&[])?;
+    under_load(&bed.node, POD, SERVER, || {
+        bed.node.stop("containerd")?;
+        bed.node.start_again("containerd")?;
+        wait("containerd", || {
+            bed.node.run("ctr", &["version"]).map(|_| true)
+        })
+    })
+}
+
+fn kubelet(bed: &Bed) -> Result<String> {
+    bed.install(&[])?;
+    under_load(&bed.node, POD, SERVER, || {
+        bed.node.stop("kubelet")?;
+        bed.node.start_again("kubelet")?;
+        wait("the kubelet", || {
+            bed.node
+                .run(
+                    "sh",
+                    &[
+                        "-c",
+                        "grep -q :2808 /proc/net/tcp6 || grep -q :2808 /proc/net/tcp",
+                    ],
+                )
+                .map(|_| true)
+        })
+    })
+}
+
+fn link_local(bed: &Bed) -> Result<String> {
+    bed.install(&["mode=both"])?;
+    forget(bed)?;
+    let transparent = answers(bed, POD)?;
+    same(&transparent, &answers(bed, "link-local")?)?;
+    let (one, other) = (tracked(bed, POD)?, tracked(bed, "link-local")?);
+    if one + other > 0 {
+        bail!("{one} and {other} conntrack entries of the two pods' lookups");
+    }
+    Ok(format!(
+        "{} answers at {LINK_LOCAL_IP} as at {SERVER}; none is tracked",
+        transparent.len()
+    ))
+}
+
+fn host_network(bed: &Bed) -> Result<String> {
+    let before = answers(bed, "host-network")?;
+    bed.install(&[])?;
+    same(&before, &answers(bed, "host-network")?)?;
+    Ok(format!("{} answers as without the agent", before.len()))
+}
+
+fn manifests(bed: &Bed) -> Result<String> {
+    let files = crate::chart::manifests()?;
+    for (name, text) in &files {
+        bed.node
+            .apply_dry(text)
+            .map_err(|error| error.context(format!("deploy/manifests/{name}")))?;
+    }
+    Ok(format!("{} files", files.len()))
+}
