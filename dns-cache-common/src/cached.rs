@@ -27,6 +27,9 @@ pub const WORD: usize = 8;
 pub const CELL: usize = 64;
 /// Bytes of an element of the arena.
 pub const ELEMENT: usize = 256 * 1024;
+/// The word of the arena that says how long the name of the zone with NXDOMAIN cuts ([`crate::cut`]) is; 0: there is
+/// none. It lies in cell 0, where no entry is.
+pub const CUT_ZONE_LEN: usize = 0;
 /// Cells of an element.
 pub const ELEMENT_CELLS: u32 = (ELEMENT / CELL) as u32;
 /// Longest body: with header and the shortest question it fills the largest UDP message that we send.
@@ -129,7 +132,12 @@ pub struct Shape {
     pub name_words: u8,
     /// DO and CD of the question.
     pub bits: u8,
+    /// The answer is an NXDOMAIN that holds for every name below as well.
+    pub covers_below: bool,
 }
+
+/// In the byte of DO and CD.
+const COVERS_BELOW: u8 = 0x80;
 
 impl Shape {
     /// The word of the head.
@@ -140,7 +148,7 @@ impl Shape {
             | (self.flags.0 as u64) << 16
             | (self.rtype as u64) << 32
             | (self.name_words as u64) << 48
-            | (self.bits as u64) << 56
+            | ((self.bits | (COVERS_BELOW * self.covers_below as u8)) as u64) << 56
     }
 
     /// The inverse of [`Self::pack`].
@@ -152,8 +160,16 @@ impl Shape {
             flags: Flags((word >> 16) as u16),
             rtype: (word >> 32) as u16,
             name_words: (word >> 48) as u8,
-            bits: (word >> 56) as u8,
+            bits: (word >> 56) as u8 & !COVERS_BELOW,
+            covers_below: (word >> 56) as u8 & COVERS_BELOW != 0,
         }
+    }
+
+    /// Words of the body.
+    #[inline(always)]
+    #[must_use]
+    pub const fn body_words(self) -> usize {
+        (self.body_len as usize).div_ceil(WORD)
     }
 }
 
@@ -186,6 +202,13 @@ impl Counts {
             sections: [word as u16, (word >> 16) as u16, (word >> 32) as u16],
             records: (word >> 48) as u16,
         }
+    }
+
+    /// Words of the table, which follows the body.
+    #[inline(always)]
+    #[must_use]
+    pub const fn table_words(self) -> usize {
+        (self.records as usize * 2).div_ceil(WORD)
     }
 }
 
@@ -254,6 +277,7 @@ mod tests {
             rtype: 65_535,
             name_words: 32,
             bits: 3,
+            covers_below: true,
         };
         assert_eq!(Shape::unpack(shape.pack()), shape);
         let counts = Counts {

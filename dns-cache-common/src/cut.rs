@@ -8,27 +8,22 @@
 //! ```
 //! and none of them at a label that begins with an underscore.
 
-/// Places in a name at which a cut may stand, as offsets of labels, the shortest ancestor first. Offset 0 is the
-/// name itself.
+use crate::message::Message;
+use crate::name::MAX_LABELS;
+
+/// Places in a name at which a cut may stand, as offsets of labels. Offset 0 is the name itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Points {
-    offsets: [u8; 2],
-    count: u8,
+    /// The shorter name: a label next to the zone, or a namespace.
+    pub shorter: Option<usize>,
+    /// The longer one: a service.
+    pub longer: Option<usize>,
 }
 
 impl Points {
-    fn push(&mut self, offset: u8) {
-        if let Some(place) = self.offsets.get_mut(usize::from(self.count)) {
-            (*place, self.count) = (offset, self.count + 1);
-        }
-    }
-
-    /// All of them.
+    /// All of them, the shorter name first.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        self.offsets
-            .into_iter()
-            .take(usize::from(self.count))
-            .map(usize::from)
+        self.shorter.into_iter().chain(self.longer)
     }
 
     /// Those that are names above the one that was asked about.
@@ -46,47 +41,62 @@ impl Points {
 /// The places in `name` at which a cut of `zone` may stand; both in wire form and lower case.
 #[must_use]
 pub fn points(name: &[u8], zone: &[u8]) -> Points {
-    let mut points = Points::default();
-    let Some([service, namespace, top]) = last_labels(name, zone) else {
-        return points;
+    if name.ends_with(zone) {
+        points_before(name, zone.len())
+    } else {
+        Points::default()
+    }
+}
+
+/// The same for a sound name of which no more is known than how long the zone's name at its end would be. Whoever
+/// finds a cut by its whole name need not compare the zones.
+#[inline(always)]
+#[must_use]
+pub fn points_before<M: Message + ?Sized>(name: &M, zone_len: usize) -> Points {
+    let Some([service, namespace, top]) = last_labels(name, zone_len) else {
+        return Points::default();
     };
-    let may_stand = |label: &Option<u8>| label.is_some_and(|at| !starts(name, at, b"_"));
+    let may_stand = |label: Option<usize>| label.filter(|at| name.byte(at + 1) != b'_');
     match top {
-        Some(at) if is(name, at, b"svc") => {
-            for label in [namespace, service] {
-                match label.filter(|_| may_stand(&label)) {
-                    Some(at) => points.push(at),
-                    None => break,
-                }
+        Some(at) if is_label(name, at, *b"svc") => {
+            let shorter = may_stand(namespace);
+            Points {
+                shorter,
+                longer: shorter.and_then(|_| may_stand(service)),
             }
         }
-        Some(at) if may_stand(&top) && !is(name, at, b"pod") && !is(name, at, b"dns") => {
-            points.push(at);
-        }
-        _ => {}
+        Some(at) if is_label(name, at, *b"pod") || is_label(name, at, *b"dns") => Points::default(),
+        _ => Points {
+            shorter: may_stand(top),
+            longer: None,
+        },
     }
-    points
 }
 
-/// The offsets of the three labels before the zone, the one next to it last; `None` if the name is not in it.
-fn last_labels(name: &[u8], zone: &[u8]) -> Option<[Option<u8>; 3]> {
-    let end = name.len().checked_sub(zone.len())?;
-    let mut labels = [None; 3];
+/// The offsets of the three labels before the zone, the one next to it last; `None` if none of the name's labels
+/// ends there.
+#[inline(always)]
+fn last_labels<M: Message + ?Sized>(name: &M, zone_len: usize) -> Option<[Option<usize>; 3]> {
+    /// Where no label begins: a name is no longer than that.
+    const NONE: usize = 0xff;
+    let end = name.len().checked_sub(zone_len)?;
+    let mut labels = [NONE; 3];
     let mut at = 0;
-    while at < end {
-        labels = [labels[1], labels[2], Some(u8::try_from(at).ok()?)];
-        at += 1 + usize::from(*name.get(at)?);
+    for _ in 0..=MAX_LABELS {
+        if at >= end {
+            break;
+        }
+        labels = [labels[1], labels[2], at];
+        at += 1 + usize::from(name.byte(at));
     }
-    (at == end && name.get(end..)? == zone).then_some(labels)
+    let offset = |label| Some(name.settled(label)).filter(|at| *at != NONE);
+    (at == end).then(|| labels.map(offset))
 }
 
-fn starts(name: &[u8], at: u8, with: &[u8]) -> bool {
-    name.get(usize::from(at) + 1..)
-        .is_some_and(|label| label.starts_with(with))
-}
-
-fn is(name: &[u8], at: u8, label: &[u8]) -> bool {
-    name.get(usize::from(at)).copied() == u8::try_from(label.len()).ok() && starts(name, at, label)
+#[inline(always)]
+fn is_label<M: Message + ?Sized>(name: &M, at: usize, label: [u8; 3]) -> bool {
+    let [a, b, c] = label;
+    [3, a, b, c] == [0, 1, 2, 3].map(|i| name.byte(at + i))
 }
 
 #[cfg(test)]
@@ -181,6 +191,7 @@ mod tests {
         fn never_panics(name: Vec<u8>, zone: Vec<u8>) {
             let _ = points(&name, &zone);
             let _ = points(&[&name[..], &zone].concat(), &zone);
+            let _ = points_before(&name[..], zone.len());
         }
     }
 }

@@ -351,6 +351,8 @@ counters! {
     CacheHitNxdomain = "cache_hits_nxdomain",
     /// Queries answered in the kernel with another rcode.
     CacheHitOther = "cache_hits_other",
+    /// Those among the queries answered in the kernel that the NXDOMAIN of a name above answered (RFC 8020).
+    CacheCut = "cache_cuts",
     /// Kernel cache: no entry.
     CacheMissAbsent = "cache_misses_absent",
     /// Kernel cache: an entry, and it has expired.

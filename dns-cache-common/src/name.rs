@@ -7,7 +7,7 @@ pub const MAX_LEN: usize = 255;
 /// Longest label.
 pub const MAX_LABEL: usize = 63;
 /// A name has at most so many labels besides the root.
-const MAX_LABELS: usize = MAX_LEN / 2;
+pub(crate) const MAX_LABELS: usize = MAX_LEN / 2;
 /// No honest message needs more compression pointers for a name than it has labels.
 const MAX_JUMPS: usize = MAX_LABELS;
 

@@ -11,9 +11,9 @@ use aya_ebpf::{
 use dns_cache_common::maps::{Counter, Interface};
 
 use crate::{
-    cache::Reply,
     checksum::{self, Form},
     counters::count,
+    entry::Reply,
     packet::{self, PACKET_HOST, Packet},
     scratch::Scratch,
     source,

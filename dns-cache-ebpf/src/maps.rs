@@ -12,7 +12,7 @@ use dns_cache_common::{
     maps::{Address, BridgePort, Client, Connection, Counter, Flow, Interface, Resolver, Traffic},
 };
 
-use crate::{packet::Packet, scratch::Scratch};
+use crate::{packet::Packet, scratch::Memory};
 
 #[map]
 pub static INTERCEPT: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);
@@ -56,7 +56,7 @@ pub static ALLOWED: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(1024, BPF
 pub static REFRESH: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 
 #[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+pub static SCRATCH: PerCpuArray<Memory> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 pub static PACKET: PerCpuArray<Packet> = PerCpuArray::with_max_entries(1, 0);

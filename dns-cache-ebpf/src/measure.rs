@@ -8,7 +8,8 @@ use aya_ebpf::{helpers::generated::bpf_skb_change_tail, programs::TcContext};
 use dns_cache_common::{header, maps::measure};
 
 use crate::{
-    answer, cache,
+    answer, cache, entry,
+    key::Key,
     packet::{self, Parsed, Transport},
 };
 
@@ -37,26 +38,28 @@ fn stages(ctx: &TcContext, last: u32) -> Option<i32> {
     if last == measure::HEADERS {
         return done(measure::HEADERS);
     }
-    let (scratch, len) = cache::load(ctx, packet).ok()?;
-    let before: [u32; 3] = [scratch.read(0), scratch.read(4), scratch.read(8)];
+    let (memory, len) = cache::load(ctx, packet).ok()?;
+    let message = &mut memory.scratch;
+    let before: [u32; 3] = [message.read(0), message.read(4), message.read(8)];
     if last == measure::LOAD {
         return done(measure::LOAD);
     }
-    let (question, form) = cache::read(packet, scratch, len).ok()?;
+    let (asked, scratch) = cache::read(packet, memory, len).ok()?;
+    let question = &asked.question;
     if last == measure::READ {
         return done(measure::READ);
     }
-    let (question, hash) = cache::key(scratch, question);
+    let key = Key::whole(scratch, question);
     if last == measure::KEY {
-        return (hash != 0).then_some(measure::KEY as i32);
+        return (key.hash != 0).then_some(measure::KEY as i32);
     }
-    let found = cache::find(scratch, &question, hash, cache::buckets()).ok()?;
+    let found = entry::find(scratch, question, &key, cache::buckets()).ok()?;
     if last == measure::FIND {
         return done(measure::FIND);
     }
     // SAFETY: the context is the kernel's.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-    answer::send(ctx, packet, ifindex, scratch, form, &found.reply).ok()?;
+    answer::send(ctx, packet, ifindex, scratch, asked.form, &found.reply).ok()?;
     found.used();
 
     // SAFETY: the context is the kernel's.

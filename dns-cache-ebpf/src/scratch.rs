@@ -1,19 +1,20 @@
 //! Memory of a CPU for one packet's work: more than the stack has, and at offsets that vary.
 
-use core::{arch::asm, mem, ptr};
+use core::{
+    arch::asm,
+    mem::{self, MaybeUninit},
+    ptr,
+};
 
-use dns_cache_common::{hash::NAME_WORDS, message::Message};
+use dns_cache_common::{hash::NAME_WORDS, message::Message, question::Question};
 
-use crate::maps::SCRATCH;
+use crate::{checksum::Form, maps::SCRATCH};
 
 /// Offsets into a message are cut to this: the verifier sees that they lie within. No message or reply that
 /// is worked on reaches so far.
 const MASK: usize = 0x7ff;
 /// From the highest offset, so many bytes more can be read.
 const REACH: usize = MASK;
-
-/// Words of the largest value whose history is to be forgotten.
-const FORGOTTEN: usize = 6;
 
 /// The message, first the query, then its reply; and its name in lower case.
 #[repr(C)]
@@ -24,16 +25,42 @@ pub struct Scratch {
     /// The name in lower case, filled up with zeros to a word.
     pub name: [u64; NAME_WORDS],
     /// See [`Self::forget`].
-    forgotten: [u64; FORGOTTEN],
+    forgotten: u64,
+}
+
+/// What was read of a query.
+pub struct Asked {
+    pub question: Question,
+    pub form: Form,
+}
+
+/// All of it.
+#[repr(C)]
+pub struct Memory {
+    pub scratch: Scratch,
+    asked: MaybeUninit<Asked>,
 }
 
 /// This CPU's.
 #[inline(always)]
-pub fn scratch() -> Option<&'static mut Scratch> {
+pub fn memory() -> Option<&'static mut Memory> {
     // SAFETY: a tc program is not interrupted by another one on its CPU, so this is the only reference.
-    SCRATCH
-        .get_ptr_mut(0)
-        .map(|scratch| unsafe { &mut *scratch })
+    SCRATCH.get_ptr_mut(0).map(|memory| unsafe { &mut *memory })
+}
+
+impl Memory {
+    /// Keeps what was read off the stack. The compiler does not see that what is read there is what was written: nor
+    /// does the verifier, which would otherwise follow the rest of the program once for each value.
+    #[inline(always)]
+    pub fn keep(&'static mut self, asked: Asked) -> (&'static Asked, &'static mut Scratch) {
+        let mut place: *const Asked = self.asked.write(asked);
+        // SAFETY: one instruction that changes nothing; the value was written just now.
+        let asked = unsafe {
+            asm!("{0} = {0}", inout(reg) place, options(nostack));
+            &*place
+        };
+        (asked, &mut self.scratch)
+    }
 }
 
 impl Scratch {
@@ -41,14 +68,14 @@ impl Scratch {
     #[inline(always)]
     pub fn at(&mut self, at: usize) -> *mut u8 {
         // SAFETY: the offset is less than the array's length.
-        unsafe { self.message.as_mut_ptr().add(cut(at)) }
+        unsafe { self.message.as_mut_ptr().add(cut::<MASK>(at)) }
     }
 
     /// `len`, which is not 0, so that the verifier sees that: more than nothing, and no more than follows every
     /// place.
     #[inline(always)]
     pub fn reach(len: usize) -> usize {
-        cut(len.wrapping_sub(1)) + 1
+        cut::<MASK>(len.wrapping_sub(1)) + 1
     }
 
     /// Reads a number of the message in the machine's byte order.
@@ -69,7 +96,7 @@ impl Scratch {
     /// for each value that it can have.
     #[inline(always)]
     pub fn forget<T: Copy>(&mut self, value: T) -> T {
-        const { assert!(mem::size_of::<T>() <= mem::size_of::<[u64; FORGOTTEN]>()) };
+        const { assert!(mem::size_of::<T>() <= mem::size_of::<u64>()) };
         // SAFETY: the field is large enough, and this value's own.
         unsafe {
             let place = (&raw mut self.forgotten).cast::<T>();
@@ -79,13 +106,13 @@ impl Scratch {
     }
 }
 
-/// `number & MASK`, in a way that the compiler cannot leave out: it knows more of the number than it lets the
+/// `number & LAST`, in a way that the compiler cannot leave out: it knows more of the number than it lets the
 /// verifier see.
 #[inline(always)]
-fn cut(number: usize) -> usize {
+fn cut<const LAST: usize>(number: usize) -> usize {
     let mut number = number;
     // SAFETY: one instruction on one register.
-    unsafe { asm!("{0} &= {1}", inout(reg) number, const MASK, options(pure, nomem, nostack)) };
+    unsafe { asm!("{0} &= {1}", inout(reg) number, const LAST, options(pure, nomem, nostack)) };
     number
 }
 
@@ -118,6 +145,48 @@ impl Message for Query {
     fn number(&self, at: usize) -> u16 {
         // SAFETY: as above.
         u16::from_be(unsafe { (*self.scratch).read(at) })
+    }
+
+    #[inline(always)]
+    fn settled(&self, number: usize) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.scratch).forget(number) & MASK }
+    }
+}
+
+/// The name in the scratch, in lower case.
+pub struct Name {
+    scratch: *mut Scratch,
+    len: usize,
+}
+
+impl Name {
+    #[inline(always)]
+    pub fn new(scratch: &mut Scratch, len: usize) -> Self {
+        Self { scratch, len }
+    }
+}
+
+impl Message for Name {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        const LAST: usize = NAME_WORDS * 8 - 1;
+        // SAFETY: the only reference, see `scratch`; the offset is less than the array's length.
+        unsafe {
+            *(&raw const (*self.scratch).name)
+                .cast::<u8>()
+                .add(cut::<LAST>(at))
+        }
+    }
+
+    #[inline(always)]
+    fn number(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.byte(at), self.byte(at + 1)])
     }
 
     #[inline(always)]

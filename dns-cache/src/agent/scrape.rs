@@ -47,6 +47,7 @@ impl Kernel {
 }
 
 const HITS: &str = "cache_hits_";
+const CUTS: &str = "cache_cuts";
 const MISSES: &str = "cache_misses_";
 const BYPASSES: &str = "cache_bypasses_";
 const ORDINARY: &str = "ordinary_";
@@ -73,7 +74,7 @@ impl Source for Agent {
         out.metric(&names::BUILD_INFO).sample(&version, 1);
         out.single(&names::READY, u8::from(self.not_ready().is_empty()));
         paths(out, &totals, &kernel);
-        fetches(out, &resolver, self.resolver.loops().len());
+        fetches(out, &resolver, &kernel, self.resolver.loops().len());
         events(out, &resolver, &kernel);
         out.single(&names::INTERFACES, kernel.interfaces.len());
         pods(out, &kernel, config.metrics.per_pod);
@@ -249,7 +250,7 @@ fn paths(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
         .sample(&[("path", "ordinary")], kernel.sum(ORDINARY));
 }
 
-fn fetches(out: &mut Exposition, resolver: &resolver::Status, loops: usize) {
+fn fetches(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel, loops: usize) {
     let limited = count(&resolver.counters, "rate_limited");
     out.single(&names::RATE_LIMITED, limited);
     out.single(
@@ -258,12 +259,14 @@ fn fetches(out: &mut Exposition, resolver: &resolver::Status, loops: usize) {
     );
     out.single(&names::LOOPS, loops);
     out.single(&names::COALESCED, count(&resolver.counters, "coalesced"));
-    out.single(&names::CUTS, count(&resolver.counters, "cuts"));
+    out.metric(&names::CUTS)
+        .sample(&[("path", "kernel")], kernel.sum(CUTS))
+        .sample(&[("path", "userspace")], count(&resolver.counters, "cuts"));
 }
 
 fn events(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
     let mut samples = out.metric(&names::DATAPATH);
-    let elsewhere = [HITS, MISSES, BYPASSES];
+    let elsewhere = [HITS, CUTS, MISSES, BYPASSES];
     for (name, count) in kernel.of("") {
         if !elsewhere.iter().any(|prefix| name.starts_with(prefix)) {
             samples.sample(&[("event", name)], count);

@@ -32,6 +32,8 @@ pub struct Seen {
     pub rcode: u16,
     /// Records without OPT.
     pub records: u16,
+    /// It answers for every name below as well.
+    pub covers_below: bool,
     /// Bytes it takes in the kernel.
     pub bytes: u64,
     /// Hits since it was stored, moved or found old.
@@ -59,6 +61,7 @@ pub(super) fn encode(
         rtype: key.rtype,
         name_words: u8::try_from(name_words).ok()?,
         bits: key.bits(),
+        covers_below: answer.covers_below(),
     };
     let counts = Counts {
         sections: stored.counts,

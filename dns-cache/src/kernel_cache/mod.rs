@@ -171,9 +171,15 @@ impl KernelCache {
             return;
         }
         match entry::encode(&key, hash, answer, refresh) {
-            Some(entry) => store.put(entry, answer.stored_at()),
+            Some(entry) => store.put(&key, entry, answer.stored_at()),
             None => store.remove(hash, &key),
         }
+    }
+
+    /// Says in which zone an NXDOMAIN that covers the names below it ([`Entry::covers_below`]) answers for them, by its
+    /// name in wire form; `None`: in none. Until it is told there is none.
+    pub fn set_cut_zone(&self, zone: Option<&[u8]>) {
+        self.lock().set_cut_zone_len(zone.map_or(0, <[u8]>::len));
     }
 
     /// Takes an answer out.
@@ -183,8 +189,15 @@ impl KernelCache {
         }
     }
 
-    /// Takes out the answers whose key is chosen, and says how many.
-    pub fn remove_if(&self, chosen: impl Fn(&KeyParts<'_>) -> bool) -> u64 {
+    /// Takes an answer out if it covers the names below it.
+    pub fn remove_cut(&self, key: &[u8]) {
+        if let Some(key) = KeyParts::read(key) {
+            self.lock().remove_cut(self.hash(&key), &key);
+        }
+    }
+
+    /// Takes out the answers that are chosen, by their key and whether they cover the names below; says how many.
+    pub fn remove_if(&self, chosen: impl Fn(&KeyParts<'_>, bool) -> bool) -> u64 {
         self.lock().remove_if(chosen)
     }
 

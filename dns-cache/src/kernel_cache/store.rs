@@ -7,7 +7,9 @@ use std::sync::atomic::fence;
 use dns_cache_common::cached::{
     self, CELL, Counts, ELEMENT_CELLS, HEAD_WORDS, Refresh, Shape, WORD, unpack_rotation, word,
 };
+use dns_cache_common::name;
 use dns_cache_common::question::{Key, KeyParts};
+use dns_cache_common::types::class;
 
 use super::entry::{self, Encoded, Seen};
 use super::ghosts::Ghosts;
@@ -52,10 +54,11 @@ impl Store {
     pub(super) fn new(index: SharedWords, arena: SharedWords, size: Size) -> Self {
         let cells = size.elements * ELEMENT_CELLS;
         let small_end = (cells / SMALL_SHARE).max(SMALL_MIN);
+        arena[cached::CUT_ZONE_LEN].store(0, Relaxed);
         Self {
             index: Index::new(index, size.buckets),
             arena,
-            // Cell 0 stays free: a way that leads to it would look like none.
+            // Cell 0 has no entry: a way that leads to it would look like none.
             small: Ring::new(1, small_end),
             main: Ring::new(small_end, cells),
             ghosts: Ghosts::new(size.entries),
@@ -75,10 +78,10 @@ impl Store {
     }
 
     /// Puts an entry in, in place of the one with its key.
-    pub(super) fn put(&mut self, mut entry: Encoded, now: Time) {
+    pub(super) fn put(&mut self, key: &KeyParts<'_>, mut entry: Encoded, now: Time) {
         let hash = entry.hash();
         let mut queue = Queue::Small;
-        if let Some(way) = self.find(hash, |store, cell| store.has_key_of(cell, &entry)) {
+        if let Some(way) = self.find_key(hash, key) {
             let old = self.span(cached::cell(self.index.get(way)));
             if self.word(old.cell, word::STORED) > entry.words[word::STORED] {
                 return;
@@ -98,6 +101,11 @@ impl Store {
         self.insert(entry, queue, now);
     }
 
+    /// Tells the programs how long the name of the zone with cuts is; 0: there is none.
+    pub(super) fn set_cut_zone_len(&mut self, len: usize) {
+        self.arena[cached::CUT_ZONE_LEN].store(len as u64, Relaxed);
+    }
+
     pub(super) fn remove(&mut self, hash: u64, key: &KeyParts<'_>) {
         if let Some(way) = self.find_key(hash, key) {
             let span = self.span(cached::cell(self.index.get(way)));
@@ -105,14 +113,23 @@ impl Store {
         }
     }
 
-    pub(super) fn remove_if(&mut self, chosen: impl Fn(&KeyParts<'_>) -> bool) -> u64 {
+    pub(super) fn remove_cut(&mut self, hash: u64, key: &KeyParts<'_>) {
+        let found = self.find_key(hash, key);
+        if found.is_some_and(|way| self.shape(cached::cell(self.index.get(way))).covers_below) {
+            self.remove(hash, key);
+        }
+    }
+
+    pub(super) fn remove_if(&mut self, chosen: impl Fn(&KeyParts<'_>, bool) -> bool) -> u64 {
         self.flushes += 1;
         let mut removed = 0;
         for way in self.index.all() {
             let cell = cached::cell(self.index.get(way));
-            let key = (cell != 0).then(|| self.key(cell)).flatten();
-            if key.is_some_and(|key| KeyParts::read(key.as_bytes()).is_some_and(|key| chosen(&key)))
-            {
+            let Some(key) = (cell != 0).then(|| self.key(cell)).flatten() else {
+                continue;
+            };
+            let covers_below = self.shape(cell).covers_below;
+            if KeyParts::read(key.as_bytes()).is_some_and(|key| chosen(&key, covers_below)) {
                 let span = self.span(cell);
                 self.unlink(way, span);
                 removed += 1;
@@ -291,15 +308,17 @@ impl Store {
 
     /// The entry's words as they stand.
     fn read(&self, cell: u32) -> Encoded {
-        let shape = Shape::unpack(self.word(cell, word::SHAPE));
-        let records = usize::from(Counts::unpack(self.word(cell, word::COUNTS)).records);
-        let len = HEAD_WORDS
-            + usize::from(shape.name_words)
-            + usize::from(shape.body_len).div_ceil(WORD)
-            + (2 * records).div_ceil(WORD);
+        let shape = self.shape(cell);
+        let counts = Counts::unpack(self.word(cell, word::COUNTS));
+        let name_words = usize::from(shape.name_words);
+        let len = HEAD_WORDS + name_words + shape.body_words() + counts.table_words();
         Encoded {
             words: (0..len).map(|i| self.word(cell, i)).collect(),
         }
+    }
+
+    fn shape(&self, cell: u32) -> Shape {
+        Shape::unpack(self.word(cell, word::SHAPE))
     }
 
     fn word(&self, cell: u32, word: usize) -> u64 {
@@ -322,30 +341,23 @@ impl Store {
         })
     }
 
-    /// Whether the entry in `cell` answers the same question as another one.
-    fn has_key_of(&self, cell: u32, other: &Encoded) -> bool {
-        let (mine, its) = (
-            Shape::unpack(self.word(cell, word::SHAPE)),
-            Shape::unpack(other.words[word::SHAPE]),
-        );
-        let name = HEAD_WORDS..HEAD_WORDS + usize::from(its.name_words);
-        (mine.name_words, mine.rtype, mine.bits) == (its.name_words, its.rtype, its.bits)
-            && name
-                .into_iter()
-                .all(|i| self.word(cell, i) == other.words[i])
+    /// The way to the entry of a key.
+    fn find_key(&self, hash: u64, key: &KeyParts<'_>) -> Option<Way> {
+        self.find(hash, |store, cell| store.has_key(cell, key))
     }
 
-    fn find_key(&self, hash: u64, key: &KeyParts<'_>) -> Option<Way> {
-        self.find(hash, |store, cell| {
-            store
-                .key(cell)
-                .and_then(|found| KeyParts::read(found.as_bytes()).map(|found| found == *key))
-                .unwrap_or_default()
-        })
+    fn has_key(&self, cell: u32, key: &KeyParts<'_>) -> bool {
+        let shape = self.shape(cell);
+        let mut words = key.name.chunks(WORD).map(name::word);
+        (shape.rtype, class::IN, shape.bits) == (key.rtype, key.class, key.bits())
+            && usize::from(shape.name_words) == words.len()
+            && (HEAD_WORDS..)
+                .zip(&mut words)
+                .all(|(i, word)| self.word(cell, i) == word)
     }
 
     fn key(&self, cell: u32) -> Option<Key> {
-        let shape = Shape::unpack(self.word(cell, word::SHAPE));
+        let shape = self.shape(cell);
         let name = (0..usize::from(shape.name_words)).map(|i| self.word(cell, HEAD_WORDS + i));
         entry::key(shape, name)
     }
@@ -355,13 +367,14 @@ impl Store {
             0 => return None,
             way => cached::cell(way),
         };
-        let shape = Shape::unpack(self.word(cell, word::SHAPE));
+        let shape = self.shape(cell);
         Some(Seen {
             key: self.key(cell)?.as_bytes().into(),
             stored: Time::from_nanos(self.word(cell, word::STORED)),
             until: Time::from_nanos(self.word(cell, word::UNTIL)),
             rcode: shape.flags.rcode(),
             records: Counts::unpack(self.word(cell, word::COUNTS)).records,
+            covers_below: shape.covers_below,
             bytes: u64::from(self.span(cell).cells) * CELL as u64,
             hits: self.index.hits(way),
         })

@@ -97,7 +97,7 @@ metrics! {
     COALESCED: Counter "dns_cache_coalesced_total"
         "Misses that joined a question already on its way to an upstream.",
     CUTS: Counter "dns_cache_nxdomain_cuts_total"
-        "Queries that userspace answered from the NXDOMAIN of a name above (RFC 8020).",
+        "Queries answered from the NXDOMAIN of a name above (RFC 8020), by path: kernel, userspace.",
     DATAPATH: Counter "dns_cache_datapath_events_total"
         "What else the kernel programs counted.",
     KERNEL_MISSES: Counter "dns_cache_kernel_misses_total"

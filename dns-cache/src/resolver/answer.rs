@@ -304,16 +304,28 @@ impl Resolver {
             let cached = self.cache.get(&refuted);
             if cached.is_some_and(|cached| cached.covers_below()) {
                 self.cache.remove(&refuted);
-                self.mirror_removal(&refuted);
             }
+            // The kernel may have it for longer.
+            self.mirror_removal_of_cut(&refuted);
         }
         if entry.ttl().is_some() {
             self.cache.insert(key.into(), Arc::clone(entry));
+            if self.is_refuted(key, entry) {
+                self.cache.remove(key);
+            }
         } else {
             self.counters.not_cacheable.add(1);
             self.cache.remove(key);
             self.mirror_removal(key);
         }
+    }
+
+    /// Whether an answer covers names below it of which one was found meanwhile. Who finds one takes out the cuts that
+    /// are there already: whichever comes last, the cut goes.
+    pub(super) fn is_refuted(&self, key: &[u8], entry: &Entry) -> bool {
+        entry.covers_below()
+            && KeyParts::read(key)
+                .is_some_and(|key| !self.zones().cuts.may_stand(&key, self.clock.now()))
     }
 
     /// Asks the zone's servers what `key` asks.

@@ -155,17 +155,13 @@ impl Resolver {
         self.failures.forget_all(|key| of(key, &meant));
         let mut entries = 0;
         for (key, entry) in self.cache.iter() {
-            let is_meant = of(&key, &meant);
-            if is_meant || entry.covers_below() && of(&key, &above) {
+            if of(&key, &meant) || entry.covers_below() && of(&key, &above) {
                 entries += u64::from(self.cache.remove(&key));
-                if !is_meant {
-                    self.mirror_removal(&key);
-                }
             }
         }
         Flushed {
             entries,
-            kernel_entries: self.mirror_flush(meant),
+            kernel_entries: self.mirror_flush(meant, above),
         }
     }
 

@@ -61,6 +61,11 @@ impl Cuts {
         })
     }
 
+    /// The zone's name in wire form; `None` if there are no cuts.
+    pub(super) fn zone(&self) -> Option<&[u8]> {
+        self.zone.as_deref()
+    }
+
     /// Whether cuts may stand at the same names, as far as the configuration says.
     pub(super) fn are_as(&self, other: &Self) -> bool {
         self.zone == other.zone && self.others == other.others

@@ -24,6 +24,7 @@ pub(super) struct ToMirror {
 impl Resolver {
     /// From here on the kernel is given what the resolver keeps.
     pub fn mirror_into(&self, kernel: Arc<KernelCache>) {
+        kernel.set_cut_zone(self.zones().cuts.zone());
         // A second one is not expected, and would miss what the first one has.
         let _ = self.kernel.set(kernel);
     }
@@ -37,6 +38,13 @@ impl Resolver {
     /// Whether there is a kernel cache.
     pub(super) fn has_kernel(&self) -> bool {
         self.kernel.get().is_some()
+    }
+
+    /// Tells the kernel of another zone with cuts. Those of the old one must be flushed.
+    pub(super) fn mirror_cut_zone(&self, zone: Option<&[u8]>) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.set_cut_zone(zone);
+        }
     }
 
     /// The kernel's entry for a key.
@@ -75,6 +83,9 @@ impl Resolver {
         if let Some(kernel) = self.kernel.get() {
             let refresh = self.prefetch.due_at(&what.entry).unwrap_or(NEVER);
             kernel.put_since(what.ticket, &what.key, &what.entry, refresh);
+            if self.is_refuted(&what.key, &what.entry) {
+                kernel.remove(&what.key);
+            }
         }
     }
 
@@ -85,11 +96,22 @@ impl Resolver {
         }
     }
 
-    /// Takes the answers for the names that are meant out of the kernel, and says how many.
-    pub(super) fn mirror_flush(&self, meant: impl Fn(&[u8]) -> bool) -> u64 {
+    /// Takes an answer out of the kernel if it covers the names below it.
+    pub(super) fn mirror_removal_of_cut(&self, key: &[u8]) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.remove_cut(key);
+        }
+    }
+
+    /// Takes the answers for the names that are meant out of the kernel, and the cuts above them; says how many.
+    pub(super) fn mirror_flush(
+        &self,
+        meant: impl Fn(&[u8]) -> bool,
+        above: impl Fn(&[u8]) -> bool,
+    ) -> u64 {
+        let chosen =
+            |key: &KeyParts<'_>, covers_below| meant(key.name) || covers_below && above(key.name);
         let kernel = self.kernel.get();
-        kernel.map_or(0, |kernel| {
-            kernel.remove_if(|key: &KeyParts<'_>| meant(key.name))
-        })
+        kernel.map_or(0, |kernel| kernel.remove_if(chosen))
     }
 }

@@ -295,6 +295,7 @@ impl Resolver {
         let new = Arc::new(old.reload(config)?);
         self.loops.forget();
         self.zones.store(Arc::clone(&new));
+        self.mirror_cut_zone(new.cuts.zone());
         let local = [&old.local, &new.local];
         let local = if old.local == new.local {
             &[]

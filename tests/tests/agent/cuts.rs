@@ -1,6 +1,7 @@
 //! NXDOMAIN cuts hide no name that exists, and end a search list on the node.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{Family, Flavour, Query, Transport, zones};
@@ -59,14 +60,18 @@ fn no_existing_name_is_hidden() {
             }
         }
         let query = Query::new(&name, rtype);
-        let message = client.ask(Transport::Tcp, &query).unwrap().message;
-        assert_eq!(message.rcode(), 0, "{name} {rtype}");
-        assert!(!message.answers.is_empty(), "{name} {rtype}");
+        // The kernel's answer, and the resolver's.
+        for transport in [Transport::Connected, Transport::Tcp] {
+            let message = client.ask(transport, &query).unwrap().message;
+            assert_eq!(message.rcode(), 0, "{name} {rtype}");
+            // A large one may be truncated to nothing over UDP.
+            let whole = transport == Transport::Tcp;
+            assert!(!whole || !message.answers.is_empty(), "{name} {rtype}");
+        }
     }
-    assert!(
-        agent.counters().resolver("cuts") > 0,
-        "no cut was ever used"
-    );
+    let counters = agent.counters();
+    assert!(counters.resolver("cuts") > 0, "no cut was ever used");
+    assert!(counters.datapath("cache_cuts") > 0, "none in the kernel");
 }
 
 #[test]
@@ -100,4 +105,57 @@ fn a_search_list_costs_the_upstream_next_to_nothing() {
         each < 0.2,
         "{each} upstream queries a lookup, of 6 without cuts"
     );
+}
+
+/// Of the five lookups of `google.com` in a pod only the last one leaves the kernel, until a flush.
+#[test]
+fn a_search_list_ends_in_the_kernel() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    // Packets that left the kernel for one application's lookup.
+    let search = |host: &str| {
+        let before = agent.counters();
+        for domain in ["default.svc.cluster.local", "svc.cluster.local", ZONE] {
+            for rtype in [rtype::A, rtype::AAAA] {
+                assert_eq!(client.lookup(&format!("{host}.{domain}"), rtype).rcode(), 3);
+            }
+        }
+        before.resolved(&agent.counters())
+    };
+    let warm = |what: &str| {
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut number = 0;
+        while search(&format!("{what}{number}.com")) > 0 {
+            assert!(Instant::now() < end, "the kernel never answers all");
+            number += 1;
+        }
+    };
+    warm("first");
+    // Longer than the negative TTL: cuts in use are refreshed.
+    let end = Instant::now() + Duration::from_secs(7);
+    let (mut lookups, mut left) = (0, 0);
+    while Instant::now() < end {
+        left += search(&format!("host{lookups}.com"));
+        lookups += 1;
+    }
+    assert!(
+        left * 5 < lookups,
+        "{left} packets of {lookups} lookups left the kernel"
+    );
+    // What was flushed is not given any more: a name, whose cut is above it, its zone, and everything.
+    for args in [
+        &[
+            "cache",
+            "flush",
+            "--exact",
+            "x.com.default.svc.cluster.local",
+        ][..],
+        &["cache", "flush", "svc.cluster.local"],
+        &["cache", "flush"],
+    ] {
+        warm("again");
+        let said = agent.command(args);
+        assert!(said.status.success(), "{said:?}");
+        assert!(search("x.com") > 0, "{args:?}");
+    }
 }

@@ -91,7 +91,7 @@ fn entries_are_taken_out_one_by_one_or_by_zone() {
     bench.cache.remove(named(99).as_bytes());
     bench.cache.remove(b"no key");
     assert_eq!(bench.live().len(), 29);
-    let in_a = |key: &KeyParts<'_>| key.name.ends_with(b"\x01a\x04test\0");
+    let in_a = |key: &KeyParts<'_>, _| key.name.ends_with(b"\x01a\x04test\0");
     assert_eq!(bench.cache.remove_if(in_a), 9);
     assert_eq!(bench.cache.remove_if(in_a), 0);
     let mut left = BTreeSet::new();
@@ -105,7 +105,7 @@ fn entries_are_taken_out_one_by_one_or_by_zone() {
             .map(|number| named(number).as_bytes().into())
             .collect()
     );
-    assert_eq!(bench.cache.remove_if(|_| true), 20);
+    assert_eq!(bench.cache.remove_if(|_, _| true), 20);
     assert_eq!(bench.cache.usage().entries, 0);
     assert_eq!(bench.cache.usage().bytes, 0);
 }
@@ -123,7 +123,7 @@ fn a_newer_answer_stays_and_what_was_flushed_does_not_come_back() {
         assert_eq!(bench.filling(&key, live), there, "of second {second}");
     }
     let ticket = bench.cache.ticket();
-    assert_eq!(bench.cache.remove_if(|_| false), 0);
+    assert_eq!(bench.cache.remove_if(|_, _| false), 0);
     bench
         .cache
         .put_since(ticket, key.as_bytes(), &at(9, 6), NEVER);
@@ -268,7 +268,7 @@ proptest! {
                     model.remove(&number);
                 }
                 Step::RemoveZone => {
-                    bench.cache.remove_if(|key| key.name.ends_with(b"\x01a\x04test\0"));
+                    bench.cache.remove_if(|key, _| key.name.ends_with(b"\x01a\x04test\0"));
                     model.retain(|number, _| number % 3 != 0);
                 }
             }

@@ -2,6 +2,7 @@
 
 mod access;
 mod collision;
+mod cuts;
 mod expiry;
 mod headers;
 mod message;
@@ -36,6 +37,8 @@ const CAPS: TtlCaps = TtlCaps {
 };
 /// `www.example`, as `packet::udp` asks for it.
 const NAME: &[u8] = b"\x03www\x07example\0";
+/// The zone with cuts, where there are any.
+const ZONE: &[u8] = b"\x07cluster\x05local\0";
 const SECOND: u64 = 1_000_000_000;
 const NEVER: Time = Time::from_nanos(u64::MAX);
 

@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use dns_cache::resolver::{Entry, Time};
 use dns_cache_common::cached::{MAX_BODY, MAX_RECORDS};
+use dns_cache_common::cut;
 use dns_cache_common::header::{self, Flags};
-use dns_cache_common::question::{self, Parsed, Scanned, Transport};
+use dns_cache_common::question::{self, Key, KeyParts, Parsed, Scanned, Transport};
 use dns_cache_common::reply::{Reply, Source, is_fresh};
 
 use super::super::harness::{Outcome, RESOLVER_MAC, Verdict};
 use super::super::packet::Packet;
-use super::headers;
+use super::{ZONE, headers};
 
 /// The programs read no more EDNS options, and no longer messages.
 const MAX_OPTIONS: usize = 4;
@@ -38,6 +39,8 @@ pub(super) struct Expected {
     replies: BTreeSet<Vec<u8>>,
     /// The resolver gets it as it is.
     handed_over: bool,
+    /// They come from a name above.
+    by_cut: bool,
 }
 
 /// What may come of a query that is sent between two times.
@@ -45,10 +48,23 @@ pub(super) fn expected(contents: &Contents, query: &Packet, sent: [Time; 2]) -> 
     let mut expected = Expected {
         replies: BTreeSet::new(),
         handed_over: true,
+        by_cut: false,
     };
-    let Some((asked, entry)) = answerable(contents, query) else {
+    let Some(asked) = answerable(query) else {
         return expected;
     };
+    let Some((entry, by_cut)) = entry(contents, asked.key.as_bytes(), sent[1]) else {
+        return expected;
+    };
+    let opt = asked
+        .client
+        .edns
+        .map_or(0, |_| dns_cache_common::edns::OPT_LEN);
+    let whole = header::LEN + asked.question.len() + entry.stored().body.len() + opt;
+    if whole > asked.client.limit {
+        return expected;
+    }
+    expected.by_cut = by_cut;
     let Some(ttl) = entry.ttl() else {
         return expected;
     };
@@ -71,30 +87,36 @@ fn reply(asked: &question::Query<'_>, entry: &Entry, age: u32, turn: u32) -> Vec
     out
 }
 
-/// The question and its entry, if the kernel is to answer it while that is fresh.
-fn answerable<'a>(
-    contents: &'a Contents,
-    query: &'a Packet,
-) -> Option<(question::Query<'a>, &'a Entry)> {
+/// The entry that a key is answered by, and whether that is a cut: as `Resolver::at_hand` looks them up.
+fn entry<'a>(contents: &'a Contents, key: &[u8], now: Time) -> Option<(&'a Entry, bool)> {
+    let own = contents.get(key);
+    if let Some(entry) = own.filter(|entry| entry.age(now).is_some()) {
+        return Some((entry, false));
+    }
+    let name = KeyParts::read(key)?.name;
+    let cut = cut::points(name, ZONE).above().find_map(|at| {
+        let entry = contents.get(Key::of_ancestor(key, at)?.as_bytes())?;
+        entry.covers_below().then_some(entry)
+    });
+    cut.map(|entry| (entry, true))
+        .or(own.map(|entry| (entry, false)))
+}
+
+/// The question, if the kernel is to answer it where it can.
+fn answerable(query: &Packet) -> Option<question::Query<'_>> {
     let message = &query.payload;
     let Parsed::Query(asked) = question::parse(message, Transport::Udp) else {
         return None;
     };
-    let entry = contents.get(asked.key.as_bytes())?;
-    let stored = entry.stored();
-    let opt = asked
-        .client
-        .edns
-        .map_or(0, |_| dns_cache_common::edns::OPT_LEN);
-    let whole = header::LEN + asked.question.len() + stored.body.len() + opt;
     let scanned = question::scan(&message[..], Transport::Udp, MAX_OPTIONS);
+    let parts = KeyParts::read(asked.key.as_bytes())?;
     let answerable = asked.client.flags.has(Flags::RD)
         && !asked.client.edns.is_some_and(|edns| edns.client_subnet)
-        && whole <= asked.client.limit
+        && parts.is_cacheable()
         && message.len() <= MAX_QUERY
         && scanned != Scanned::Long
         && !query.checksum_is_ambiguous();
-    answerable.then_some((asked, entry))
+    answerable.then_some(asked)
 }
 
 impl Expected {
@@ -106,7 +128,9 @@ impl Expected {
             names.filter(|name| name.starts_with(start)).count()
         };
         let answered = moved("cache_hits_") > 0;
-        assert_eq!(moved("cache_"), 1, "{outcome:?}");
+        let cut = moved("cache_cuts");
+        assert_eq!(moved("cache_") - cut, 1, "{outcome:?}");
+        assert_eq!(cut == 1, answered && self.by_cut, "{outcome:?}");
         assert_eq!(moved("to_resolver_udp"), usize::from(!answered));
         if answered {
             let message = headers::message(query, &outcome.packet);
