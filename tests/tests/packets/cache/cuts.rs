@@ -17,6 +17,8 @@ const ABSENT: &str = "cache_misses_absent";
 /// A kernel cache with cuts in [`ZONE`], and what is in it.
 struct Bench {
     harness: Harness,
+    /// Of what is put in, in seconds.
+    ttl: u32,
     contents: Contents,
 }
 
@@ -33,6 +35,7 @@ impl Bench {
         harness.cache().set_cut_zone(Some(ZONE));
         Self {
             harness,
+            ttl: 300,
             contents: Contents::new(),
         }
     }
@@ -43,9 +46,9 @@ impl Bench {
         let mut response = Response::new(&name, rtype, Vec::new());
         response.flags = flags;
         if flags == NXDOMAIN || cut {
-            response.sections[1].push(Record::soa(300));
+            response.sections[1].push(Record::soa(self.ttl));
         } else {
-            response.sections[0].push(Record::new(QUESTION, rtype, 300, &[10, 0, 0, 1]));
+            response.sections[0].push(Record::new(QUESTION, rtype, self.ttl, &[10, 0, 0, 1]));
         }
         let key = key(&name, rtype, bits);
         let terms = Terms {
@@ -151,8 +154,9 @@ fn an_entry_of_the_names_own_wins() {
     assert_eq!(own.counted.get("cache_hits_noerror"), Some(&1));
     assert!(bench.is_cut("db-1.db.default.svc"));
     // One that has expired does not.
-    let long_ago = Time::from_nanos(now().nanos() - 400 * SECOND);
-    bench.put("db-2.db.default.svc", 1, 0, 0x8580, false, long_ago);
+    bench.ttl = 2;
+    let before = Time::from_nanos(now().nanos() - 3 * SECOND);
+    bench.put("db-2.db.default.svc", 1, 0, 0x8580, false, before);
     assert!(bench.is_cut("db-2.db.default.svc"));
 }
 
@@ -222,8 +226,9 @@ fn dnssec_and_case_and_edns() {
 fn until_it_expires_or_is_taken_out() {
     let mut bench = Bench::new();
     let ago = |seconds| Time::from_nanos(now().nanos() - seconds * SECOND);
-    for (age, answered) in [(0, true), (3, true), (299, true), (300, false)] {
+    for (ttl, age, answered) in [(300, 0, true), (300, 3, true), (2, 3, false)] {
         let mut bench = Bench::new();
+        bench.ttl = ttl;
         bench.put("com", 1, 0, NXDOMAIN, true, ago(age));
         let outcome = bench.ask("google.com", 1);
         assert_eq!(outcome.counted.contains_key(CUT), answered, "{age}");
