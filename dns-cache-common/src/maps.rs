@@ -30,7 +30,7 @@ pub mod names {
     pub const RESOLVER: &str = "RESOLVER";
     /// [`super::Counter`] → `u64` a CPU.
     pub const COUNTERS: &str = "COUNTERS";
-    /// Programs that `pod_ingress` goes on in. Empty when the agent that filled it is gone.
+    /// Programs that `pod_ingress` goes on in.
     pub const STAGES: &str = "STAGES";
     /// ifindex (`u32`) → [`super::Traffic`] a CPU: what each pod's interface brought.
     pub const TRAFFIC: &str = "TRAFFIC";

@@ -1,4 +1,4 @@
-//! The maps, as the object file declares them. The agent sets the sizes of INTERCEPT, INDEX, ARENA and of the LRU maps.
+//! The maps, as the object file declares them. The agent sets the sizes of INDEX, ARENA and of the LRU maps.
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
@@ -15,7 +15,7 @@ use dns_cache_common::{
 use crate::{packet::Packet, scratch::Memory};
 
 #[map]
-pub static INTERCEPT: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);
+pub static INTERCEPT: HashMap<Address, u32> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
 #[map]
 pub static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);

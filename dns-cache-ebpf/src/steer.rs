@@ -62,8 +62,8 @@ pub fn pod_ingress(ctx: &TcContext) -> i32 {
     {
         return verdict;
     }
-    // A program of its own, for the stack and the verifier's patience. The kernel empties the array when the agent
-    // that filled it is gone, and its sockets with it.
+    // A program of its own, for the stack and the verifier's patience. The array is pinned: it keeps it when the agent
+    // is gone.
     // SAFETY: nothing of this program is in use afterwards.
     let _ = unsafe { STAGES.tail_call(ctx, STAGE_TO_RESOLVER) };
     no_socket(packet)

@@ -1,5 +1,6 @@
 //! The checked form of the configuration: what the rest of the agent reads.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -49,6 +50,24 @@ pub struct Config {
 }
 
 impl Config {
+    /// A number that is another when cached answers would be. It may differ between versions of dns-cache.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let what = (
+            &self.cluster,
+            &self.zones,
+            &self.hosts,
+            &self.blocked,
+            &self.resolv_conf,
+            &self.default_transport,
+            &self.default_ttl,
+        );
+        // Their text says all that is in them, and will do so for what is added.
+        format!("{what:?}").hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// This configuration with all of `new` that can be changed while the agent runs, and the keys of what cannot
     /// and differs.
     #[must_use]

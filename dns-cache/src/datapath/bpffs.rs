@@ -1,4 +1,4 @@
-//! The directory for pins. Its path below the configured one carries the version of the maps' layout.
+//! The directory for pins: links to interfaces, which any version takes over, and the maps of each layout.
 
 use std::fs;
 use std::io;
@@ -12,9 +12,21 @@ use super::error::{Error, Step as _};
 
 /// Where the kernel offers a mount point for the BPF file system.
 const SYSTEM: &str = "/sys/fs/bpf";
+const LINKS: &str = "links";
+/// Comes before the number of a layout.
+const VERSION: &str = "v";
 
-/// Makes the directory for pinned links; mounts a BPF file system where there is none.
-pub(super) fn prepare(dir: &Path) -> Result<PathBuf, Error> {
+/// Where pins go.
+#[derive(Debug)]
+pub(super) struct Dirs {
+    /// One link an interface, by its index.
+    pub(super) links: PathBuf,
+    /// The maps of this layout, by their names.
+    pub(super) maps: PathBuf,
+}
+
+/// Makes the directories for pins; mounts a BPF file system where there is none.
+pub(super) fn prepare(dir: &Path) -> Result<Dirs, Error> {
     let mount_point = if dir.starts_with(SYSTEM) {
         Path::new(SYSTEM)
     } else {
@@ -36,41 +48,62 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, Error> {
             "in a container, mount the host's /sys/fs/bpf into it",
         )?;
     }
-    let links = links_dir(dir);
-    fs::create_dir_all(&links).step(|| format!("create {}", links.display()))?;
-    Ok(links)
+    let dirs = Dirs {
+        links: dir.join(LINKS),
+        maps: dir.join(format!("{VERSION}{LAYOUT_VERSION}")),
+    };
+    for dir in [&dirs.links, &dirs.maps] {
+        fs::create_dir_all(dir).step(|| format!("create {}", dir.display()))?;
+    }
+    Ok(dirs)
+}
+
+/// Removes the maps of other layouts: no program that is attached has them any more.
+pub(super) fn remove_other_layouts(dir: &Path) -> Result<(), Error> {
+    let own = format!("{VERSION}{LAYOUT_VERSION}");
+    for maps in map_dirs(dir).filter(|maps| !maps.ends_with(&own)) {
+        remove_dir(&maps, &mut Vec::new())?;
+    }
+    Ok(())
 }
 
 /// Removes the pins, and the mount if it is ours alone.
 pub(super) fn remove(dir: &Path) -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
-    for pin in pins(&links_dir(dir)) {
-        fs::remove_file(&pin).step(|| format!("remove {}", pin.display()))?;
-        removed.push(format!("pin {}", pin.display()));
-    }
-    for sub in [links_dir(dir), version_dir(dir)] {
-        ignore_missing(fs::remove_dir(&sub)).step(|| format!("remove {}", sub.display()))?;
+    for dir in map_dirs(dir).chain([dir.join(LINKS)]) {
+        remove_dir(&dir, &mut removed)?;
     }
     if !dir.starts_with(SYSTEM) && is_mount_point(dir) && is_bpffs(dir) {
         umount(dir).step(|| format!("unmount {}", dir.display()))?;
         removed.push(format!("mount {}", dir.display()));
     }
-    // Not empty: another layout's pins, or another's files. Not ours to remove.
+    // Not empty: another's files. Not ours to remove.
     let _ = fs::remove_dir(dir);
     Ok(removed)
 }
 
-fn version_dir(dir: &Path) -> PathBuf {
-    dir.join(format!("v{LAYOUT_VERSION}"))
+/// The directories with the maps of any layout.
+fn map_dirs(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let version = |path: &PathBuf| {
+        let name = path.file_name()?.to_str()?.strip_prefix(VERSION)?;
+        name.parse::<u32>().ok()
+    };
+    pins(dir)
+        .into_iter()
+        .filter(move |path| version(path).is_some())
 }
 
-fn links_dir(dir: &Path) -> PathBuf {
-    version_dir(dir).join("links")
+fn remove_dir(dir: &Path, removed: &mut Vec<String>) -> Result<(), Error> {
+    for pin in pins(dir) {
+        fs::remove_file(&pin).step(|| format!("remove {}", pin.display()))?;
+        removed.push(format!("pin {}", pin.display()));
+    }
+    ignore_missing(fs::remove_dir(dir)).step(|| format!("remove {}", dir.display()))
 }
 
-/// The files in `links`; none if it does not exist.
-pub(super) fn pins(links: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(links) else {
+/// What is in a directory; nothing if it does not exist.
+pub(super) fn pins(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
     entries

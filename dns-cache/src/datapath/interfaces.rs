@@ -248,6 +248,11 @@ impl State {
         for ifindex in gone {
             self.drop_interface(ifindex, None);
         }
+        for ifindex in self.programs.interfaces() {
+            if !present.contains(&ifindex) {
+                self.programs.remove_interface(ifindex);
+            }
+        }
         for link in links {
             let (name, ifindex) = (link.name.clone(), link.ifindex);
             self.link_changed(link);

@@ -124,7 +124,7 @@ impl Bench {
         interfaces
             .insert(LOOPBACK, interface.to_bytes(), 0)
             .step(step)?;
-        let cache = kernel_cache(&ebpf, size, seed)?;
+        let cache = kernel_cache(&ebpf, size, seed, 0)?;
         fill(&cache, entries)?;
         Ok(Self {
             ebpf,

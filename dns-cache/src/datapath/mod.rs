@@ -10,6 +10,7 @@ mod interfaces;
 mod lock;
 mod measure;
 mod namespace;
+mod pins;
 mod programs;
 mod reflect;
 mod sockets;
@@ -35,7 +36,8 @@ use crate::serve::Sockets;
 use attach::Attacher;
 pub use lock::NodeLock;
 use namespace::Namespace;
-use programs::Programs;
+use pins::Pins;
+use programs::{Cache, Programs};
 
 /// The running datapath; dropping it leaves programs and namespace where they are (see [`detach`]).
 pub struct Datapath {
@@ -92,17 +94,18 @@ impl Datapath {
         config: &Config,
         lock: NodeLock,
     ) -> Result<(Self, Sockets, Option<KernelSide>), Error> {
-        let links = bpffs::prepare(&config.bpffs)?;
+        let dirs = bpffs::prepare(&config.bpffs)?;
+        let pins = Pins::new(dirs.maps);
         let namespace = Namespace::create(&config.state_dir, &config.listen).await?;
         let sockets = sockets::open(namespace.fd(), &config.listen)?;
 
-        let mut programs = Programs::load(
-            &config.listen,
-            &config.access,
-            config.cache.kernel.then(|| Size::new(&config.cache)),
-        )?;
+        let cache = config.cache.kernel.then(|| Cache {
+            size: Size::new(&config.cache),
+            contents: config.fingerprint(),
+        });
+        let mut programs = Programs::load(&pins, &config.listen, &config.access, cache)?;
         let logger = programs.forward_logs();
-        let mut attacher = Attacher::new(config.attach, links, &config.state_dir);
+        let mut attacher = Attacher::new(config.attach, dirs.links, &config.state_dir);
         attacher.attach(
             programs.resolver_ingress()?,
             namespace::VETH,
@@ -118,6 +121,8 @@ impl Datapath {
             *namespace.link(),
         );
         let events = interfaces::Events::connect(&mut state).await?;
+        pins.keep_only_own();
+        bpffs::remove_other_layouts(&config.bpffs)?;
         let state = Arc::new(Mutex::new(state));
         let watcher = tokio::spawn(interfaces::watch(events, Arc::clone(&state)));
         Ok((

@@ -15,6 +15,7 @@ use aya::programs::{ProgramError, SchedClassifier};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
+use aya_obj::Object;
 use dns_cache_common::hash::Seed;
 use dns_cache_common::maps::{
     Address, BridgePort, Client, Counter, Interface, Resolver, STAGE_TO_RESOLVER, Traffic, globals,
@@ -26,6 +27,7 @@ use tracing::{Level, warn};
 use super::KernelSide;
 use super::error::{Error, Step as _};
 use super::namespace::ResolverLink;
+use super::pins::Pins;
 use crate::config::Network;
 use crate::kernel_cache::{self, KernelCache, Size};
 
@@ -33,8 +35,6 @@ use crate::kernel_cache::{self, KernelCache, Size};
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
 /// How often the verifier is asked before its EAGAIN counts.
 const VERIFY_ATTEMPTS: u32 = 10;
-/// Destinations that may be intercepted: more than a configuration can name.
-const MOST_INTERCEPTED: usize = 1024;
 /// The object file that build.rs made of dns-cache-ebpf.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DNS_CACHE_EBPF_OBJECT"));
 
@@ -53,8 +53,14 @@ pub(super) struct Programs {
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
     cpus: usize,
     kernel_side: Option<KernelSide>,
-    /// The kernel empties it when nobody has it open any more.
-    _stages: ProgramArray<MapData>,
+}
+
+/// The kernel cache that there shall be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cache {
+    pub(super) size: Size,
+    /// What its answers depend on; see [`KernelCache::open`].
+    pub(super) contents: u64,
 }
 
 /// What the programs are loaded with.
@@ -62,8 +68,6 @@ pub(super) struct Programs {
 pub struct LoadOptions {
     /// `aya_log`'s level; 0 leaves the log statements out.
     pub log_level: u8,
-    /// How many destinations can be intercepted.
-    pub intercepted: usize,
     /// Whether only sources in the map `ALLOWED` are answered.
     pub restricted: bool,
     /// Size of the kernel cache, if there shall be one.
@@ -81,29 +85,28 @@ pub struct LoadOptions {
 ///
 /// Says what the kernel refused.
 pub fn load(options: &LoadOptions) -> Result<Ebpf, Error> {
+    load_with(options, &sizes(options.cache)?, None)
+}
+
+fn load_with(
+    options: &LoadOptions,
+    sizes: &[(&'static str, u32)],
+    pins: Option<&Pins>,
+) -> Result<Ebpf, Error> {
     let buckets = options.cache.map_or(0, |size| size.buckets);
     let (restricted, unguarded) = (u32::from(options.restricted), u32::from(options.unguarded));
-    let cpus = cpus()?;
     let mut loader = EbpfLoader::new();
     loader
         .override_global(aya_log::LEVEL, &options.log_level, true)
         .override_global(globals::BUCKETS, &buckets, true)
         .override_global(globals::SEED, &options.seed.0, true)
         .override_global(globals::RESTRICTED, &restricted, true)
-        .override_global(globals::UNGUARDED, &unguarded, true)
-        .map_max_entries(
-            names::INTERCEPT,
-            u32::try_from(options.intercepted)
-                .unwrap_or(u32::MAX)
-                .max(1),
-        )
-        .map_max_entries(names::CLIENTS, lru_entries(4096, cpus))
-        .map_max_entries(names::FLOWS, lru_entries(2048, cpus))
-        .map_max_entries(names::CONNECTIONS, lru_entries(4096, cpus));
-    if let Some(size) = options.cache {
-        loader
-            .map_max_entries(names::INDEX, size.buckets)
-            .map_max_entries(names::ARENA, size.elements);
+        .override_global(globals::UNGUARDED, &unguarded, true);
+    for (name, entries) in sizes {
+        loader.map_max_entries(name, *entries);
+    }
+    for (name, path) in pins.into_iter().flat_map(Pins::paths) {
+        loader.map_pin_path(name, path);
     }
     let mut ebpf = loader.load(OBJECT).step_hint(
         || "load the eBPF programs".to_owned(),
@@ -113,6 +116,20 @@ pub fn load(options: &LoadOptions) -> Result<Ebpf, Error> {
         verify(program(&mut ebpf, name)?).step(|| format!("load the eBPF program {name}"))?;
     }
     Ok(ebpf)
+}
+
+/// Entries of the maps whose number depends on the machine and the configuration.
+fn sizes(cache: Option<Size>) -> Result<Vec<(&'static str, u32)>, Error> {
+    let cpus = cpus()?;
+    let mut sizes = vec![
+        (names::CLIENTS, lru_entries(4096, cpus)),
+        (names::FLOWS, lru_entries(2048, cpus)),
+        (names::CONNECTIONS, lru_entries(4096, cpus)),
+    ];
+    if let Some(size) = cache {
+        sizes.extend([(names::INDEX, size.buckets), (names::ARENA, size.elements)]);
+    }
+    Ok(sizes)
 }
 
 /// Entries of an LRU map that shall hold so many: each CPU keeps up to 128 free ones to itself
@@ -140,17 +157,23 @@ fn verify(program: &mut SchedClassifier) -> Result<(), ProgramError> {
     program.load()
 }
 
-/// The kernel cache in the maps of loaded programs that have this size and seed.
+/// The kernel cache in the maps of loaded programs that have this size and seed; see [`KernelCache::open`].
 ///
 /// # Errors
 ///
 /// The maps are of another size, or the kernel does not let them be shared.
-pub fn kernel_cache(ebpf: &Ebpf, size: Size, seed: Seed) -> Result<KernelCache, Error> {
-    KernelCache::new(
+pub fn kernel_cache(
+    ebpf: &Ebpf,
+    size: Size,
+    seed: Seed,
+    contents: u64,
+) -> Result<KernelCache, Error> {
+    KernelCache::open(
         array(ebpf, names::INDEX)?,
         array(ebpf, names::ARENA)?,
         size,
         seed,
+        contents,
     )
     .step(|| "share the kernel cache's memory".to_owned())
 }
@@ -186,6 +209,13 @@ pub fn allow(ebpf: &mut Ebpf, networks: &[Network]) -> Result<(), Error> {
     Ok(())
 }
 
+/// The seed of the answers that an earlier agent left.
+fn left_seed(pins: &Pins) -> Option<Seed> {
+    let arena = MapData::from_pin(pins.path(names::ARENA)?).ok()?;
+    // Without it the answers are lost, and no more.
+    kernel_cache::seed_of(arena.fd().as_fd()).ok().flatten()
+}
+
 /// Lets `pod_ingress` go on in the other programs, as long as the result lives.
 ///
 /// # Errors
@@ -201,12 +231,13 @@ pub fn stages(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Error> {
 }
 
 impl Programs {
-    /// Loads the object into the kernel, with `intercepted` as destinations, and a kernel cache of this size that
-    /// answers the networks in `allowed`, or all if there are none; nothing is attached yet.
+    /// Loads the object into the kernel, with what an earlier agent left, with `intercepted` as destinations, and a
+    /// kernel cache that answers the networks in `allowed`, or all if there are none; nothing is attached yet.
     pub(super) fn load(
+        pins: &Pins,
         intercepted: &[IpAddr],
         allowed: &[Network],
-        size: Option<Size>,
+        cache: Option<Cache>,
     ) -> Result<Self, Error> {
         // The verifier removes log statements of levels that are off: they cost nothing then.
         let log_level = if tracing::enabled!(target: "dns_cache_ebpf", Level::DEBUG) {
@@ -214,19 +245,25 @@ impl Programs {
         } else {
             0u8
         };
-        let seed = kernel_cache::random_seed();
-        let mut ebpf = load(&LoadOptions {
+        let size = cache.map(|cache| cache.size);
+        let sizes = sizes(size)?;
+        let object = Object::parse(OBJECT).step(|| "read the object file".to_owned())?;
+        pins.fit(&object, &sizes)?;
+        let seed = left_seed(pins).unwrap_or_else(kernel_cache::random_seed);
+        let options = LoadOptions {
             log_level,
-            intercepted: MOST_INTERCEPTED,
             restricted: !allowed.is_empty(),
             cache: size,
             seed,
             unguarded: false,
-        })?;
+        };
+        let mut ebpf = load_with(&options, &sizes, Some(pins))?;
         allow(&mut ebpf, allowed)?;
-        let kernel_side = match size {
-            Some(size) => Some(KernelSide {
-                cache: Arc::new(kernel_cache(&ebpf, size, seed)?),
+        // Its pin keeps what is in it.
+        drop(stages(&mut ebpf)?);
+        let kernel_side = match cache {
+            Some(Cache { size, contents }) => Some(KernelSide {
+                cache: Arc::new(kernel_cache(&ebpf, size, seed, contents)?),
                 refreshes: take(&mut ebpf, names::REFRESH)?,
             }),
             None => None,
@@ -235,7 +272,6 @@ impl Programs {
             cpus: cpus()?,
             kernel_side,
             traffic: take(&mut ebpf, names::TRAFFIC)?,
-            _stages: stages(&mut ebpf)?,
             intercept: hash_map(&mut ebpf, names::INTERCEPT)?,
             interfaces: hash_map(&mut ebpf, names::INTERFACES)?,
             bridge_ports: hash_map(&mut ebpf, names::BRIDGE_PORTS)?,
@@ -354,6 +390,11 @@ impl Programs {
     /// The kernel cache, if there is one; once.
     pub(super) fn take_kernel_side(&mut self) -> Option<KernelSide> {
         self.kernel_side.take()
+    }
+
+    /// Interfaces that are registered: an earlier agent's among them.
+    pub(super) fn interfaces(&self) -> Vec<u32> {
+        self.interfaces.keys().filter_map(Result::ok).collect()
     }
 
     /// Forgets an interface and what was learnt behind it.

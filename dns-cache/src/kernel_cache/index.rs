@@ -25,11 +25,9 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// An empty index in this memory.
+    /// The index in this memory, with what is in it.
     pub(super) fn new(words: SharedWords, buckets: u32) -> Self {
-        let index = Self { words, buckets };
-        index.all().for_each(|way| index.clear(way));
-        index
+        Self { words, buckets }
     }
 
     /// Every way there is.
@@ -42,6 +40,12 @@ impl Index {
     pub(super) fn of(&self, hash: u64) -> impl Iterator<Item = Way> + use<> {
         let bucket = cached::bucket(hash, self.buckets) as usize;
         (0..WAYS).map(move |index| Way { bucket, index })
+    }
+
+    /// Whether a way is one of a hash's bucket, and leads to its entry.
+    pub(super) fn leads(&self, way: Way, hash: u64) -> bool {
+        cached::bucket(hash, self.buckets) as usize == way.bucket
+            && cached::may_lead(self.get(way), hash)
     }
 
     /// What a way holds; 0: nothing.

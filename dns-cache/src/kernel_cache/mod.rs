@@ -9,6 +9,7 @@
 
 mod entry;
 mod ghosts;
+mod header;
 mod index;
 mod refreshes;
 mod ring;
@@ -113,6 +114,11 @@ pub fn random_seed() -> Seed {
     seed
 }
 
+fn hash(seed: &Seed, key: &KeyParts<'_>) -> u64 {
+    let tail = dns_cache_common::hash::tail(key.rtype, key.bits());
+    seed.hash(key.name, tail)
+}
+
 /// A moment between two flushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(u64);
@@ -125,27 +131,44 @@ pub struct KernelCache {
     size: Size,
 }
 
+/// The seed of the entries in a map `ARENA`, if an agent has put any there.
+///
+/// # Errors
+///
+/// The map cannot be mapped into memory.
+pub fn seed_of(arena: BorrowedFd<'_>) -> io::Result<Option<Seed>> {
+    Ok(header::seed(&SharedWords::map(arena, header::WORDS)?))
+}
+
 impl KernelCache {
     /// The cache in the maps `INDEX` and `ARENA`, which have this size and belong to programs with this seed.
-    /// What is in them is forgotten.
+    ///
+    /// What an agent with the same seed and `contents` left there stays. `contents` stands for what the answers
+    /// depend on besides their questions.
     ///
     /// # Errors
     ///
     /// The maps cannot be mapped into memory: they are smaller than that, or were made without
     /// `BPF_F_MMAPABLE`.
-    pub fn new(
+    pub fn open(
         index: BorrowedFd<'_>,
         arena: BorrowedFd<'_>,
         size: Size,
         seed: Seed,
+        contents: u64,
     ) -> io::Result<Self> {
         let index = SharedWords::map(index, size.buckets as usize * index::BUCKET_WORDS)?;
         let arena = SharedWords::map(arena, size.elements as usize * (ELEMENT / 8))?;
         Ok(Self {
-            store: Mutex::new(Store::new(index, arena, size)),
+            store: Mutex::new(Store::open(index, arena, size, &seed, contents)),
             seed,
             size,
         })
+    }
+
+    /// Notes that the answers depend on something else from here on. Those that do not fit it are out already.
+    pub fn set_contents(&self, contents: u64) {
+        self.lock().set_contents(contents);
     }
 
     /// Puts an answer in; `refresh` is the time from which on a hit asks for a new one. An answer that cannot be
@@ -226,8 +249,7 @@ impl KernelCache {
     }
 
     fn hash(&self, key: &KeyParts<'_>) -> u64 {
-        let tail = dns_cache_common::hash::tail(key.rtype, key.bits());
-        self.seed.hash(key.name, tail)
+        hash(&self.seed, key)
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {

@@ -16,7 +16,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    fn end(self) -> u32 {
+    pub(super) fn end(self) -> u32 {
         self.cell + self.cells
     }
 }
@@ -78,6 +78,25 @@ impl Ring {
             self.spans.push_back(span);
             return Place::At(span);
         }
+    }
+
+    /// Where the next entry goes, if there is room.
+    pub(super) fn head(&self) -> u32 {
+        self.head
+    }
+
+    /// Takes up a queue whose head is known, with those of the entries that are its own. They come in the order of
+    /// their cells, and do not overlap.
+    pub(super) fn restore(&mut self, head: u32, entries: &[Span]) {
+        self.head = head.clamp(self.first, self.end);
+        let own = entries.iter().filter(|span| self.has(span.cell));
+        let (newer, older): (Vec<_>, Vec<_>) = own.partition(|span| span.cell < self.head);
+        self.spans = older.into_iter().chain(newer).copied().collect();
+    }
+
+    /// Whether a place is one that an entry may have.
+    pub(super) fn allows(&self, span: Span) -> bool {
+        self.has(span.cell) && span.end() <= self.end && span.cell % ELEMENT_CELLS <= LAST_START
     }
 
     /// Takes the oldest entry out of the queue.

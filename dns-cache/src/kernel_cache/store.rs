@@ -7,15 +7,17 @@ use std::sync::atomic::fence;
 use dns_cache_common::cached::{
     self, CELL, Counts, ELEMENT_CELLS, HEAD_WORDS, Refresh, Shape, WORD, unpack_rotation, word,
 };
+use dns_cache_common::hash::Seed;
 use dns_cache_common::name;
 use dns_cache_common::question::{Key, KeyParts};
 use dns_cache_common::types::class;
 
 use super::entry::{self, Encoded, Seen};
 use super::ghosts::Ghosts;
+use super::header;
 use super::index::{Index, Way};
 use super::ring::{Place, Ring, Span};
-use super::{Size, Usage};
+use super::{Size, Usage, hash};
 use crate::resolver::Time;
 use crate::sys::SharedWords;
 
@@ -51,15 +53,38 @@ enum Queue {
 }
 
 impl Store {
-    pub(super) fn new(index: SharedWords, arena: SharedWords, size: Size) -> Self {
+    /// What is in this memory, if it has this seed and these contents; else an empty store.
+    pub(super) fn open(
+        index: SharedWords,
+        arena: SharedWords,
+        size: Size,
+        seed: &Seed,
+        contents: u64,
+    ) -> Self {
+        let mut store = Self::empty(index, arena, size);
+        let found = header::seed(&store.arena);
+        if found.is_some_and(|found| found.0 == seed.0)
+            && header::contents(&store.arena) == contents
+        {
+            store.restore(seed);
+        } else {
+            let index = &store.index;
+            index.all().for_each(|way| index.clear(way));
+            header::begin(&store.arena, seed, contents);
+        }
+        store.note_heads();
+        store
+    }
+
+    fn empty(index: SharedWords, arena: SharedWords, size: Size) -> Self {
         let cells = size.elements * ELEMENT_CELLS;
         let small_end = (cells / SMALL_SHARE).max(SMALL_MIN);
         arena[cached::CUT_ZONE_LEN].store(0, Relaxed);
         Self {
             index: Index::new(index, size.buckets),
             arena,
-            // Cell 0 has no entry: a way that leads to it would look like none.
-            small: Ring::new(1, small_end),
+            // Cell 0 is the header's: a way that leads to it would look like none.
+            small: Ring::new(header::CELLS, small_end),
             main: Ring::new(small_end, cells),
             ghosts: Ghosts::new(size.entries),
             // Not the number of an entry from before, should a program still read one.
@@ -70,6 +95,65 @@ impl Store {
             evicted: 0,
             flushes: 0,
         }
+    }
+
+    /// Takes up what an earlier agent left, wherever it was when it ended. It may have been killed while it wrote:
+    /// ways that do not lead to a whole entry are cleared.
+    fn restore(&mut self, seed: &Seed) {
+        let mut found: Vec<_> = self
+            .index
+            .all()
+            .filter(|way| self.index.get(*way) != 0)
+            .filter_map(|way| {
+                let span = self.sound(way, seed);
+                if span.is_none() {
+                    self.index.clear(way);
+                }
+                Some((span?, way))
+            })
+            .collect();
+        found.sort_unstable_by_key(|(span, _)| span.cell);
+        let mut end = 0;
+        found.retain(|(span, way)| {
+            let apart = span.cell >= end;
+            if apart {
+                end = span.end();
+            } else {
+                self.index.clear(*way);
+            }
+            apart
+        });
+        let spans: Vec<_> = found.into_iter().map(|(span, _)| span).collect();
+        let (small, main) = header::heads(&self.arena);
+        self.small.restore(small, &spans);
+        self.main.restore(main, &spans);
+        self.entries = spans.len() as u32;
+        self.cells = spans.iter().map(|span| u64::from(span.cells)).sum();
+    }
+
+    /// The place of a way's entry, if the entry is whole and the way its own.
+    fn sound(&self, way: Way, seed: &Seed) -> Option<Span> {
+        let cell = cached::cell(self.index.get(way));
+        let ring = [&self.small, &self.main]
+            .into_iter()
+            .find(|ring| ring.has(cell))?;
+        let span = self.span(cell);
+        let written = self.word(cell, word::GENERATION) != 0;
+        if !written || !ring.allows(span) || self.len(cell) > span.cells as usize * CELL_WORDS {
+            return None;
+        }
+        let key = self.key(cell)?;
+        let hash = hash(seed, &KeyParts::read(key.as_bytes())?);
+        (self.word(cell, word::HASH) == hash && self.index.leads(way, hash)).then_some(span)
+    }
+
+    /// Lets the next agent know where the queues stand.
+    fn note_heads(&self) {
+        header::set_heads(&self.arena, self.small.head(), self.main.head());
+    }
+
+    pub(super) fn set_contents(&mut self, contents: u64) {
+        header::set_contents(&self.arena, contents);
     }
 
     /// How often entries were taken out by what they answer.
@@ -278,6 +362,7 @@ impl Store {
             self.evicted += 1;
             Some(coldest)
         });
+        self.note_heads();
         self.write(span.cell, &entry);
         // A bucket has ways.
         if let Some(way) = way {
@@ -308,13 +393,17 @@ impl Store {
 
     /// The entry's words as they stand.
     fn read(&self, cell: u32) -> Encoded {
+        Encoded {
+            words: (0..self.len(cell)).map(|i| self.word(cell, i)).collect(),
+        }
+    }
+
+    /// Words of an entry.
+    fn len(&self, cell: u32) -> usize {
         let shape = self.shape(cell);
         let counts = Counts::unpack(self.word(cell, word::COUNTS));
         let name_words = usize::from(shape.name_words);
-        let len = HEAD_WORDS + name_words + shape.body_words() + counts.table_words();
-        Encoded {
-            words: (0..len).map(|i| self.word(cell, i)).collect(),
-        }
+        HEAD_WORDS + name_words + shape.body_words() + counts.table_words()
     }
 
     fn shape(&self, cell: u32) -> Shape {

@@ -1,5 +1,6 @@
 //! The agent's side on memory that no program reads: its hits are made here, as the programs make them.
 
+mod restart;
 mod ring;
 mod scan;
 mod store;
@@ -26,6 +27,7 @@ const CELL_WORDS: usize = CELL / 8;
 struct Bench {
     cache: KernelCache,
     size: Size,
+    files: [File; 2],
     index: SharedWords,
     arena: SharedWords,
 }
@@ -50,11 +52,13 @@ impl Bench {
         let elements = u64::from(size.elements) * ELEMENT as u64;
         let (index, arena) = (memory(buckets), memory(elements));
         let map = |file: &File, bytes| SharedWords::map(file.as_fd(), bytes as usize / 8).unwrap();
+        let files = [index, arena];
         Self {
-            cache: KernelCache::new(index.as_fd(), arena.as_fd(), size, random_seed()).unwrap(),
+            cache: open(&files, size, random_seed(), 0),
             size,
-            index: map(&index, buckets),
-            arena: map(&arena, elements),
+            index: map(&files[0], buckets),
+            arena: map(&files[1], elements),
+            files,
         }
     }
 
@@ -112,6 +116,10 @@ impl Bench {
         // Owner's pointer, type, class, TTL and length come first.
         self.arena[body + 1].load(Relaxed).to_le_bytes()[4]
     }
+}
+
+fn open([index, arena]: &[File; 2], size: Size, seed: Seed, contents: u64) -> KernelCache {
+    KernelCache::open(index.as_fd(), arena.as_fd(), size, seed, contents).unwrap()
 }
 
 fn key(name: &str) -> Key {

@@ -306,6 +306,9 @@ impl Resolver {
             |name| !new.agree(&old, name) || local.iter().any(|local| local.decides(name)),
             |name| new.cuts.would_hide(name),
         );
+        if let Some(kernel) = self.kernel.get() {
+            kernel.set_contents(config.fingerprint());
+        }
         Ok(())
     }
 

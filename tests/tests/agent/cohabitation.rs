@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use dns_cache_common::maps::LAYOUT_VERSION;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Pod, Query, Transport};
 
@@ -86,8 +85,7 @@ fn pin(lab: &Lab, pod: &Pod, agent: &Agent) -> PathBuf {
     command.args(["-oneline", "link", "show", "dev", pod.veth()]);
     let text = lab.node().netns().succeed(&mut command);
     let ifindex = text.split(':').next().or_panic("reading ip's output");
-    let layout = format!("v{LAYOUT_VERSION}");
-    agent.bpffs().join(layout).join("links").join(ifindex)
+    agent.bpffs().join("links").join(ifindex)
 }
 
 /// What an agent in one mode left is not there beside what the next one attaches in the other.

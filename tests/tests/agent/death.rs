@@ -60,6 +60,7 @@ fn fixed_port_client_survives_sigkill() {
     let agent = lab.agent(&AgentConfig::default());
     let before = agent.counters();
     assert!(socket.ask(&query).is_ok());
+    assert!(socket.ask(&Query::new(&fresh(1), rtype::A)).is_ok());
     assert!(
         before.resolved(&agent.counters()) > 0,
         "the new agent has not taken over"

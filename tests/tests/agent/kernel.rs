@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,85 @@ fn every_answer_comes_from_the_kernel_routed() {
 #[test]
 fn every_answer_comes_from_the_kernel_bridged() {
     every_answer_comes_from_the_kernel(Flavour::Bridged);
+}
+
+/// A new agent takes up what is there: no server is there to be asked, and each lookup is answered, before it starts,
+/// while it does, and afterwards.
+#[test]
+fn the_answers_outlive_the_agent() {
+    for attach in ["auto", "clsact"] {
+        let config = AgentConfig {
+            attach: attach.to_owned(),
+            ..AgentConfig::default()
+        };
+        let lab = Lab::builder().start();
+        let agent = lab.agent(&config);
+        let client = lab
+            .pod(0)
+            .client(Family::V4)
+            .timeout(Duration::from_secs(1));
+        warm(&agent, &client, WEB);
+        agent.kill9();
+        for replica in lab.dns().replicas() {
+            replica.pause();
+        }
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let lookups = scope.spawn(|| {
+                let mut count = 0;
+                while !done.load(Relaxed) {
+                    assert_web(&client, Transport::Unconnected);
+                    count += 1;
+                }
+                count
+            });
+            let agent = lab.agent(&config);
+            let before = agent.counters();
+            for _ in 0..10 {
+                assert_web(&client, Transport::Connected);
+            }
+            done.store(true, Relaxed);
+            let count: u64 = lookups
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            assert!(count > 10, "only {count} lookups");
+            let after = agent.counters();
+            assert!(before.answered(&after) >= 10, "{after:?}");
+            assert_eq!(after.datapath("to_resolver_udp"), 0);
+            // It writes there, too.
+            let flushed = agent.command(&["cache", "flush"]);
+            assert!(flushed.status.success(), "{flushed:?}");
+            let asked = client.ask(Transport::Connected, &Query::new(WEB, rtype::A));
+            assert!(asked.is_err(), "it was not flushed");
+        });
+        for replica in lab.dns().replicas() {
+            replica.resume();
+        }
+        warm(&lab.agent(&config), &client, WEB);
+    }
+}
+
+/// Of another size, or for other servers, it begins with nothing.
+#[test]
+fn answers_of_another_configuration_do_not_outlive_it() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    warm(&agent, &client, WEB);
+    agent.kill9();
+    for extra in [
+        "cache: {maxEntries: 500}\n",
+        "blocked: [{zone: example.net, answer: refused}]\n",
+    ] {
+        let agent = lab.agent(&AgentConfig {
+            extra: extra.to_owned(),
+            ..AgentConfig::default()
+        });
+        let before = agent.counters();
+        assert_web(&client, Transport::Connected);
+        assert_eq!(before.answered(&agent.counters()), 0, "{extra}");
+        warm(&agent, &client, WEB);
+        agent.kill9();
+    }
 }
 
 /// What has to be asked for anew is asked for anew, from the next query on.

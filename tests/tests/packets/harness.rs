@@ -142,7 +142,6 @@ impl Harness {
 
         let mut ebpf = datapath::load(&LoadOptions {
             log_level: 0,
-            intercepted: 2,
             restricted: !allowed.is_empty(),
             cache: size,
             seed,
@@ -150,7 +149,7 @@ impl Harness {
         })
         .unwrap();
         datapath::allow(&mut ebpf, allowed).unwrap();
-        let cache = size.map(|size| datapath::kernel_cache(&ebpf, size, seed).unwrap());
+        let cache = size.map(|size| datapath::kernel_cache(&ebpf, size, seed, 0).unwrap());
         let mut harness = Self {
             intercept: ebpf.take_map(names::INTERCEPT).unwrap().try_into().unwrap(),
             interfaces: ebpf

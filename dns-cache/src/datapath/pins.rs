@@ -1,0 +1,112 @@
+//! Maps that outlive the agent. Each is pinned under its name, below the version of their layout, and the next agent
+//! takes it up as it is.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::maps::MapInfo;
+use aya_obj::{Map, Object};
+use dns_cache_common::maps::names;
+use tracing::{debug, info};
+
+use super::bpffs::ignore_missing;
+use super::error::{Error, Step as _};
+
+/// What the next agent goes on with. Counters begin anew with each agent, as its own do.
+const KEPT: [&str; 9] = [
+    names::INTERCEPT,
+    names::INTERFACES,
+    names::BRIDGE_PORTS,
+    names::CLIENTS,
+    names::FLOWS,
+    names::CONNECTIONS,
+    names::RESOLVER,
+    names::INDEX,
+    names::ARENA,
+];
+
+/// The pins of one layout, and of this agent.
+#[derive(Debug, Clone)]
+pub(super) struct Pins {
+    dir: PathBuf,
+    /// The programs of an agent share what one leaves to the next one, and have their stages to themselves. Pinned,
+    /// the array keeps its programs when the agent is gone; the kernel empties one that no process and no pin holds
+    /// (`prog_array_map_clear` of kernel/bpf/arraymap.c).
+    stages: PathBuf,
+}
+
+impl Pins {
+    /// Pins in a directory on a BPF file system.
+    pub(super) fn new(dir: PathBuf) -> Self {
+        let own = format!("{}-{}", names::STAGES, std::process::id());
+        let stages = dir.join(own);
+        Self { dir, stages }
+    }
+
+    /// Under which path each map is found or put.
+    pub(super) fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> + use<> {
+        let kept = KEPT.map(|name| (name, self.dir.join(name)));
+        kept.into_iter()
+            .chain([(names::STAGES, self.stages.clone())])
+    }
+
+    /// The path of a map that is pinned.
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
+        let path = self.dir.join(name);
+        path.exists().then_some(path)
+    }
+
+    /// Takes the name from maps that were made otherwise than this agent would make them: they stay with the
+    /// programs that have them. `sizes` are the numbers of entries that differ from the object file's.
+    ///
+    /// # Errors
+    ///
+    /// A pin cannot be removed.
+    pub(super) fn fit(&self, object: &Object, sizes: &[(&str, u32)]) -> Result<(), Error> {
+        // One of our own process, which had the same number.
+        remove(&self.stages)?;
+        for name in KEPT {
+            let (path, Some(map)) = (self.dir.join(name), object.maps.get(name)) else {
+                continue;
+            };
+            let Ok(found) = MapInfo::from_pin(&path) else {
+                continue;
+            };
+            let entries = sizes.iter().find(|(sized, _)| *sized == name);
+            let entries = entries.map_or(map.max_entries(), |(_, entries)| *entries);
+            if fits(&found, map, entries) {
+                debug!(map = name, "taken up");
+            } else {
+                info!(map = name, "an earlier agent's map is of another size");
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what earlier agents pinned for themselves. No program of theirs is attached any more.
+    pub(super) fn keep_only_own(&self) {
+        let own: Vec<_> = self.paths().map(|(_, path)| path).collect();
+        for path in super::bpffs::pins(&self.dir) {
+            if !own.contains(&path)
+                && let Err(error) = fs::remove_file(&path)
+            {
+                debug!(%error, path = %path.display(), "cannot remove an earlier agent's pin");
+            }
+        }
+    }
+}
+
+fn fits(found: &MapInfo, map: &Map, entries: u32) -> bool {
+    found
+        .map_type()
+        .is_ok_and(|kind| kind as u32 == map.map_type())
+        && (found.key_size(), found.value_size()) == (map.key_size(), map.value_size())
+        && (found.max_entries(), found.map_flags()) == (entries, map.map_flags())
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    let removed: io::Result<()> = ignore_missing(fs::remove_file(path));
+    removed.step(|| format!("remove {}", path.display()))
+}
