@@ -12,6 +12,11 @@ pub const LAYOUT_VERSION: u32 = 2;
 /// The slot of [`names::STAGES`] with the program `to_resolver`.
 pub const STAGE_TO_RESOLVER: u32 = 0;
 
+/// Slots of [`names::HEARTBEATS`]. Slot 0 is nobody's.
+pub const HEARTBEATS: u32 = 4096;
+/// The slot of all TCP listeners. Each UDP socket has one of its own, whose number is the socket's mark (`SO_MARK`).
+pub const LISTENERS_HEARTBEAT: u32 = 1;
+
 /// Names of the maps, as the object file has them.
 pub mod names {
     /// [`super::Address`] → `u32` (unused, 0): destinations that are intercepted.
@@ -28,6 +33,9 @@ pub mod names {
     pub const CONNECTIONS: &str = "CONNECTIONS";
     /// index 0 → [`super::Resolver`]: where queries go.
     pub const RESOLVER: &str = "RESOLVER";
+    /// Slot → `u64`: when a listener has last looked for work, in nanoseconds since boot; in memory shared with the
+    /// agent.
+    pub const HEARTBEATS: &str = "HEARTBEATS";
     /// [`super::Counter`] → `u64` a CPU.
     pub const COUNTERS: &str = "COUNTERS";
     /// Programs that `pod_ingress` goes on in.
@@ -53,6 +61,8 @@ pub mod globals {
     pub const SEED: &str = "SEED";
     /// `u32`: not 0 if only the sources in [`names::ALLOWED`](super::names::ALLOWED) may be answered.
     pub const RESTRICTED: &str = "RESTRICTED";
+    /// `u64`: nanoseconds without a heartbeat after which a listener is taken for dead; 0: never.
+    pub const PATIENCE: &str = "PATIENCE";
     /// `u32`: not 0 takes out the guard against entries that change while they are read. For one test.
     pub const UNGUARDED: &str = "UNGUARDED";
 }
@@ -328,6 +338,10 @@ counters! {
     OrdinaryNoSocketUdp = "ordinary_no_socket_udp",
     /// TCP segments left to the ordinary path: the resolver has no socket for them.
     OrdinaryNoSocketTcp = "ordinary_no_socket_tcp",
+    /// UDP queries left to the ordinary path: the resolver has a socket for them, and makes no progress.
+    OrdinaryWedgedUdp = "ordinary_wedged_udp",
+    /// TCP connections left to the ordinary path: the resolver listens, and makes no progress.
+    OrdinaryWedgedTcp = "ordinary_wedged_tcp",
     /// Packets handed over although nothing proves or refutes their source; replies go where they came from.
     Unverified = "unverified",
     /// Packets left to the ordinary path: a link-local source, a flow that another interface has claimed,

@@ -72,7 +72,7 @@ fn after(value: u64) -> usize {
 
 /// `number`, whose origin the compiler does not see: what is compared is what is used afterwards.
 #[inline(always)]
-fn hidden(number: usize) -> usize {
+pub fn hidden(number: usize) -> usize {
     let mut number = number;
     // SAFETY: one instruction that changes nothing.
     unsafe { asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack)) };

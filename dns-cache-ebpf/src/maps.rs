@@ -9,7 +9,9 @@ use aya_ebpf::{
 };
 use dns_cache_common::{
     cached::{Bucket, ELEMENT},
-    maps::{Address, BridgePort, Client, Connection, Counter, Flow, Interface, Resolver, Traffic},
+    maps::{
+        self, Address, BridgePort, Client, Connection, Counter, Flow, Interface, Resolver, Traffic,
+    },
 };
 
 use crate::{packet::Packet, scratch::Memory};
@@ -35,6 +37,9 @@ pub static CONNECTIONS: LruHashMap<Connection, u32> = LruHashMap::with_max_entri
 
 #[map]
 pub static RESOLVER: Array<Resolver> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static HEARTBEATS: Array<u64> = Array::with_max_entries(maps::HEARTBEATS, BPF_F_MMAPABLE);
 
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);

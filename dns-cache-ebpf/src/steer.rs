@@ -1,6 +1,6 @@
 //! A pod's packet: is it DNS for us, is the resolver there, is the source right; then hand it over.
 
-use core::mem;
+use core::{mem, ptr};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -10,17 +10,21 @@ use aya_ebpf::{
         bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
     },
     helpers::generated::{
-        bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+        bpf_ktime_get_boot_ns, bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release,
+        bpf_skc_lookup_tcp,
     },
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
-use dns_cache_common::maps::{Connection, Counter, Resolver, STAGE_TO_RESOLVER};
+use dns_cache_common::maps::{
+    Connection, Counter, LISTENERS_HEARTBEAT, Resolver, STAGE_TO_RESOLVER,
+};
 
 use crate::{
     cache,
     counters::count,
-    maps::{CONNECTIONS, INTERCEPT, RESOLVER, STAGES},
+    entry::hidden,
+    maps::{CONNECTIONS, HEARTBEATS, INTERCEPT, RESOLVER, STAGES},
     packet::{self, DNS_PORT, PACKET_HOST, Packet, Parsed, Transport},
     source::{self, Source},
 };
@@ -31,6 +35,19 @@ use crate::{
 const LEAVE: i32 = TC_ACT_UNSPEC;
 /// `TCP_LISTEN` of include/net/tcp_states.h.
 const TCP_LISTEN: u32 = 10;
+
+#[unsafe(no_mangle)]
+static PATIENCE: u64 = 0;
+
+/// Whether the resolver takes a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Yes,
+    /// It is not there, or leaves.
+    No,
+    /// It is there, and does nothing.
+    Wedged,
+}
 
 #[inline(always)]
 pub fn pod_ingress(ctx: &TcContext) -> i32 {
@@ -78,12 +95,21 @@ pub fn to_resolver(ctx: &TcContext) -> i32 {
     // SAFETY: the context is the kernel's.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
     let udp = packet.transport == Transport::Udp;
-    let Some(resolver) = RESOLVER
-        .get(0)
-        .filter(|resolver| takes(ctx, packet, resolver))
-    else {
+    let Some(resolver) = RESOLVER.get(0) else {
         return no_socket(packet);
     };
+    match taken(ctx, packet, resolver) {
+        Taken::Yes => {}
+        Taken::No => return no_socket(packet),
+        Taken::Wedged => {
+            count(if udp {
+                Counter::OrdinaryWedgedUdp
+            } else {
+                Counter::OrdinaryWedgedTcp
+            });
+            return LEAVE;
+        }
+    }
     let Some((gateway, pod)) = packet::macs(ctx) else {
         return LEAVE;
     };
@@ -135,26 +161,59 @@ fn no_socket(packet: &Packet) -> i32 {
 /// there. One whose socket is gone already (closed while idle, or over a limit) is still ours, and the
 /// resolver's namespace says so by a reset.
 #[inline(always)]
-fn takes(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> bool {
+fn taken(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Taken {
     if resolver.ifindex == 0 {
-        return false;
+        return Taken::No;
     }
     let closing = resolver.flags & Resolver::CLOSING != 0;
     match (socket(ctx, packet, resolver), packet.transport) {
-        (None, _) => false,
-        (Some(_), Transport::Udp) => !closing,
+        (None, _) => Taken::No,
+        (Some(_), Transport::Udp) if closing => Taken::No,
+        (Some(slot), Transport::Udp) => beating(slot),
         (Some(_), Transport::Tcp { syn: true }) => {
-            if closing {
+            let taken = if closing {
+                Taken::No
+            } else {
+                beating(LISTENERS_HEARTBEAT)
+            };
+            if taken != Taken::Yes {
                 // The connection belongs to the ordinary path, whatever had its port before.
                 let _ = CONNECTIONS.remove(&connection(packet));
             }
-            !closing
+            taken
         }
         (Some(TCP_LISTEN), Transport::Tcp { syn: false }) => {
             // SAFETY: only presence counts.
-            unsafe { CONNECTIONS.get(&connection(packet)) }.is_some()
+            if unsafe { CONNECTIONS.get(&connection(packet)) }.is_some() {
+                Taken::Yes
+            } else {
+                Taken::No
+            }
         }
-        (Some(_), Transport::Tcp { syn: false }) => true,
+        // What is open cannot go elsewhere.
+        (Some(_), Transport::Tcp { syn: false }) => Taken::Yes,
+    }
+}
+
+/// Whether the listener with this heartbeat has looked for work lately. One that has never done so is about to.
+#[inline(always)]
+fn beating(slot: u32) -> Taken {
+    // SAFETY: the agent sets it before the program is loaded.
+    let patience = unsafe { ptr::read_volatile(&PATIENCE) };
+    if patience == 0 {
+        return Taken::Yes;
+    }
+    let Some(beat) = HEARTBEATS.get_ptr(slot) else {
+        return Taken::Yes;
+    };
+    // SAFETY: a word of the map's, which the agent writes as a whole.
+    let beat = unsafe { ptr::read_volatile(beat) };
+    // SAFETY: it has no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if beat != 0 && now > beat.saturating_add(patience) {
+        Taken::Wedged
+    } else {
+        Taken::Yes
     }
 }
 
@@ -167,7 +226,8 @@ fn connection(packet: &Packet) -> Connection {
     }
 }
 
-/// The state of the socket that the resolver's namespace has for the packet, if it has one.
+/// The state of the TCP socket, or the mark of the UDP socket, that the resolver's namespace has for the packet, if it
+/// has one.
 #[inline(always)]
 fn socket(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Option<u32> {
     let (sport, dport) = (packet.source_port.to_be(), packet.destination_port.to_be());
@@ -192,13 +252,17 @@ fn socket(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Option<u32> 
     } as u32;
     let netns = u64::from(resolver.netns_id);
     // SAFETY: context and tuple are valid, the size is the tuple's. A socket that was found is released once,
-    // and not used afterwards. Only a TCP socket's state is read: the verifier refuses one load for two types.
+    // and not used afterwards. One load for both types would be refused by the verifier:
+    // `hidden` keeps the compiler from making it.
     unsafe {
         let (socket, state) = match packet.transport {
-            Transport::Udp => (
-                bpf_sk_lookup_udp(ctx.as_ptr(), &mut tuple, size, netns, 0),
-                0,
-            ),
+            Transport::Udp => {
+                let socket = bpf_sk_lookup_udp(ctx.as_ptr(), &mut tuple, size, netns, 0);
+                if socket.is_null() {
+                    return None;
+                }
+                (socket, hidden((*socket).mark as usize) as u32)
+            }
             Transport::Tcp { .. } => {
                 let socket = bpf_skc_lookup_tcp(ctx.as_ptr(), &mut tuple, size, netns, 0);
                 if socket.is_null() {
@@ -207,9 +271,6 @@ fn socket(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Option<u32> 
                 (socket, (*socket).state)
             }
         };
-        if socket.is_null() {
-            return None;
-        }
         bpf_sk_release(socket.cast());
         Some(state)
     }

@@ -75,13 +75,17 @@ pub async fn run(config: Config, origin: Origin) -> Result<(), Error> {
     metrics::panics::watch();
     let (shutdown, told) = channel(false);
     let resolver = Resolver::new(&config)?;
-    let (datapath, sockets, kernel) = Datapath::start(&config, lock).await?;
+    let (datapath, listening, kernel) = Datapath::start(&config, lock).await?;
     let mut tasks = JoinSet::new();
     if let Some(KernelSide { cache, refreshes }) = kernel {
         resolver.mirror_into(cache);
         tasks.spawn(refresh(refreshes, Arc::clone(&resolver)));
     }
-    let server = serve::Server::start(sockets, Arc::clone(&resolver))?;
+    let server = serve::Server::start(
+        listening.sockets,
+        listening.heartbeats,
+        Arc::clone(&resolver),
+    )?;
     info!(listen = ?config.listen, state_dir = ?config.state_dir, "started");
     let agent = Arc::new(Agent {
         config: RwLock::new(Arc::new(config)),

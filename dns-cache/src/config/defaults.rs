@@ -42,6 +42,7 @@ pub(super) const QUERIES: Queries = Queries {
     in_flight_per_client: 1_024,
     misses_per_second: 0,
     miss_burst: 200,
+    wedged_after_millis: 500,
 };
 pub(super) const STATE_DIR: &str = "/run/dns-cache";
 pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";

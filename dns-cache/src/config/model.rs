@@ -261,6 +261,8 @@ pub struct Queries {
     pub misses_per_second: u32,
     /// How many of them may come at once.
     pub miss_burst: u32,
+    /// Milliseconds without progress of what reads them, after which they take the ordinary path.
+    pub wedged_after_millis: u32,
 }
 
 /// How the programs are attached to interfaces.

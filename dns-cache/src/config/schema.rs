@@ -49,11 +49,12 @@ const CLUSTER_KEYS: [&str; 7] = [
 const ZONE_KEYS: [&str; 5] = ["zone", "upstreams", "transport", "tls", "ttl"];
 const TLS_KEYS: [&str; 2] = ["serverName", "caFile"];
 const TTL_KEYS: [&str; 3] = ["positive", "negative", "minimum"];
-const QUERIES_KEYS: [&str; 4] = [
+const QUERIES_KEYS: [&str; 5] = [
     "inFlight",
     "inFlightPerClient",
     "missesPerSecond",
     "missBurst",
+    "wedgedAfterMillis",
 ];
 const METRICS_KEYS: [&str; 2] = ["listen", "perPod"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
@@ -402,6 +403,15 @@ fn queries(top: &Section<'_>, report: &mut Report) -> Queries {
         miss_burst: Setting::scalar(&section, "missBurst", None, number::burst, report)
             .valid()
             .unwrap_or(default.miss_burst),
+        wedged_after_millis: Setting::scalar(
+            &section,
+            "wedgedAfterMillis",
+            None,
+            number::wedged_millis,
+            report,
+        )
+        .valid()
+        .unwrap_or(default.wedged_after_millis),
     }
 }
 

@@ -88,6 +88,7 @@ fn minimal() -> Config {
             in_flight_per_client: 1_024,
             misses_per_second: 0,
             miss_burst: 200,
+            wedged_after_millis: 500,
         },
         attach: AttachMode::Auto,
         state_dir: "/run/dns-cache".into(),
@@ -130,7 +131,7 @@ access: {allow: [10.244.0.0/16, "fd00::1"]}
 resolvConf: /run/resolv.conf
 ttl: {negative: 10}
 cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}, serveStale: {enabled: false, ttl: 30}}
-queries: {inFlightPerClient: 99, missesPerSecond: 50, missBurst: 10}
+queries: {inFlightPerClient: 99, missesPerSecond: 50, missBurst: 10, wedgedAfterMillis: 700}
 attach: clsact
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
@@ -229,6 +230,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
             in_flight_per_client: 99,
             misses_per_second: 50,
             miss_burst: 10,
+            wedged_after_millis: 700,
         },
         attach: AttachMode::Clsact,
         state_dir: "/run/a".into(),

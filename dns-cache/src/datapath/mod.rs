@@ -18,6 +18,7 @@ mod sockets;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use tokio::task::JoinHandle;
@@ -32,7 +33,7 @@ pub use reflect::Reflector;
 
 use crate::config::{Config, InterfacePattern};
 use crate::kernel_cache::{KernelCache, Size};
-use crate::serve::Sockets;
+use crate::serve::{Heartbeats, Sockets};
 use attach::Attacher;
 pub use lock::NodeLock;
 use namespace::Namespace;
@@ -46,6 +47,14 @@ pub struct Datapath {
     logger: Option<JoinHandle<()>>,
     namespace: Namespace,
     _lock: NodeLock,
+}
+
+/// What the resolver listens with.
+pub struct Listening {
+    /// Open, and bound to the addresses that are intercepted.
+    pub sockets: Sockets,
+    /// Where it shows that it does so.
+    pub heartbeats: Heartbeats,
 }
 
 /// What the programs need of the resolver, to answer by themselves.
@@ -81,7 +90,7 @@ impl Datapath {
     pub async fn start(
         config: &Config,
         lock: NodeLock,
-    ) -> Result<(Self, Sockets, Option<KernelSide>), Error> {
+    ) -> Result<(Self, Listening, Option<KernelSide>), Error> {
         let started = Self::start_steps(config, lock).await;
         if started.is_err() {
             // The first error is the one to report.
@@ -93,7 +102,7 @@ impl Datapath {
     async fn start_steps(
         config: &Config,
         lock: NodeLock,
-    ) -> Result<(Self, Sockets, Option<KernelSide>), Error> {
+    ) -> Result<(Self, Listening, Option<KernelSide>), Error> {
         let dirs = bpffs::prepare(&config.bpffs)?;
         let pins = Pins::new(dirs.maps);
         let namespace = Namespace::create(&config.state_dir, &config.listen).await?;
@@ -103,7 +112,13 @@ impl Datapath {
             size: Size::new(&config.cache),
             contents: config.fingerprint(),
         });
-        let mut programs = Programs::load(&pins, &config.listen, &config.access, cache)?;
+        let mut programs = Programs::load(
+            &pins,
+            &config.listen,
+            &config.access,
+            Duration::from_millis(config.queries.wedged_after_millis.into()),
+            cache,
+        )?;
         let logger = programs.forward_logs();
         let mut attacher = Attacher::new(config.attach, dirs.links, &config.state_dir);
         attacher.attach(
@@ -113,6 +128,7 @@ impl Datapath {
         )?;
         programs.set_resolver(namespace.link())?;
 
+        let heartbeats = programs.heartbeats()?;
         let kernel = programs.take_kernel_side();
         let mut state = interfaces::State::new(
             config.interfaces.clone(),
@@ -133,7 +149,10 @@ impl Datapath {
                 namespace,
                 _lock: lock,
             },
-            sockets,
+            Listening {
+                sockets,
+                heartbeats,
+            },
             kernel,
         ))
     }

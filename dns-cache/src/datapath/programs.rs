@@ -18,8 +18,8 @@ use aya_log::EbpfLogger;
 use aya_obj::Object;
 use dns_cache_common::hash::Seed;
 use dns_cache_common::maps::{
-    Address, BridgePort, Client, Counter, Interface, Resolver, STAGE_TO_RESOLVER, Traffic, globals,
-    names,
+    Address, BridgePort, Client, Counter, HEARTBEATS, Interface, Resolver, STAGE_TO_RESOLVER,
+    Traffic, globals, names,
 };
 use tokio::task::JoinHandle;
 use tracing::{Level, warn};
@@ -30,6 +30,8 @@ use super::namespace::ResolverLink;
 use super::pins::Pins;
 use crate::config::Network;
 use crate::kernel_cache::{self, KernelCache, Size};
+use crate::serve::Heartbeats;
+use crate::sys::SharedWords;
 
 /// How often log records are fetched; debugging needs no more, and no descriptor to poll.
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
@@ -68,6 +70,8 @@ pub(super) struct Cache {
 pub struct LoadOptions {
     /// `aya_log`'s level; 0 leaves the log statements out.
     pub log_level: u8,
+    /// Without a heartbeat for so long, listeners are taken for dead; zero: never.
+    pub patience: Duration,
     /// Whether only sources in the map `ALLOWED` are answered.
     pub restricted: bool,
     /// Size of the kernel cache, if there shall be one.
@@ -95,11 +99,13 @@ fn load_with(
 ) -> Result<Ebpf, Error> {
     let buckets = options.cache.map_or(0, |size| size.buckets);
     let (restricted, unguarded) = (u32::from(options.restricted), u32::from(options.unguarded));
+    let patience = u64::try_from(options.patience.as_nanos()).unwrap_or(u64::MAX);
     let mut loader = EbpfLoader::new();
     loader
         .override_global(aya_log::LEVEL, &options.log_level, true)
         .override_global(globals::BUCKETS, &buckets, true)
         .override_global(globals::SEED, &options.seed.0, true)
+        .override_global(globals::PATIENCE, &patience, true)
         .override_global(globals::RESTRICTED, &restricted, true)
         .override_global(globals::UNGUARDED, &unguarded, true);
     for (name, entries) in sizes {
@@ -237,6 +243,7 @@ impl Programs {
         pins: &Pins,
         intercepted: &[IpAddr],
         allowed: &[Network],
+        patience: Duration,
         cache: Option<Cache>,
     ) -> Result<Self, Error> {
         // The verifier removes log statements of levels that are off: they cost nothing then.
@@ -252,6 +259,7 @@ impl Programs {
         let seed = left_seed(pins).unwrap_or_else(kernel_cache::random_seed);
         let options = LoadOptions {
             log_level,
+            patience,
             restricted: !allowed.is_empty(),
             cache: size,
             seed,
@@ -385,6 +393,14 @@ impl Programs {
                 bypasses: sum.bypasses + cpu.bypasses,
             },
         )
+    }
+
+    /// Where the listeners say that they make progress.
+    pub(super) fn heartbeats(&self) -> Result<Heartbeats, Error> {
+        let words = SharedWords::map(array(&self.ebpf, names::HEARTBEATS)?, HEARTBEATS as usize);
+        words
+            .map(Heartbeats::new)
+            .step(|| "share the heartbeats' memory".to_owned())
     }
 
     /// The kernel cache, if there is one; once.

@@ -3,8 +3,10 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 
+use dns_cache_common::maps::{HEARTBEATS, LISTENERS_HEARTBEAT};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -28,7 +30,7 @@ pub(super) fn open(namespace: BorrowedFd<'_>, listen: &[IpAddr]) -> Result<Socke
         for ip in listen {
             let address = SocketAddr::new(*ip, PORT);
             for _ in 0..cores {
-                let socket = udp(address)
+                let socket = udp(address, next_heartbeat())
                     .step(|| format!("listen on {address}/UDP in the resolver's namespace"))?;
                 sockets.udp.push(socket.into());
             }
@@ -57,7 +59,14 @@ pub(super) fn inside<T: Send>(
     })
 }
 
-fn udp(address: SocketAddr) -> io::Result<Socket> {
+/// The mark of the next UDP socket: the slot of its heartbeat. 0, which nobody looks at, when all are taken.
+fn next_heartbeat() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(LISTENERS_HEARTBEAT + 1);
+    let slot = NEXT.fetch_add(1, Relaxed);
+    if slot < HEARTBEATS { slot } else { 0 }
+}
+
+fn udp(address: SocketAddr, mark: u32) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
@@ -65,6 +74,7 @@ fn udp(address: SocketAddr) -> io::Result<Socket> {
     )?;
     // Without CAP_NET_ADMIN the system's limit holds; that is still a working socket.
     let _ = setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER);
+    socket.set_mark(mark)?;
     bind(&socket, address)?;
     Ok(socket)
 }

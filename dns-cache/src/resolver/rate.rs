@@ -66,6 +66,7 @@ mod tests {
             in_flight_per_client: 1,
             misses_per_second,
             miss_burst,
+            wedged_after_millis: 500,
         })
     }
 

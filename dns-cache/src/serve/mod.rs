@@ -1,5 +1,6 @@
 //! Bytes in, bytes out: the listeners of the resolver's namespace.
 
+mod heartbeats;
 pub(crate) mod tally;
 mod tcp;
 #[cfg(test)]
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+
+pub use heartbeats::Heartbeats;
 
 use crate::limits;
 use crate::places::Places;
@@ -92,6 +95,7 @@ struct Arrival {
 struct Running {
     resolver: Arc<Resolver>,
     tally: Arc<Tally>,
+    heartbeats: Arc<Heartbeats>,
     limits: Limits,
     /// The addresses at which queries are read.
     served: watch::Receiver<Vec<IpAddr>>,
@@ -102,16 +106,21 @@ struct Running {
 
 impl Server {
     /// Serves on sockets; must be called within a tokio runtime with I/O and time.
-    pub fn start(sockets: Sockets, resolver: Arc<Resolver>) -> Result<Self, Error> {
+    pub fn start(
+        sockets: Sockets,
+        heartbeats: Heartbeats,
+        resolver: Arc<Resolver>,
+    ) -> Result<Self, Error> {
         let limits = Limits {
             connections: connections(limits::open_files()),
             ..Limits::default()
         };
-        Self::with(sockets, resolver, limits)
+        Self::with(sockets, heartbeats, resolver, limits)
     }
 
     pub(crate) fn with(
         sockets: Sockets,
+        heartbeats: Heartbeats,
         resolver: Arc<Resolver>,
         limits: Limits,
     ) -> Result<Self, Error> {
@@ -121,6 +130,7 @@ impl Server {
             running: Running {
                 resolver,
                 tally: Arc::default(),
+                heartbeats: Arc::new(heartbeats),
                 limits,
                 served: receiver,
                 address: Ipv4Addr::UNSPECIFIED.into(),

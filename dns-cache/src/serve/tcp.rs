@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use dns_cache_common::header::u16_at;
+use dns_cache_common::maps::LISTENERS_HEARTBEAT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use super::tally::Manner;
-use super::{Arrival, Running};
+use super::{Arrival, Running, heartbeats};
 use crate::places::{Place, Places};
 use crate::resolver::{Answer, Miss, Transport};
 
@@ -28,10 +29,15 @@ const WRITE_CHUNK: usize = 64 * 1024;
 
 /// Takes connections until the server stops.
 pub(super) async fn listen(listener: TcpListener, mut running: Running, places: Arc<Places>) {
+    let mut beats = interval(heartbeats::INTERVAL);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let now = running.resolver.clock().now();
+        running.heartbeats.beat(LISTENERS_HEARTBEAT, now);
         let accepted = tokio::select! {
             () = running.stopped() => return,
             accepted = listener.accept() => accepted,
+            _ = beats.tick() => continue,
         };
         match accepted {
             Ok((stream, client)) => match places.take(client.ip()) {

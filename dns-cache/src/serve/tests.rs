@@ -57,7 +57,13 @@ impl Bench {
             udp: vec![udp],
             tcp: vec![tcp],
         };
-        let server = Server::with(sockets, Arc::clone(&resolver), limits).unwrap();
+        let server = Server::with(
+            sockets,
+            Heartbeats::default(),
+            Arc::clone(&resolver),
+            limits,
+        )
+        .unwrap();
         Self {
             resolver,
             server,
@@ -523,6 +529,7 @@ async fn shutdown_answers_what_waits_in_udp_sockets() {
     let (alive, mut finished) = mpsc::channel(1);
     let running = Running {
         resolver,
+        heartbeats: Arc::default(),
         tally: Arc::default(),
         limits: Limits::default(),
         served,
@@ -594,7 +601,12 @@ async fn sockets_that_share_a_port() {
         address = socket.local_addr().unwrap().as_socket().unwrap();
         udp.push(socket.into());
     }
-    let server = Server::start(Sockets { udp, tcp: vec![] }, resolver).unwrap();
+    let server = Server::start(
+        Sockets { udp, tcp: vec![] },
+        Heartbeats::default(),
+        resolver,
+    )
+    .unwrap();
     let answered = Arc::new(AtomicUsize::new(0));
     for i in 0..20 {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use dns_cache_common::edns::UDP_SIZE;
 use futures_util::future::join_all;
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::tally::Manner;
-use super::{Arrival, Running};
+use super::{Arrival, Running, heartbeats};
 use crate::places::Place;
 use crate::resolver::{Answer, Miss, Transport};
 use crate::sys::{self, Received, Replies};
@@ -69,6 +70,8 @@ struct Worker {
     /// Watched for what comes in only: each datagram sent would be an event as well.
     socket: AsyncFd<Arc<std::net::UdpSocket>>,
     running: Running,
+    /// The slot of its heartbeat.
+    mark: u32,
     /// How its queries come, and are answered at once.
     manner: Manner,
     received: Received,
@@ -81,6 +84,7 @@ impl Worker {
     fn new(socket: std::net::UdpSocket, running: &Running) -> io::Result<Self> {
         let address = socket.local_addr()?;
         Ok(Self {
+            mark: SockRef::from(&socket).mark()?,
             manner: Manner {
                 transport: Transport::Udp,
                 is_ipv6: address.is_ipv6(),
@@ -95,11 +99,15 @@ impl Worker {
     }
 
     async fn run(mut self) {
+        let mut beats = interval(heartbeats::INTERVAL);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = self.running.stopped() => return self.finish().await,
                 ready = self.socket.readable() => if ready.is_err() { return },
+                // Nothing comes; it looks all the same.
+                _ = beats.tick() => {}
             }
             for batch in 1..=TURN {
                 match self.receive() {
@@ -121,6 +129,8 @@ impl Worker {
                     yield_now().await;
                 }
             }
+            let now = self.running.resolver.clock().now();
+            self.running.heartbeats.beat(self.mark, now);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The agent's end, however it comes, costs no lookup; what was there before it came is unharmed.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport};
@@ -127,6 +127,61 @@ fn stopped_agent_answers_what_it_was_asked() {
         }
     });
     lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// SIGSTOP: the sockets are there, and nobody reads them. What is cached is answered, the rest takes the ordinary way
+/// soon, and comes back by itself.
+#[test]
+fn a_wedged_agent_is_passed_by() {
+    for family in Family::BOTH {
+        let (lab, agent) = lab_with_agent(Flavour::Routed);
+        let pod = lab.pod(0);
+        let (patient, hasty) = (
+            pod.client(family).timeout(Duration::from_secs(1)),
+            pod.client(family).timeout(Duration::from_millis(100)),
+        );
+        assert_web(&patient, Transport::Connected);
+        assert_web(&patient, Transport::Connected);
+        let before = agent.counters();
+        agent.pause();
+        let stopped = Instant::now();
+        let mut names = (0..).map(fresh);
+        let mut ask = |transport| {
+            let name = names.next().unwrap_or_default();
+            hasty.ask(transport, &Query::new(&name, rtype::A))
+        };
+        for transport in Transport::ALL {
+            while ask(transport).is_err() {
+                // The promise is 600 ms.
+                let waited = stopped.elapsed();
+                assert!(waited < Duration::from_secs(3), "{transport:?}: {waited:?}");
+            }
+        }
+        for transport in [Transport::Connected, Transport::Unconnected] {
+            assert_web(&hasty, transport);
+        }
+        for _ in 0..20 {
+            assert!(
+                patient
+                    .ask(Transport::Connected, &Query::new(&fresh(0), rtype::A))
+                    .is_ok()
+            );
+        }
+        assert!(!lab.node().conntrack().pod_dns().is_empty());
+        agent.resume();
+        let (back, stopped) = (Instant::now(), agent.counters());
+        while stopped.resolved(&agent.counters()) == 0 {
+            assert_web(&patient, Transport::Tcp);
+            assert!(back.elapsed() < Duration::from_secs(5), "it stays away");
+        }
+        let after = agent.counters();
+        for counter in ["ordinary_wedged_udp", "ordinary_wedged_tcp"] {
+            assert!(
+                after.datapath(counter) > before.datapath(counter),
+                "{counter}"
+            );
+        }
+    }
 }
 
 /// From the moment at which a new agent starts until it serves, each packet has somewhere to go.

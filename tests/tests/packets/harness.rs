@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{
@@ -142,6 +143,7 @@ impl Harness {
 
         let mut ebpf = datapath::load(&LoadOptions {
             log_level: 0,
+            patience: Duration::ZERO,
             restricted: !allowed.is_empty(),
             cache: size,
             seed,

@@ -89,6 +89,12 @@ fn under_a_valid_file() {
             &["f:3:9: attach: a list found; give a single value, in quotes if it has brackets"],
         ),
         (
+            "queries: {wedgedAfterMillis: 99}",
+            &[
+                "f:3:30: queries.wedgedAfterMillis: \"99\" found; give whole milliseconds from 100 to 60000",
+            ],
+        ),
+        (
             "queries: {missesPerSecond: -1, missBurst: 0}",
             &[
                 "f:3:28: queries.missesPerSecond: \"-1\" found; give a whole number from 0 (no limit) to 1M",

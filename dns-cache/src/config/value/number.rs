@@ -62,6 +62,11 @@ pub(in super::super) fn queries(text: &str) -> Result<usize, String> {
     within(text, 1..=1_000_000, "queries", "").map(|number| number as usize)
 }
 
+/// The time without progress that makes an agent count as dead: several of its heartbeats at least.
+pub(in super::super) fn wedged_millis(text: &str) -> Result<u32, String> {
+    within(text, 100..=60_000, "milliseconds", "")
+}
+
 /// A whole number of `unit` within bounds; `note` says more about them.
 fn within(text: &str, allowed: RangeInclusive<u32>, unit: &str, note: &str) -> Result<u32, String> {
     whole(text)
