@@ -20,6 +20,7 @@ use crate::config::{Config, Origin};
 use crate::control::{Handler, Server, ServerError};
 use crate::datapath::{self, Datapath, KernelSide, NodeLock};
 use crate::kernel_cache;
+use crate::kubernetes::Discovery;
 use crate::metrics;
 use crate::resolver::{self, Resolver};
 use crate::serve;
@@ -74,9 +75,13 @@ pub async fn run(config: Config, origin: Origin) -> Result<(), Error> {
     };
     metrics::panics::watch();
     let (shutdown, told) = channel(false);
+    let mut tasks = JoinSet::new();
+    let (discovery, mut changes) = Discovery::new(config);
+    tasks.spawn(Arc::clone(&discovery).follow_endpoints());
+    changes.first(&discovery).await;
+    let config = discovery.current();
     let resolver = Resolver::new(&config)?;
     let (datapath, listening, kernel) = Datapath::start(&config, lock).await?;
-    let mut tasks = JoinSet::new();
     if let Some(KernelSide { cache, refreshes }) = kernel {
         resolver.mirror_into(cache);
         tasks.spawn(refresh(refreshes, Arc::clone(&resolver)));
@@ -87,7 +92,9 @@ pub async fn run(config: Config, origin: Origin) -> Result<(), Error> {
         Arc::clone(&resolver),
     )?;
     info!(listen = ?config.listen, state_dir = ?config.state_dir, "started");
+    tasks.spawn(Arc::clone(&discovery).follow_service(Arc::clone(&resolver)));
     let agent = Arc::new(Agent {
+        discovery,
         config: RwLock::new(Arc::new(config)),
         origin,
         reloads: Mutex::new(Reloads::new()),
@@ -110,6 +117,10 @@ pub async fn run(config: Config, origin: Origin) -> Result<(), Error> {
             ended = &mut control => break Some(ended),
             _ = hangup.recv() => {}
             () = file.changed() => {}
+            () = changes.changed() => {
+                agent.take_over_discovered(&server).await;
+                continue;
+            }
         }
         agent.reload(&server).await;
     };
@@ -148,6 +159,8 @@ async fn refresh(refreshes: RingBuf<MapData>, resolver: Arc<Resolver>) {
 
 /// What the parts know of the whole.
 struct Agent {
+    discovery: Arc<Discovery>,
+    /// The configuration in force: the file's, with all that was discovered.
     config: RwLock<Arc<Config>>,
     origin: Origin,
     reloads: Mutex<Reloads>,

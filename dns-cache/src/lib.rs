@@ -12,6 +12,11 @@ pub mod datapath;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod kernel_cache;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+#[cfg(not(feature = "kubernetes"))]
+#[path = "kubernetes/absent.rs"]
+pub mod kubernetes;
 pub mod limits;
 pub mod log;
 pub mod metrics;
@@ -20,4 +25,5 @@ pub mod presentation;
 pub mod resolver;
 pub mod serve;
 mod sys;
+mod tls;
 pub mod upstream;

@@ -88,6 +88,7 @@ impl Agent {
             reload: self.reloads().status(),
             state_dir: config.state_dir.clone(),
             listen: config.listen.clone(),
+            kubernetes: self.discovery.status(),
             datapath: self.datapath_status(),
             resolver: self.resolver_status(),
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use super::Agent;
-use crate::config::Errors;
+use crate::config::{Config, Errors};
 use crate::control::ReloadStatus;
 use crate::{datapath, resolver, serve};
 
@@ -61,7 +61,7 @@ impl Reloads {
 impl Agent {
     /// Reads the configuration anew. If anything is wrong with it, the old one stays in force.
     pub(super) async fn reload(&self, server: &serve::Server) {
-        let result = self.take_over(server).await;
+        let result = self.load(server).await;
         let mut reloads = self.reloads();
         match result {
             Ok(waiting) => {
@@ -89,10 +89,32 @@ impl Agent {
         }
     }
 
+    /// Takes over what the cluster says now. If that fails, what it said before stays in force.
+    pub(super) async fn take_over_discovered(&self, server: &serve::Server) {
+        if let Err(error) = self.take_over(server, &self.discovery.current()).await {
+            warn!(%error, "what the cluster says of its DNS is not taken over");
+        }
+    }
+
+    async fn load(&self, server: &serve::Server) -> Result<Vec<&'static str>, Error> {
+        let loaded = self.origin.load()?;
+        let new = self.discovery.complete(&loaded);
+        let waiting = self.take_over(server, &new).await?;
+        self.discovery.rebase(loaded);
+        Ok(waiting)
+    }
+
     /// What can fail comes first; packets change their way only when everything is there for them.
-    async fn take_over(&self, server: &serve::Server) -> Result<Vec<&'static str>, Error> {
+    async fn take_over(
+        &self,
+        server: &serve::Server,
+        new: &Config,
+    ) -> Result<Vec<&'static str>, Error> {
         let old = self.config();
-        let (new, waiting) = old.reloaded(&self.origin.load()?);
+        let (new, waiting) = old.reloaded(new);
+        if new == *old {
+            return Ok(waiting);
+        }
         let (come, gone) = (
             without(&new.listen, &old.listen),
             without(&old.listen, &new.listen),

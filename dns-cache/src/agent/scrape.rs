@@ -82,6 +82,7 @@ impl Source for Agent {
         out.single(&names::CACHE_MAX_ENTRIES, config.cache.max_entries);
         out.single(&names::CACHE_MAX_BYTES, config.cache.max_bytes);
         upstreams(out, &resolver.upstreams);
+        self.cluster(out);
         process(out, self.started);
     }
 
@@ -99,6 +100,15 @@ impl Source for Agent {
 }
 
 impl Agent {
+    fn cluster(&self, out: &mut Exposition) {
+        if let Some(cluster) = self.discovery.status() {
+            let is_up = u8::from(cluster.api_error.is_none());
+            out.single(&names::KUBERNETES_UP, is_up);
+            out.single(&names::KUBERNETES_ERRORS, cluster.api_errors);
+            out.single(&names::KUBERNETES_ENDPOINTS, cluster.endpoints);
+        }
+    }
+
     fn errors(&self, out: &mut Exposition, kernel: &Kernel) {
         let reloads = self.reloads().status();
         out.metric(&names::SETUP_ERRORS)

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::print;
 use super::table::Table;
-use crate::config::{self, Config, Overrides, Transport};
+use crate::config::{self, Config, Kubernetes, Overrides, Transport};
 
 /// Check a configuration file and report every mistake in it
 ///
@@ -30,7 +30,7 @@ impl CheckConfig {
         print(&format!(
             "{}: ok: listens on {}, for {}\n{}",
             self.file.display(),
-            joined(&config.listen),
+            listen(&config),
             match &config.access[..] {
                 [] => "every pod on this node".to_owned(),
                 networks => joined(networks),
@@ -39,6 +39,21 @@ impl CheckConfig {
         ))?;
         Ok(())
     }
+}
+
+fn listen(config: &Config) -> String {
+    let given = joined(&config.listen);
+    match &config.kubernetes {
+        Some(kubernetes) if kubernetes.intercept_service => {
+            let and = if given.is_empty() { "" } else { " and " };
+            format!("{given}{and}the addresses of {}", service(kubernetes))
+        }
+        _ => given,
+    }
+}
+
+fn service(kubernetes: &Kubernetes) -> String {
+    format!("Service {}/{}", kubernetes.namespace, kubernetes.service)
 }
 
 /// Whom each zone's queries go to, and how.
@@ -59,6 +74,25 @@ fn servers(config: &Config) -> String {
                 upstream.weight.to_string(),
             ]);
         }
+    }
+    if let Some(kubernetes) = &config.kubernetes {
+        let found = match cluster.upstreams.is_empty() {
+            true => format!("the endpoints of {}", service(kubernetes)),
+            // The servers above are asked until then.
+            false => format!("the endpoints of {}, once known", service(kubernetes)),
+        };
+        let transport = transport_text(&cluster.transport);
+        let place = match kubernetes.node_name {
+            Some(_) => "by place",
+            None => "-",
+        };
+        table.row(vec![
+            cluster.domain.clone(),
+            found,
+            transport,
+            place.to_owned(),
+            "1".to_owned(),
+        ]);
     }
     if config.zones.iter().all(|zone| zone.zone != ".") {
         table.row(vec![

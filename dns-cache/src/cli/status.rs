@@ -9,7 +9,7 @@ use super::ask::Ask;
 use super::table::Table;
 use super::units::{bytes, duration};
 use super::upstreams::upstreams;
-use crate::control::Status;
+use crate::control::{KubernetesStatus, Status};
 use crate::resolver::Loop;
 
 /// Show what the agent on this node does: interfaces, cache, servers, counters
@@ -86,7 +86,17 @@ fn glance(status: &Status) -> String {
         );
     }
     row("state", path(Some(&status.state_dir), ""));
-    row("listening", listen.join(", "));
+    row(
+        "listening",
+        match listen.is_empty() {
+            true => "nowhere yet".to_owned(),
+            false => listen.join(", "),
+        },
+    );
+    if let Some(kubernetes) = &status.kubernetes {
+        row("cluster DNS", cluster_dns(kubernetes));
+        row("API server", api_server(kubernetes));
+    }
     row("attached", attached);
     row("kernel", datapath.kernel.clone());
     row(
@@ -117,6 +127,34 @@ fn glance(status: &Status) -> String {
         ),
     );
     table.render()
+}
+
+fn cluster_dns(kubernetes: &KubernetesStatus) -> String {
+    let addresses: Vec<_> = kubernetes
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let addresses = match addresses.is_empty() {
+        true => "of unknown address".to_owned(),
+        false => format!("at {}", addresses.join(", ")),
+    };
+    let intercepted = match kubernetes.intercepts_endpoints {
+        true => ", intercepted as well",
+        false => "",
+    };
+    format!(
+        "{} {addresses}, {} endpoints{intercepted}",
+        kubernetes.service, kubernetes.endpoints
+    )
+}
+
+fn api_server(kubernetes: &KubernetesStatus) -> String {
+    let since = duration(kubernetes.api_since_seconds);
+    match &kubernetes.api_error {
+        None => format!("heard for {since}"),
+        Some(error) => format!("not heard for {since}: {error}"),
+    }
 }
 
 fn interfaces(status: &Status) -> String {
@@ -157,7 +195,8 @@ fn path(path: Option<&Path>, none: &str) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::control::{
-        AttachedInterface, DatapathStatus, Mechanism, ReloadStatus, ResolverStatus, UpstreamStatus,
+        AttachedInterface, DatapathStatus, KubernetesStatus, Mechanism, ReloadStatus,
+        ResolverStatus, UpstreamStatus,
     };
     use crate::kernel_cache;
 
@@ -175,6 +214,7 @@ pub(super) mod tests {
             },
             state_dir: "/run/dns-cache".into(),
             listen: vec!["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()],
+            kubernetes: None,
             datapath: DatapathStatus {
                 mechanism: Some(Mechanism::Tcx),
                 kernel: "6.18.0".to_owned(),
@@ -277,6 +317,39 @@ steered_udp         5
             "{text}"
         );
         assert!(text.contains("\nneeds restart  cache, log\n"), "{text}");
+    }
+
+    #[test]
+    fn the_cluster_is_shown() {
+        let mut status = status();
+        let mut kubernetes = KubernetesStatus {
+            service: "kube-system/kube-dns".to_owned(),
+            addresses: vec!["10.96.0.10".parse().unwrap()],
+            endpoints: 2,
+            intercepts_endpoints: false,
+            api_error: None,
+            api_errors: 0,
+            api_since_seconds: 65,
+        };
+        status.kubernetes = Some(kubernetes.clone());
+        let shown = text(&status);
+        assert!(
+            shown.contains(
+                "cluster DNS    kube-system/kube-dns at 10.96.0.10, 2 endpoints\n\
+                 API server     heard for 1m 5s\n"
+            ),
+            "{shown}"
+        );
+        kubernetes.api_error = Some("gone".to_owned());
+        kubernetes.intercepts_endpoints = true;
+        kubernetes.addresses.clear();
+        status.kubernetes = Some(kubernetes);
+        let shown = text(&status);
+        assert!(
+            shown.contains("of unknown address, 2 endpoints, intercepted as well\n")
+                && shown.contains("not heard for 1m 5s: gone\n"),
+            "{shown}"
+        );
     }
 
     #[test]

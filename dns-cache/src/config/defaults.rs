@@ -53,3 +53,10 @@ pub(super) const LOG_LEVEL: &str = "info";
 
 /// The trusted authorities' certificates, where Debian and Alpine have them.
 pub(super) const CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// What kubeadm and most others call the cluster's DNS, whatever software it is.
+pub(super) const SERVICE: &str = "kube-dns";
+pub(super) const SERVICE_NAMESPACE: &str = "kube-system";
+/// Where the kubelet mounts a service account.
+pub(super) const API_CA_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+pub(super) const API_TOKEN_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";

@@ -21,6 +21,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use errors::{Errors, Mistake, Place};
+#[cfg(feature = "kubernetes")]
+pub(crate) use model::is_link_local;
 pub use model::*;
 pub use network::Network;
 pub use overrides::Overrides;

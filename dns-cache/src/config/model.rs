@@ -6,15 +6,22 @@ use std::path::PathBuf;
 
 use super::Network;
 
+pub(super) const DNS_PORT: u16 = 53;
+/// RFC 7858 §3.1.
+pub(super) const DOT_PORT: u16 = 853;
+
 /// A configuration without mistakes; made by [`crate::config::parse`] and by nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Addresses that pods send their queries to (ClusterIP, link-local, v4 and v6); never empty.
+    /// Addresses that pods send their queries to (ClusterIP, link-local, v4 and v6); empty only if Kubernetes is to
+    /// say.
     pub listen: Vec<IpAddr>,
     /// Which of the node's interfaces lead to pods.
     pub interfaces: Vec<InterfacePattern>,
     /// The cluster's own zones and servers.
     pub cluster: Cluster,
+    /// Where the cluster says what its DNS servers are; `None`: the configuration alone does.
+    pub kubernetes: Option<Kubernetes>,
     /// Stub domains; the longest matching zone wins, the cluster's zones among them.
     pub zones: Vec<Zone>,
     /// Names with addresses of their own, whatever the servers say.
@@ -75,6 +82,7 @@ impl Config {
         let new = new.clone();
         let kept = [
             ("access", self.access != new.access),
+            ("kubernetes", self.kubernetes != new.kubernetes),
             ("cache", self.cache != new.cache),
             ("prefetch", self.prefetch != new.prefetch),
             ("serveStale", self.serve_stale != new.serve_stale),
@@ -113,7 +121,7 @@ pub struct Cluster {
     pub domain: String,
     /// Zones of reverse names that go to the cluster's servers (`in-addr.arpa`, `ip6.arpa`).
     pub reverse_zones: Vec<String>,
-    /// The cluster's servers; never empty.
+    /// The cluster's servers; empty only if Kubernetes is to say.
     pub upstreams: Vec<Upstream>,
     /// How they are asked.
     pub transport: Transport,
@@ -121,6 +129,49 @@ pub struct Cluster {
     pub ttl: TtlCaps,
     /// Whether "no such name" for a namespace or a service answers for all names below it (RFC 8020).
     pub nxdomain_cut: bool,
+}
+
+/// The Service whose endpoints are the cluster's DNS servers, and how the API server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// The Service's name.
+    pub service: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The Node's name; without it, no server is nearer than another.
+    pub node_name: Option<String>,
+    /// Whether the Service's own addresses are intercepted.
+    pub intercept_service: bool,
+    /// Whether its endpoints' addresses are.
+    pub intercept_endpoints: InterceptEndpoints,
+    /// The API server's URL; without it, as the kubelet tells a pod (`KUBERNETES_SERVICE_HOST`).
+    pub api_server: Option<ApiServer>,
+    /// The PEM file of the authorities that vouch for it.
+    pub ca_file: PathBuf,
+    /// The file with the service account's token.
+    pub token_file: PathBuf,
+}
+
+/// When the addresses of the Service's endpoints are intercepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterceptEndpoints {
+    /// If the node rewrites the Service's addresses at the socket, so that pods' packets carry the endpoints'.
+    Auto,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
+}
+
+/// Where an API server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiServer {
+    /// By TLS, or in the clear to this machine.
+    pub tls: bool,
+    /// A name or an address; without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
 }
 
 /// A zone with servers of its own.
@@ -157,6 +208,14 @@ impl From<SocketAddr> for Upstream {
     }
 }
 
+/// Whether an address is each link's own, so that there is nobody behind it but this agent.
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
 /// How servers are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
@@ -166,6 +225,17 @@ pub enum Transport {
     Udp,
     /// Over TLS connections that are kept (DoT, RFC 7858).
     Tls(Tls),
+}
+
+impl Transport {
+    /// The servers' port unless something else is said.
+    #[must_use]
+    pub fn default_port(&self) -> u16 {
+        match self {
+            Self::Tcp | Self::Udp => DNS_PORT,
+            Self::Tls(_) => DOT_PORT,
+        }
+    }
 }
 
 /// Whom a TLS connection must lead to.

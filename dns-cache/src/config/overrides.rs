@@ -50,6 +50,16 @@ pub struct Overrides {
     )]
     pub cluster_upstreams: Option<String>,
 
+    /// The name of this Node, by which near DNS servers are found
+    /// [file: kubernetes.nodeName]
+    #[arg(
+        long,
+        env = "DNS_CACHE_NODE_NAME",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    pub node_name: Option<String>,
+
     /// The file that names the servers for everything outside the cluster
     /// [file: resolvConf] [default: /etc/resolv.conf]
     #[arg(
@@ -151,6 +161,10 @@ impl Overrides {
             "DNS_CACHE_CLUSTER_UPSTREAMS",
             &self.cluster_upstreams,
         )
+    }
+
+    pub(super) fn node_name(&self) -> Flag<'_> {
+        Flag::new("--node-name", "DNS_CACHE_NODE_NAME", &self.node_name)
     }
 
     pub(super) fn resolv_conf(&self) -> Flag<'_> {

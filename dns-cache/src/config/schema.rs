@@ -1,12 +1,14 @@
 //! The keys of the file, what each may hold, and what holds between them.
 
 mod cache;
+mod kubernetes;
 mod local;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::errors::Report;
+use super::model::is_link_local;
 use super::overrides::{Flag, Overrides};
 use super::section::{Placed, Section};
 use super::setting::Setting;
@@ -14,14 +16,15 @@ use super::tree::Node;
 use super::value::choice::TransportName;
 use super::value::{address, choice, filter, interface, name, number, path, quoted};
 use super::{
-    AttachMode, Cluster, Config, InterfacePattern, Log, LogFormat, Metrics, Queries, Tls,
-    Transport, TtlCaps, Upstream, Zone, defaults,
+    AttachMode, Cluster, Config, InterfacePattern, Kubernetes, Log, LogFormat, Metrics, Queries,
+    Tls, Transport, TtlCaps, Upstream, Zone, defaults,
 };
 
-const TOP_KEYS: [&str; 17] = [
+const TOP_KEYS: [&str; 18] = [
     "listen",
     "interfaces",
     "cluster",
+    "kubernetes",
     "zones",
     "hosts",
     "blocked",
@@ -61,9 +64,10 @@ const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 14] = [
+pub(super) const ALL_KEYS: [&[&str]; 15] = [
     &TOP_KEYS,
     &CLUSTER_KEYS,
+    &kubernetes::KEYS,
     &ZONE_KEYS,
     &TLS_KEYS,
     &TTL_KEYS,
@@ -82,10 +86,12 @@ pub(super) const ALL_KEYS: [&[&str]; 14] = [
 /// stands in, so that reading goes on: the result counts only if nothing was reported.
 pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Report) -> Config {
     let top = Section::root(root, &TOP_KEYS, report);
-    let listen = listen(&top, overrides.listen(), report);
+    let kubernetes = kubernetes::read(&top, overrides.node_name(), report);
+    let listen = listen(&top, overrides.listen(), kubernetes.as_ref(), report);
     let interfaces = interfaces(&top, overrides.interfaces(), report);
     let mut taken = Vec::new();
-    let cluster = cluster(&top, overrides, &listen, &mut taken, report);
+    let is_discovered = kubernetes.is_some();
+    let cluster = cluster(&top, overrides, &listen, is_discovered, &mut taken, report);
     let zones = zones(&top, &listen, &mut taken, report);
     let flag = Some(overrides.resolv_conf());
     let resolv_conf = Setting::scalar(&top, "resolvConf", flag, path::file, report);
@@ -97,6 +103,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
         listen,
         interfaces,
         cluster,
+        kubernetes,
         zones,
         hosts: local::hosts(&top, report),
         blocked: local::blocked(&top, report),
@@ -118,9 +125,15 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     }
 }
 
-fn listen(top: &Section<'_>, flag: Flag<'_>, report: &mut Report) -> Vec<IpAddr> {
+fn listen(
+    top: &Section<'_>,
+    flag: Flag<'_>,
+    kubernetes: Option<&Kubernetes>,
+    report: &mut Report,
+) -> Vec<IpAddr> {
     let listen = Setting::list(top, "listen", Some(flag), address::listen, report);
-    if listen.is_missing() {
+    let is_discovered = kubernetes.is_some_and(|kubernetes| kubernetes.intercept_service);
+    if listen.is_missing() && !is_discovered {
         let advice =
             "give the addresses that pods send their queries to, as in [10.96.0.10, 169.254.20.10]";
         missing(top, "listen", Some(flag), advice, report);
@@ -149,6 +162,7 @@ fn cluster(
     top: &Section<'_>,
     overrides: &Overrides,
     listen: &[IpAddr],
+    is_discovered: bool,
     taken: &mut Vec<Taken>,
     report: &mut Report,
 ) -> Cluster {
@@ -166,7 +180,7 @@ fn cluster(
     let transport = transport(&section, report);
     let flag = overrides.cluster_upstreams();
     let upstreams = upstreams(&section, Some(flag), &transport, listen, report);
-    if upstreams.is_missing() {
+    if upstreams.is_missing() && !is_discovered {
         let advice =
             "give the addresses of the cluster's DNS servers, as in [10.244.0.2, 10.244.0.3]";
         missing(&section, "upstreams", Some(flag), advice, report);
@@ -301,11 +315,7 @@ fn upstreams(
 /// A ClusterIP may be asked: the agent's own queries take kube-proxy's way to the servers behind it. Behind a
 /// link-local address there is nobody else.
 fn is_ours_alone(address: IpAddr, listen: &[IpAddr]) -> bool {
-    let is_link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    is_link_local && listen.contains(&address)
+    is_link_local(address) && listen.contains(&address)
 }
 
 fn transport(section: &Section<'_>, report: &mut Report) -> Transport {

@@ -56,6 +56,7 @@ fn minimal() -> Config {
             },
             nxdomain_cut: true,
         },
+        kubernetes: None,
         zones: Vec::new(),
         hosts: vec![],
         blocked: vec![],
@@ -120,6 +121,15 @@ cluster:
   reverseZones: [10.in-addr.arpa.]
   ttl: {positive: 60, negative: 0, minimum: 2}
   nxdomainCut: false
+kubernetes:
+  service: coredns
+  namespace: dns
+  nodeName: node-1.example
+  interceptService: false
+  interceptEndpoints: false
+  apiServer: "https://[fd00::1]:6443/"
+  caFile: /ca
+  tokenFile: /token
 zones:
   - zone: _tcp.Corp.example
     upstreams: [192.0.2.53, 10.96.0.10:53]
@@ -163,6 +173,20 @@ log: {format: json, level: "warn,dns_cache=debug"}
             },
             nxdomain_cut: false,
         },
+        kubernetes: Some(Kubernetes {
+            service: "coredns".to_owned(),
+            namespace: "dns".to_owned(),
+            node_name: Some("node-1.example".to_owned()),
+            intercept_service: false,
+            intercept_endpoints: InterceptEndpoints::Never,
+            api_server: Some(ApiServer {
+                tls: true,
+                host: "fd00::1".to_owned(),
+                port: 6443,
+            }),
+            ca_file: "/ca".into(),
+            token_file: "/token".into(),
+        }),
         zones: vec![
             Zone {
                 zone: "_tcp.corp.example".to_owned(),

@@ -20,8 +20,8 @@ pub use client::{ClientError, request, status};
 pub use protocol::{Command, MOST_ENTRIES, Names, Response, VERSION};
 pub use server::{Handler, Server, ServerError};
 pub use status::{
-    AttachedInterface, DatapathStatus, Mechanism, ReloadStatus, ResolverStatus, Status,
-    UpstreamStatus,
+    AttachedInterface, DatapathStatus, KubernetesStatus, Mechanism, ReloadStatus, ResolverStatus,
+    Status, UpstreamStatus,
 };
 
 /// The socket's name in the state directory.

@@ -29,6 +29,8 @@ pub struct Status {
     pub state_dir: PathBuf,
     /// Addresses that it answers at.
     pub listen: Vec<IpAddr>,
+    /// What the cluster tells; none without Kubernetes.
+    pub kubernetes: Option<KubernetesStatus>,
     /// The packet's way.
     pub datapath: DatapathStatus,
     /// The answers.
@@ -81,4 +83,23 @@ pub struct ResolverStatus {
     /// Resolvers that ask this cache what it asks them.
     #[serde(default)]
     pub loops: Vec<Loop>,
+}
+
+/// What the cluster tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubernetesStatus {
+    /// The DNS Service, `NAMESPACE/NAME`.
+    pub service: String,
+    /// Its addresses, as far as they are known.
+    pub addresses: Vec<IpAddr>,
+    /// Its endpoints that take queries; those that were last known, if there are none.
+    pub endpoints: usize,
+    /// Whether queries to the endpoints' own addresses are intercepted.
+    pub intercepts_endpoints: bool,
+    /// Why the API server is not heard; none if it is.
+    pub api_error: Option<String>,
+    /// How often it could not be asked, or did not answer as it should.
+    pub api_errors: u64,
+    /// For how many seconds it has been heard, or not.
+    pub api_since_seconds: u64,
 }

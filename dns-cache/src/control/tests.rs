@@ -35,6 +35,7 @@ impl Fixed {
             reload: ReloadStatus::default(),
             state_dir: "/run/dns-cache".into(),
             listen: vec!["10.96.0.10".parse().unwrap()],
+            kubernetes: None,
             datapath: DatapathStatus {
                 mechanism: Some(Mechanism::Clsact),
                 interfaces: vec![AttachedInterface {

@@ -134,6 +134,12 @@ metrics! {
         "0 if a server did not answer lately and is asked last.",
     UPSTREAM_FAILURES: Counter "dns_cache_upstream_failures_total"
         "Attempts at a server that ended without an answer, or without one in time, by kind: unreachable, busy, closed, timeout, mismatched, malformed.",
+    KUBERNETES_UP: Gauge "dns_cache_kubernetes_api_up"
+        "0 while the API server is not heard; the last known servers are asked. Only with kubernetes.",
+    KUBERNETES_ERRORS: Counter "dns_cache_kubernetes_api_errors_total"
+        "How often the API server could not be asked, or did not answer as it should. Only with kubernetes.",
+    KUBERNETES_ENDPOINTS: Gauge "dns_cache_kubernetes_endpoints"
+        "Endpoints of the DNS Service that take queries. Only with kubernetes.",
     PROCESS_CPU: Counter "process_cpu_seconds_total"
         "CPU time of the agent, user and system.",
     PROCESS_MEMORY: Gauge "process_resident_memory_bytes"

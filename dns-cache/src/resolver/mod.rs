@@ -1,5 +1,6 @@
 //! Query in, reply out: from the cache, or by asking the zone's servers.
 
+mod addresses;
 mod answer;
 mod cache;
 mod clock;

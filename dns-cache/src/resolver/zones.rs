@@ -24,10 +24,19 @@ pub(super) struct Zone {
 /// Where the servers of a zone come from, and how they are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Origin {
-    /// Empty if a file names them.
-    servers: Vec<Upstream>,
-    file: Option<PathBuf>,
+    servers: Servers,
     transport: config::Transport,
+}
+
+/// Who says which servers a zone has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Servers {
+    /// The configuration.
+    Named(Vec<Upstream>),
+    /// The cluster: whichever they are, they know the same, and so what they answered stays cached.
+    Discovered,
+    /// A file, and so as with the cluster's.
+    File(PathBuf),
 }
 
 /// All zones; the longest match wins.
@@ -62,6 +71,11 @@ impl Zones {
                 *zone = zone.taking_over(old);
             }
         }
+        if config.kubernetes.is_some()
+            && let Some(cluster) = new.zones.first()
+        {
+            cluster.group.set(&config.cluster.upstreams);
+        }
         let _ = new.reread_resolv_conf();
         Ok(new)
     }
@@ -75,26 +89,25 @@ impl Zones {
             local: Local::new(config)?,
             timings,
         };
-        let of = |servers: &[_], transport: &config::Transport| Origin {
-            servers: servers.to_vec(),
-            file: None,
-            transport: transport.clone(),
-        };
         let cluster = &config.cluster;
-        let origin = of(&cluster.upstreams, &cluster.transport);
-        this.add(&cluster.domain, origin, cluster.ttl)?;
+        let named = |servers: &[_]| Servers::Named(servers.to_vec());
+        let servers = match config.kubernetes {
+            Some(_) => Servers::Discovered,
+            None => named(&cluster.upstreams),
+        };
+        let origin = Origin::new(servers, &cluster.transport);
+        this.add(&cluster.domain, origin, &cluster.upstreams, cluster.ttl)?;
         for reverse in &cluster.reverse_zones {
             this.by_name.insert(wire_name(reverse)?, 0);
         }
         for zone in &config.zones {
-            this.add(&zone.zone, of(&zone.upstreams, &zone.transport), zone.ttl)?;
+            let origin = Origin::new(named(&zone.upstreams), &zone.transport);
+            this.add(&zone.zone, origin, &zone.upstreams, zone.ttl)?;
         }
         if !this.by_name.contains_key(&[0][..]) {
-            let origin = Origin {
-                file: Some(config.resolv_conf.clone()),
-                ..of(&[], &config.default_transport)
-            };
-            this.add(".", origin, config.default_ttl)?;
+            let file = Servers::File(config.resolv_conf.clone());
+            let origin = Origin::new(file, &config.default_transport);
+            this.add(".", origin, &[], config.default_ttl)?;
             let resolv_conf = ResolvConf::new(&config.resolv_conf, &config.listen);
             this.resolv_conf = Some(Mutex::new(resolv_conf));
         }
@@ -141,7 +154,13 @@ impl Zones {
         }
     }
 
-    fn add(&mut self, name: &str, origin: Origin, caps: TtlCaps) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        name: &str,
+        origin: Origin,
+        servers: &[Upstream],
+        caps: TtlCaps,
+    ) -> Result<(), Error> {
         let transport = Transport::new(&origin.transport).map_err(|reason| Error::Tls {
             zone: name.to_owned(),
             reason,
@@ -150,20 +169,31 @@ impl Zones {
         self.zones.push(Arc::new(Zone {
             name: name.to_owned(),
             caps,
-            group: Arc::new(Group::new(&origin.servers, transport, self.timings)),
+            group: Arc::new(Group::new(servers, transport, self.timings)),
             origin,
         }));
         Ok(())
     }
 }
 
+impl Origin {
+    fn new(servers: Servers, transport: &config::Transport) -> Self {
+        Self {
+            servers,
+            transport: transport.clone(),
+        }
+    }
+}
+
 impl Zone {
-    /// This zone in the place of an old one of the same name. The servers of another file take the place of the
-    /// old one's when it is read.
+    /// This zone in the place of an old one of the same name. Servers that were discovered, or that another file
+    /// names, take the place of the old one's afterwards.
     fn taking_over(self: &Arc<Self>, old: &Arc<Self>) -> Arc<Self> {
-        let same_servers = self.origin.servers == old.origin.servers
-            && self.origin.transport == old.origin.transport
-            && self.origin.file.is_some() == old.origin.file.is_some();
+        let same_servers = self.origin.transport == old.origin.transport
+            && match (&self.origin.servers, &old.origin.servers) {
+                (Servers::File(_), Servers::File(_)) => true,
+                (new, old) => new == old,
+            };
         if self.origin == old.origin && self.caps == old.caps {
             Arc::clone(old)
         } else if same_servers {
@@ -273,6 +303,38 @@ mod tests {
             );
         }
         assert_eq!(of(&new, "www.example").caps.positive, 5);
+    }
+
+    /// Whatever servers the cluster names, their answers stay, and so do those that are named again.
+    #[test]
+    fn discovered_servers_come_and_go() {
+        let mut config = config(Path::new("/nonexistent"));
+        config.kubernetes = Some(kubernetes());
+        let old = Zones::new(&config, Timings::default()).unwrap();
+        let others =
+            ["192.0.2.2:53", "192.0.2.7:53"].map(|text| text.parse::<SocketAddr>().unwrap());
+        config.cluster.upstreams = others.map(Upstream::from).into();
+        let new = old.reload(&config).unwrap();
+        let name = wire_name("a.cluster.local").unwrap();
+        assert!(new.agree(&old, &name));
+        let servers = new.of(&name).unwrap().group.status();
+        assert_eq!(
+            servers.iter().map(|s| s.address).collect::<Vec<_>>(),
+            others
+        );
+    }
+
+    fn kubernetes() -> config::Kubernetes {
+        config::Kubernetes {
+            service: "kube-dns".to_owned(),
+            namespace: "kube-system".to_owned(),
+            node_name: None,
+            intercept_service: true,
+            intercept_endpoints: config::InterceptEndpoints::Auto,
+            api_server: None,
+            ca_file: "/nonexistent".into(),
+            token_file: "/nonexistent".into(),
+        }
     }
 
     #[test]

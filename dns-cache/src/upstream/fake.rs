@@ -10,6 +10,11 @@ use dns_cache_common::question::split_question;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// A server that hands each connection, with its number, to a function; it ends when dropped.
 pub(crate) struct Fake {
@@ -81,6 +86,20 @@ async fn answer_by(mut stream: TcpStream, queries: Arc<AtomicUsize>, answer: fn(
         queries.fetch_add(1, SeqCst);
         write(&mut stream, &answer(&query)).await;
     }
+}
+
+/// The server's side of TLS. The certificates are good for a hundred years, for `dns.example` and 127.0.0.1; nobody
+/// has the authority's key any more.
+pub(crate) fn acceptor() -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("tests/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tests/server.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// The next message on a stream.

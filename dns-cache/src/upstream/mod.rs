@@ -32,7 +32,9 @@ use std::time::Duration;
 pub(crate) use exchanges::{Exchanged, RCODES};
 pub use group::{Failure, Group};
 pub use query::Query;
-pub use transport::{TlsError, Transport};
+pub use transport::Transport;
+
+pub use crate::tls::Error as TlsError;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]

@@ -1,18 +1,15 @@
 //! How servers are asked: over TCP, over plain UDP, or over TLS (DoT, RFC 7858).
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::io;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config;
+use crate::tls::{self, Error as TlsError};
 
 /// How a group's servers are asked.
 #[derive(Debug, Clone)]
@@ -33,28 +30,6 @@ pub struct Tls {
     name: Option<ServerName<'static>>,
 }
 
-/// Why a group cannot speak TLS.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TlsError {
-    /// The file of trusted certificates.
-    #[error(
-        "{}: no certificates of authorities: {reason}; give tls.caFile a PEM file that the agent may read",
-        path.display()
-    )]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The server's name.
-    #[error("tls.serverName: {0:?} is neither a domain name nor an IP address")]
-    ServerName(String),
-    /// The TLS library.
-    #[error("TLS cannot be used: {0}")]
-    Library(String),
-}
-
 impl Transport {
     /// Reads what the configuration names.
     ///
@@ -71,24 +46,7 @@ impl Transport {
 
 impl Tls {
     fn new(config: &config::Tls) -> Result<Self, TlsError> {
-        let wrong = |reason: String| TlsError::CaFile {
-            path: config.ca_file.clone(),
-            reason,
-        };
-        let mut roots = RootCertStore::empty();
-        let certificates = CertificateDer::pem_file_iter(&config.ca_file)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| wrong(error.to_string()))?;
-        // A bundle may hold one that is too old to be read; the others are good.
-        let (taken, ignored) = roots.add_parsable_certificates(certificates);
-        if taken == 0 {
-            return Err(wrong(format!("{ignored} of {ignored} cannot be used")));
-        }
-        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::Library(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let client = tls::client(&config.ca_file)?;
         let name = |name: &String| {
             ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))
         };

@@ -87,7 +87,8 @@ impl Scrape {
 fn every_metric_is_in_a_scrape_under_its_name() {
     let lab = Lab::builder().start();
     let config = AgentConfig {
-        extra: "\nmetrics: {perPod: true}\n".to_owned(),
+        extra: "\nmetrics: {perPod: true}\nkubernetes: {apiServer: \"http://127.0.0.1:9\"}\n"
+            .to_owned(),
         ..AgentConfig::default()
     };
     let _agent = lab.agent(&config);

@@ -119,6 +119,7 @@ proptest! {
                 interfaces: text.clone(),
                 cluster_domain: text.clone(),
                 cluster_upstreams: text.clone(),
+                node_name: text.clone(),
                 resolv_conf: text.clone(),
                 attach: text.clone(),
                 state_dir: text.clone(),

@@ -12,6 +12,7 @@ fn all() -> Overrides {
         interfaces: some("eth*,!eth0"),
         cluster_domain: some("k8s.example"),
         cluster_upstreams: some("10.0.0.2,[fd00::2]:5353"),
+        node_name: some("node-1"),
         resolv_conf: some("/etc/upstream.conf"),
         attach: some("tcx"),
         state_dir: some("/run/b"),

@@ -4,11 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::super::Upstream;
+use super::super::model::{DNS_PORT, DOT_PORT};
 use super::quoted;
 
-const DNS_PORT: u16 = 53;
-/// RFC 7858 §3.1.
-const DOT_PORT: u16 = 853;
 const WEIGHTS: RangeInclusive<u32> = 1..=1000;
 const DISTANCES: RangeInclusive<u32> = 0..=1000;
 /// What the datapath routes replies by in the resolver's namespace.

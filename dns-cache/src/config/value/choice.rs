@@ -1,6 +1,6 @@
 //! One word of a few.
 
-use super::super::{AttachMode, BlockedAnswer, LogFormat};
+use super::super::{AttachMode, BlockedAnswer, InterceptEndpoints, LogFormat};
 use super::quoted;
 
 pub(in super::super) fn attach(text: &str) -> Result<AttachMode, String> {
@@ -25,6 +25,15 @@ pub(in super::super) fn blocked(text: &str) -> Result<BlockedAnswer, String> {
         ("refused", BlockedAnswer::Refused),
     ];
     one_of(text, &answers)
+}
+
+pub(in super::super) fn intercept_endpoints(text: &str) -> Result<InterceptEndpoints, String> {
+    let choices = [
+        ("auto", InterceptEndpoints::Auto),
+        ("true", InterceptEndpoints::Always),
+        ("false", InterceptEndpoints::Never),
+    ];
+    one_of(text, &choices)
 }
 
 pub(in super::super) fn switch(text: &str) -> Result<bool, String> {

@@ -4,6 +4,7 @@ pub(super) mod address;
 pub(super) mod choice;
 pub(super) mod filter;
 pub(super) mod interface;
+pub(super) mod kubernetes;
 pub(super) mod name;
 pub(super) mod network;
 pub(super) mod number;

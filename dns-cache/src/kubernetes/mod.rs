@@ -1,0 +1,320 @@
+//! The cluster's DNS servers and addresses, as its API server and its DNS tell them.
+//!
+//! The servers are the endpoints of the DNS Service (`watch` → `slice` → `endpoints`). The Service's own addresses
+//! are asked for in the DNS by its name, which needs no right to read Services. Whatever is away, the last that is
+//! known stays.
+
+mod client;
+mod endpoints;
+mod health;
+mod rewrites;
+mod slice;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::env;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::watch as channel;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::config::{Config, InterceptEndpoints, Kubernetes, Transport, Upstream, is_link_local};
+use crate::control::KubernetesStatus;
+use crate::resolver::Resolver;
+use client::Client;
+use endpoints::Place;
+use health::Health;
+use slice::{Metadata, Slices};
+use watch::{Pauses, Timings, Watch};
+
+/// How long the start waits for the API server.
+const FIRST: Duration = Duration::from_secs(3);
+/// Between two looks at the Service's addresses.
+const LOOK: Duration = Duration::from_secs(30);
+/// The same while they are not known.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// Where a Node says in which zone it is.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// What is known of the cluster.
+#[derive(Debug)]
+pub struct Discovery {
+    settings: Option<Kubernetes>,
+    /// What it is laid over.
+    base: Mutex<Config>,
+    found: channel::Sender<Found>,
+    health: Health,
+}
+
+/// What was found until now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Found {
+    /// The API server was asked, with whatever success.
+    asked: bool,
+    /// The endpoints that take queries.
+    servers: Vec<Upstream>,
+    /// The Service's addresses.
+    addresses: Vec<IpAddr>,
+    /// Pods' packets carry the endpoints' addresses.
+    rewritten: bool,
+}
+
+/// Tells when something else is known.
+#[derive(Debug)]
+pub struct Changes(channel::Receiver<Found>);
+
+impl Discovery {
+    /// Begins with what the process's environment tells; with a configuration without Kubernetes there is never more.
+    #[must_use]
+    pub fn new(base: Config) -> (Arc<Self>, Changes) {
+        let settings = base.kubernetes.clone();
+        let addresses = settings.as_ref().and_then(from_environment);
+        let (found, changes) = channel::channel(Found {
+            addresses: addresses.into_iter().collect(),
+            ..Found::default()
+        });
+        let discovery = Self {
+            settings,
+            base: Mutex::new(base),
+            found,
+            health: Health::new(),
+        };
+        (Arc::new(discovery), Changes(changes))
+    }
+
+    /// The configuration with all that is known.
+    #[must_use]
+    pub fn current(&self) -> Config {
+        self.complete(&self.base())
+    }
+
+    /// From now on what is known is laid over this configuration.
+    pub fn rebase(&self, base: Config) {
+        *self.base() = base;
+    }
+
+    /// This configuration with what is known laid over it. What it says of addresses stays, and its servers stand
+    /// in until the endpoints are known; then the Service's own address does.
+    #[must_use]
+    pub fn complete(&self, base: &Config) -> Config {
+        let mut config = base.clone();
+        let Some(settings) = &self.settings else {
+            return config;
+        };
+        let found = self.found.borrow();
+        if settings.intercept_service {
+            add(&mut config.listen, found.addresses.iter().copied());
+        }
+        let is_plain = |server: &&Upstream| server.address.port() == Transport::Tcp.default_port();
+        if intercepts_endpoints(settings, &found) {
+            let plain = found.servers.iter().filter(is_plain);
+            add(&mut config.listen, plain.map(|server| server.address.ip()));
+        }
+        if !found.servers.is_empty() {
+            config.cluster.upstreams.clone_from(&found.servers);
+        } else if config.cluster.upstreams.is_empty() {
+            let port = config.cluster.transport.default_port();
+            let mut services = found.addresses.clone();
+            let listed = base.listen.iter().filter(|ip| !is_link_local(**ip));
+            add(&mut services, listed.copied());
+            let upstream = |ip| Upstream::from(SocketAddr::new(ip, port));
+            config.cluster.upstreams = services.into_iter().map(upstream).collect();
+        }
+        config
+    }
+
+    /// Follows the Service's endpoints, without end.
+    pub async fn follow_endpoints(self: Arc<Self>) {
+        let Some(settings) = &self.settings else {
+            return;
+        };
+        let client = Client::new(settings);
+        let timings = Timings::default();
+        let place = self.place(&client, settings, timings).await;
+        let transport = self.base().cluster.transport.clone();
+        let watch = Watch {
+            client: &client,
+            path: format!(
+                "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{}",
+                settings.namespace, settings.service
+            ),
+            timings,
+            health: &self.health,
+        };
+        watch
+            .run(|slices| match slices {
+                Some(slices) => self.endpoints(slices, &place, &transport),
+                None => self.asked_in_vain(),
+            })
+            .await;
+    }
+
+    /// Looks for the Service's addresses in the DNS, again and again: they are others when it is made anew.
+    pub async fn follow_service(self: Arc<Self>, resolver: Arc<Resolver>) {
+        let Some(settings) = &self.settings else {
+            return;
+        };
+        loop {
+            let domain = self.base().cluster.domain.clone();
+            let name = format!("{}.{}.svc.{domain}.", settings.service, settings.namespace);
+            let addresses = resolver.addresses(&name).await;
+            debug!(name, ?addresses, "the Service's addresses in the DNS");
+            self.service(addresses);
+            let known = !self.found.borrow().addresses.is_empty();
+            sleep(if known { LOOK } else { FIRST_LOOK }).await;
+        }
+    }
+
+    /// What is known, for people; `None` without Kubernetes.
+    #[must_use]
+    pub fn status(&self) -> Option<KubernetesStatus> {
+        let settings = self.settings.as_ref()?;
+        let health = self.health.state();
+        let found = self.found.borrow();
+        Some(KubernetesStatus {
+            service: format!("{}/{}", settings.namespace, settings.service),
+            addresses: found.addresses.clone(),
+            endpoints: found.servers.len(),
+            intercepts_endpoints: intercepts_endpoints(settings, &found),
+            api_error: health.error,
+            api_errors: health.errors,
+            api_since_seconds: health.since.elapsed().as_secs(),
+        })
+    }
+
+    /// Our own Node, and its zone if the API server tells it. Without it no endpoint is in our zone.
+    async fn place(&self, client: &Client, settings: &Kubernetes, timings: Timings) -> Place {
+        #[derive(Deserialize)]
+        struct Node {
+            metadata: Metadata,
+        }
+        let node = settings.node_name.clone();
+        let Some(name) = &node else {
+            return Place::default();
+        };
+        let mut pauses = Pauses::new(timings);
+        let zone = loop {
+            match client.get::<Node>(&format!("/api/v1/nodes/{name}")).await {
+                Ok(node) => {
+                    let labels = node.metadata.labels.unwrap_or_default();
+                    break labels.get(ZONE_LABEL).cloned();
+                }
+                Err(error @ client::Error::Refused { .. }) => {
+                    warn!(%error, name, "the zone of this Node is not known");
+                    break None;
+                }
+                Err(error) => {
+                    self.health.failed(&error);
+                    self.asked_in_vain();
+                    pauses.next().await;
+                }
+            }
+        };
+        Place { node, zone }
+    }
+
+    /// The start need not wait any longer.
+    fn asked_in_vain(&self) {
+        self.found
+            .send_if_modified(|found| !std::mem::replace(&mut found.asked, true));
+    }
+
+    /// Servers that end are left out as long as there are others; without any, the last known ones stay.
+    fn endpoints(&self, slices: &Slices, place: &Place, transport: &Transport) {
+        let servers = endpoints::servers(slices, place, transport);
+        self.found.send_if_modified(|found| {
+            let is_first = !std::mem::replace(&mut found.asked, true);
+            if servers.is_empty() {
+                warn!("the Service has no endpoint that answers; the last known ones stay");
+                return is_first;
+            }
+            let differ = found.servers != servers;
+            if differ {
+                info!(?servers, "the cluster's DNS servers");
+                found.servers = servers;
+            }
+            differ || is_first
+        });
+    }
+
+    /// The Service's addresses as the DNS has them; without an answer, those of before stay.
+    fn service(&self, mut addresses: Vec<IpAddr>) {
+        addresses.retain(|address| !address.is_loopback() && !address.is_unspecified());
+        addresses.sort();
+        self.found.send_if_modified(|found| {
+            let mut new = found.clone();
+            let is_endpoint = |ip: &IpAddr| found.servers.iter().any(|s| s.address.ip() == *ip);
+            // A headless Service has none of its own.
+            if !addresses.is_empty() && !addresses.iter().all(is_endpoint) {
+                new.addresses = addresses;
+            }
+            new.rewritten = new.addresses.iter().any(|address| {
+                rewrites::is_rewritten(*address).unwrap_or_else(|error| {
+                    debug!(%error, %address, "not known whether it is rewritten");
+                    false
+                })
+            });
+            let differ = new != *found;
+            if differ {
+                info!(addresses = ?new.addresses, rewritten = new.rewritten, "the DNS Service");
+                *found = new;
+            }
+            differ
+        });
+    }
+
+    fn base(&self) -> MutexGuard<'_, Config> {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Changes {
+    /// Waits until the API server has told the endpoints, or does not for a while.
+    pub async fn first(&mut self, discovery: &Discovery) {
+        if discovery.settings.is_some() {
+            let asked = self.0.wait_for(|found| found.asked);
+            if timeout(FIRST, asked).await.is_err() {
+                warn!(
+                    "the API server has not told the cluster's DNS servers yet; starting without"
+                );
+            }
+            self.0.mark_unchanged();
+        }
+    }
+
+    /// Returns when something else is known.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nobody is left who could find anything.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What the kubelet tells the containers of the Service's own namespace.
+fn from_environment(settings: &Kubernetes) -> Option<IpAddr> {
+    let name = settings.service.to_uppercase().replace('-', "_");
+    env::var(format!("{name}_SERVICE_HOST")).ok()?.parse().ok()
+}
+
+fn intercepts_endpoints(settings: &Kubernetes, found: &Found) -> bool {
+    match settings.intercept_endpoints {
+        InterceptEndpoints::Always => true,
+        InterceptEndpoints::Never => false,
+        InterceptEndpoints::Auto => found.rewritten && settings.intercept_service,
+    }
+}
+
+/// Adds what is not there yet.
+fn add(list: &mut Vec<IpAddr>, more: impl Iterator<Item = IpAddr>) {
+    for address in more {
+        if !list.contains(&address) {
+            list.push(address);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What is made of what a cluster says.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::{ApiServer, parse};
+
+mod endpoints;
+mod stream;
+
+/// A slice as the API server writes it.
+fn slice(name: &str, version: u64, endpoints: &[Value]) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "kube-system", "resourceVersion": version.to_string()},
+        "addressType": "IPv4",
+        "endpoints": endpoints,
+        "ports": [
+            {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+            {"name": "metrics", "port": 9153, "protocol": "TCP"},
+        ],
+    })
+}
+
+fn ready(address: &str) -> Value {
+    json!({
+        "addresses": [address],
+        "conditions": {"ready": true, "serving": true, "terminating": false},
+    })
+}
+
+fn config(text: &str) -> Config {
+    parse(text, "f".as_ref()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn servers(texts: &[&str]) -> Vec<Upstream> {
+    let server = |text: &&str| Upstream::from(text.parse::<SocketAddr>().unwrap());
+    texts.iter().map(server).collect()
+}
+
+fn found(discovery: &Discovery, servers_found: &[&str], service: &[&str]) {
+    discovery.found.send_modify(|found| {
+        found.servers = servers(servers_found);
+        found.addresses = addresses(service);
+    });
+}
+
+#[test]
+fn the_service_stands_in_for_its_endpoints() {
+    let (discovery, _) = Discovery::new(config("kubernetes: {}"));
+    let nothing = discovery.current();
+    assert!(nothing.listen.is_empty() && nothing.cluster.upstreams.is_empty());
+    found(&discovery, &[], &["10.96.0.10", "fd00::a"]);
+    let known = discovery.current();
+    assert_eq!(known.listen, addresses(&["10.96.0.10", "fd00::a"]));
+    assert_eq!(
+        known.cluster.upstreams,
+        servers(&["10.96.0.10:53", "[fd00::a]:53"])
+    );
+    found(&discovery, &["10.244.0.2:53"], &["10.96.0.10"]);
+    let known = discovery.current();
+    assert_eq!(known.listen, addresses(&["10.96.0.10"]));
+    assert_eq!(known.cluster.upstreams, servers(&["10.244.0.2:53"]));
+}
+
+#[test]
+fn what_the_configuration_says_stays() {
+    let text = "listen: [169.254.20.10, 10.96.0.10]\n\
+                kubernetes: {interceptService: false}\n\
+                cluster: {upstreams: [192.0.2.1]}";
+    let (discovery, _) = Discovery::new(config(text));
+    assert_eq!(discovery.current(), config(text));
+    found(&discovery, &["10.244.0.2:53"], &["10.96.0.11"]);
+    let known = discovery.current();
+    assert_eq!(known.listen, addresses(&["169.254.20.10", "10.96.0.10"]));
+    assert_eq!(known.cluster.upstreams, servers(&["10.244.0.2:53"]));
+    discovery.rebase(config(
+        "listen: [169.254.20.10]\nkubernetes: {interceptService: false}",
+    ));
+    assert_eq!(discovery.current().listen, addresses(&["169.254.20.10"]));
+}
+
+/// A link-local address of ours has nobody behind it; the ClusterIP has.
+#[test]
+fn without_endpoints_a_listed_service_is_asked() {
+    let text = "listen: [169.254.20.10, 10.96.0.10]\nkubernetes: {}";
+    let (discovery, _) = Discovery::new(config(text));
+    assert_eq!(
+        discovery.current().cluster.upstreams,
+        servers(&["10.96.0.10:53"])
+    );
+}
+
+#[test]
+fn endpoints_are_intercepted_when_pods_see_them() {
+    let case = |setting: &str, rewritten: bool| {
+        let text = format!("kubernetes: {{interceptEndpoints: {setting}}}");
+        let (discovery, _) = Discovery::new(config(&text));
+        // What is not port 53 is never taken.
+        found(
+            &discovery,
+            &["10.244.0.2:53", "10.244.0.3:5353"],
+            &["10.96.0.10"],
+        );
+        discovery
+            .found
+            .send_modify(|found| found.rewritten = rewritten);
+        discovery.current().listen
+    };
+    let (service, both) = (
+        addresses(&["10.96.0.10"]),
+        addresses(&["10.96.0.10", "10.244.0.2"]),
+    );
+    assert_eq!(case("auto", false), service);
+    assert_eq!(case("auto", true), both);
+    assert_eq!(case("true", false), both);
+    assert_eq!(case("false", true), service);
+}
+
+#[test]
+fn the_service_is_known_by_its_answers() {
+    let (discovery, mut changes) = Discovery::new(config("kubernetes: {}"));
+    let known = || discovery.found.borrow().addresses.clone();
+    let mut changed = || {
+        let changed = changes.0.has_changed().unwrap();
+        changes.0.mark_unchanged();
+        changed
+    };
+    discovery.service(addresses(&["127.0.0.1"]));
+    assert!(known().is_empty() && !changed());
+    discovery.service(addresses(&["fd00::a", "127.0.0.1", "10.96.0.10"]));
+    assert_eq!(known(), addresses(&["10.96.0.10", "fd00::a"]));
+    assert!(changed());
+    // No answer, or the same one.
+    discovery.service(Vec::new());
+    discovery.service(addresses(&["10.96.0.10", "fd00::a"]));
+    assert!(!changed());
+    // A headless Service's name leads to its endpoints.
+    discovery
+        .found
+        .send_modify(|found| found.servers = servers(&["10.244.0.2:53"]));
+    discovery.service(addresses(&["10.244.0.2"]));
+    assert_eq!(known(), addresses(&["10.96.0.10", "fd00::a"]));
+    // Made anew.
+    discovery.service(addresses(&["10.96.0.77"]));
+    assert_eq!(known(), addresses(&["10.96.0.77"]));
+}
+
+/// A client of the API server at `address`, by TLS with the test's certificates.
+fn client(address: SocketAddr, token_file: &std::path::Path) -> Client {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/upstream/tests");
+    let mut settings = config("kubernetes: {}").kubernetes.unwrap();
+    settings.api_server = Some(ApiServer {
+        tls: true,
+        host: address.ip().to_string(),
+        port: address.port(),
+    });
+    settings.ca_file = folder.join("ca.pem");
+    settings.token_file = token_file.to_owned();
+    Client::new(&settings)
+}
