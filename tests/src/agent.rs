@@ -23,12 +23,14 @@ use crate::tools;
 /// What the lab lets a test choose of the agent's configuration.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
-    /// Intercepted addresses.
+    /// Intercepted addresses; with `kubernetes` there may be none.
     pub listen: Vec<IpAddr>,
     /// Patterns of interfaces.
     pub interfaces: Vec<String>,
     /// The cluster's servers; empty: the lab's replicas, by IPv4.
     pub upstreams: Vec<SocketAddr>,
+    /// What is below `kubernetes`, in one line; the lab's replicas are not named then.
+    pub kubernetes: Option<String>,
     /// The longest that the cluster's answers with data are kept, in seconds; without it, the agent's default.
     pub positive_ttl: Option<u32>,
     /// Stub domains and their servers.
@@ -49,6 +51,7 @@ impl Default for AgentConfig {
             listen: Family::BOTH.map(|family| CLUSTER_IP.of(family)).into(),
             interfaces: vec!["veth*".to_owned()],
             upstreams: Vec::new(),
+            kubernetes: None,
             positive_ttl: None,
             zones: Vec::new(),
             attach: "auto".to_owned(),
@@ -399,14 +402,25 @@ fn yaml(config: &AgentConfig, replicas: &[SocketAddr], resolv_conf: &Path, dir: 
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let mut text = format!(
-        "listen: [{}]\ninterfaces: [{}]\ncluster:\n  domain: cluster.local\n  upstreams: [{}]\n  reverseZones: [in-addr.arpa, ip6.arpa]\n",
-        quoted(&mut config.listen.iter().map(ToString::to_string)),
-        quoted(&mut config.interfaces.iter().cloned()),
-        quoted(&mut upstreams.iter().map(ToString::to_string)),
+    let mut text = String::new();
+    if !config.listen.is_empty() {
+        let listen = quoted(&mut config.listen.iter().map(ToString::to_string));
+        let _ = writeln!(text, "listen: [{listen}]");
+    }
+    let interfaces = quoted(&mut config.interfaces.iter().cloned());
+    let _ = write!(
+        text,
+        "interfaces: [{interfaces}]\ncluster:\n  domain: cluster.local\n  reverseZones: [in-addr.arpa, ip6.arpa]\n"
     );
+    if config.kubernetes.is_none() {
+        let upstreams = quoted(&mut upstreams.iter().map(ToString::to_string));
+        let _ = writeln!(text, "  upstreams: [{upstreams}]");
+    }
     if let Some(seconds) = config.positive_ttl {
         let _ = writeln!(text, "  ttl:\n    positive: {seconds}");
+    }
+    if let Some(settings) = &config.kubernetes {
+        let _ = writeln!(text, "kubernetes: {{{settings}}}");
     }
     if !config.zones.is_empty() {
         text += "zones:\n";

@@ -13,6 +13,7 @@ mod detach;
 mod faults;
 mod forged;
 mod kernel;
+mod kubernetes;
 mod liar;
 mod lookup;
 mod loops;

@@ -1,0 +1,265 @@
+//! Servers and addresses from a real API server, by an account that may do no more than the chart's.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dns_cache_tests::addresses::CLUSTER_IP;
+use dns_cache_tests::api_server::ApiServer;
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::{Agent, AgentConfig, Family, Lab, OrPanic, Query, Transport, Way};
+use serde_json::{Value, json};
+
+use crate::{WEB_A, assert_web, fresh};
+
+/// What is read: EndpointSlices of one namespace, and one Node.
+const RIGHTS: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: dns-cache, namespace: kube-system}
+rules: [{apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: dns-cache, namespace: kube-system}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: dns-cache}
+subjects: [{kind: User, name: agent, apiGroup: rbac.authorization.k8s.io}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: dns-cache}
+rules: [{apiGroups: [""], resources: [nodes], resourceNames: [node-1], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: dns-cache}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: dns-cache}
+subjects: [{kind: User, name: agent, apiGroup: rbac.authorization.k8s.io}]
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node-1, labels: {topology.kubernetes.io/zone: zone-1}}
+"#;
+
+/// A replica's state as its EndpointSlice has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ready,
+    Ending,
+    Gone,
+}
+
+/// The slices of both families, with the first replica on this node and the second one in its zone.
+fn slices(lab: &Lab, states: [State; 2]) -> String {
+    let slices = Family::BOTH.map(|family| {
+        let replicas = lab.dns().endpoints().into_iter().zip(states).enumerate();
+        let endpoints: Vec<_> = replicas
+            .filter(|(_, (_, state))| *state != State::Gone)
+            .map(|(n, (pair, state))| {
+                json!({
+                    "addresses": [pair.of(family)],
+                    "conditions": {
+                        "ready": state == State::Ready,
+                        "serving": true,
+                        "terminating": state == State::Ending,
+                    },
+                    "nodeName": format!("node-{}", n + 1),
+                    "zone": "zone-1",
+                })
+            })
+            .collect();
+        let (kind, name) = match family {
+            Family::V4 => ("IPv4", "kube-dns-4"),
+            Family::V6 => ("IPv6", "kube-dns-6"),
+        };
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": name,
+                "namespace": "kube-system",
+                "labels": {"kubernetes.io/service-name": "kube-dns"},
+            },
+            "addressType": kind,
+            "endpoints": endpoints,
+            "ports": [{"name": "dns", "port": 53, "protocol": "UDP"},
+                      {"name": "dns-tcp", "port": 53, "protocol": "TCP"}],
+        })
+    });
+    json!({"apiVersion": "v1", "kind": "List", "items": slices}).to_string()
+}
+
+/// Address and distance of each server that the agent has for the cluster.
+fn servers(agent: &Agent) -> Vec<(String, u64)> {
+    let servers = agent.upstreams("cluster.local").into_iter();
+    servers
+        .map(|server| {
+            let address = server["address"].as_str().unwrap_or_default().to_owned();
+            (address, server["distance"].as_u64().unwrap_or(u64::MAX))
+        })
+        .collect()
+}
+
+/// Waits until the agent's status is as wanted.
+fn wait(agent: &Agent, what: &str, wanted: impl Fn(&Value) -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let status = agent.status().or_panic("asking for the status");
+        if wanted(&status) {
+            return;
+        }
+        assert!(Instant::now() < end, "{what}: {status:#}\n{}", agent.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn is_heard(status: &Value) -> bool {
+    status["kubernetes"]["api_error"].is_null()
+}
+
+/// Waits until the agent asks these replicas and no others.
+fn wait_for(lab: &Lab, agent: &Agent, replicas: &[usize]) {
+    let mut wanted: Vec<_> = Family::BOTH
+        .into_iter()
+        .flat_map(|family| {
+            let endpoints = lab.dns().endpoints();
+            replicas
+                .iter()
+                .map(move |n| (endpoints[*n].dns(family).to_string(), *n as u64))
+        })
+        .collect();
+    wanted.sort();
+    wait(agent, &format!("{wanted:?}"), |_| {
+        let mut servers = servers(agent);
+        servers.sort();
+        servers == wanted
+    });
+}
+
+/// Ends the lookups, on a panic too.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_cluster_says_whom_to_ask_and_where_to_answer() {
+    use State::{Ending, Gone, Ready};
+    let lab = Lab::builder().start();
+    let Some(api) = ApiServer::start(lab.node()) else {
+        return;
+    };
+    api.apply(RIGHTS);
+    api.apply(&slices(&lab, [Ready, Ready]));
+    let agent = lab.agent(&AgentConfig {
+        listen: Vec::new(),
+        kubernetes: Some(format!("nodeName: node-1, {}", api.settings())),
+        ..AgentConfig::default()
+    });
+    wait_for(&lab, &agent, &[0, 1]);
+    let service = Family::BOTH.map(|family| CLUSTER_IP.of(family).to_string());
+    wait(&agent, "the Service's addresses", |status| {
+        status["listen"] == json!(service)
+    });
+    for family in Family::BOTH {
+        for transport in Transport::ALL {
+            let before = agent.counters();
+            assert_web(&lab.pod(0).client(family), transport);
+            assert_ne!(before.way(&agent.counters()), Way::Ordinary);
+        }
+    }
+
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _ends = SetOnDrop(&over);
+        scope.spawn(|| {
+            let client = lab.pod(1).client(Family::V4);
+            let mut number = 0;
+            while !over.load(Ordering::Relaxed) {
+                let reply = client.ask(Transport::Connected, &Query::new(&fresh(number), rtype::A));
+                let reply = reply.or_panic(format_args!("lookup {number}"));
+                assert_eq!(reply.message.answers.len(), 1);
+                number = (number + 1) % 900;
+            }
+        });
+        // A pod is deleted as the kubelet does it: first it is said to end, then it ends.
+        let first = &lab.dns().replicas()[0];
+        api.apply(&slices(&lab, [Ending, Ready]));
+        wait_for(&lab, &agent, &[1]);
+        api.apply(&slices(&lab, [Gone, Ready]));
+        first.stop();
+        first.start();
+        api.apply(&slices(&lab, [Ready, Ready]));
+        wait_for(&lab, &agent, &[0, 1]);
+        // Nobody knows anything any more.
+        api.stop();
+        wait(&agent, "that the API server is gone", |status| {
+            !is_heard(status)
+        });
+        assert_eq!(servers(&agent).len(), 4);
+        api.resume();
+        wait(&agent, "that the API server is back", is_heard);
+        api.apply(&slices(&lab, [Ready, Gone]));
+        wait_for(&lab, &agent, &[0]);
+        // Of two evils: the last known servers.
+        api.apply(&slices(&lab, [Gone, Gone]));
+        wait(&agent, "that there are none", |_| {
+            agent.log().contains("no endpoint that answers")
+        });
+        assert!(!servers(&agent).is_empty());
+    });
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// Other servers of the same cluster know the same: what is cached stays.
+#[test]
+fn a_change_of_endpoints_keeps_the_cache() {
+    use State::{Gone, Ready};
+    let lab = Lab::builder().start();
+    let Some(api) = ApiServer::start(lab.node()) else {
+        return;
+    };
+    api.apply(RIGHTS);
+    api.apply(&slices(&lab, [Ready, Gone]));
+    let agent = lab.agent(&AgentConfig {
+        kubernetes: Some(format!(
+            "nodeName: node-1, interceptEndpoints: true, {}",
+            api.settings()
+        )),
+        ..AgentConfig::default()
+    });
+    wait_for(&lab, &agent, &[0]);
+    let client = lab.pod(0).client(Family::V4);
+    assert_web(&client, Transport::Connected);
+    let misses = || agent.counters().resolver("misses");
+    let before = misses();
+    api.apply(&slices(&lab, [Gone, Ready]));
+    wait_for(&lab, &agent, &[1]);
+    assert_eq!(assert_web(&client, Transport::Tcp).data(), [WEB_A]);
+    assert_eq!(misses(), before);
+    // Its own address is intercepted as well, as it would have to be behind a kube-proxy replacement.
+    let endpoint = lab.dns().endpoints()[1].dns(Family::V4);
+    let counters = agent.counters();
+    assert_web(&client.server(endpoint), Transport::Connected);
+    assert_ne!(counters.way(&agent.counters()), Way::Ordinary);
+}
+
+/// The Service is asked in the place of its endpoints until they are known.
+#[test]
+fn without_an_api_server_the_service_is_asked() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&AgentConfig {
+        kubernetes: Some("apiServer: \"http://127.0.0.1:9\"".to_owned()),
+        ..AgentConfig::default()
+    });
+    for family in Family::BOTH {
+        assert_web(&lab.pod(0).client(family), Transport::Connected);
+    }
+    let service = Family::BOTH.map(|family| (CLUSTER_IP.dns(family).to_string(), 0));
+    assert_eq!(servers(&agent), service);
+    let status = agent.status().or_panic("asking for the status");
+    assert!(!is_heard(&status), "{status:#}");
+}
