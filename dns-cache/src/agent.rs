@@ -22,6 +22,7 @@ use crate::datapath::{self, Datapath, KernelSide, NodeLock};
 use crate::kernel_cache;
 use crate::kubernetes::Discovery;
 use crate::metrics;
+use crate::privileges::Resident;
 use crate::resolver::{self, Resolver};
 use crate::serve;
 use crate::serve::tally::Tally;
@@ -55,11 +56,11 @@ pub enum Error {
 }
 
 /// Runs the agent until SIGTERM or SIGINT. `config` came from `origin`, where it is read anew when the file
-/// changes, or at SIGHUP.
+/// changes, or at SIGHUP. The resident makes the resolver's namespace and loses its privileges on the way.
 ///
 /// # Errors
 /// If a part cannot be started, or fails.
-pub async fn run(config: Config, origin: Origin) -> Result<(), Error> {
+pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(), Error> {
     // Signals first: one that comes during the start ends the agent in good order too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -81,7 +82,7 @@ pub async fn run(config: Config, origin: Origin) -> Result<(), Error> {
     changes.first(&discovery).await;
     let config = discovery.current();
     let resolver = Resolver::new(&config)?;
-    let (datapath, listening, kernel) = Datapath::start(&config, lock).await?;
+    let (datapath, listening, kernel) = Datapath::start(&config, lock, resident).await?;
     if let Some(KernelSide { cache, refreshes }) = kernel {
         resolver.mirror_into(cache);
         tasks.spawn(refresh(refreshes, Arc::clone(&resolver)));

@@ -22,6 +22,7 @@ pub mod log;
 pub mod metrics;
 mod places;
 pub mod presentation;
+pub mod privileges;
 pub mod resolver;
 pub mod serve;
 mod sys;

@@ -1,8 +1,9 @@
 //! The system calls that the standard library does not have: the boot clock, datagrams in batches, and memory
-//! shared with the eBPF programs. And the one of tokio that it leaves to the caller's word.
+//! shared with the eBPF programs, and a thread's capabilities. And the one of tokio that it leaves to the caller's
+//! word.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg, mmap and CLOCK_BOOTTIME have no safe interface in std; AsyncFd has none for one interest"
+    reason = "recvmmsg, sendmmsg, mmap, capset, prctl and CLOCK_BOOTTIME have no safe interface in std; AsyncFd has none for one interest"
 )]
 
 use std::io;
@@ -33,6 +34,83 @@ pub(crate) fn boottime() -> u64 {
         now.assume_init()
     };
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// What `capget(2)` and `capset(2)` are called with: version 3 of the structures, about the calling thread.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+/// Half of a thread's sets: capabilities 0 to 31, or from 32 on.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityHalf {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+impl CapabilityHeader {
+    const fn new() -> Self {
+        Self {
+            version: 0x2008_0522,
+            pid: 0,
+        }
+    }
+}
+
+/// The calling thread's effective capabilities, a bit each.
+pub(crate) fn effective_capabilities() -> io::Result<u64> {
+    let mut header = CapabilityHeader::new();
+    let mut halves = [CapabilityHalf::default(); 2];
+    // SAFETY: version 3 has one header and two halves, which the call fills.
+    let done = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) };
+    match done {
+        0 => Ok(u64::from(halves[0].effective) | u64::from(halves[1].effective) << 32),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sets the calling thread's effective and permitted capabilities, and leaves it no inheritable ones.
+pub(crate) fn set_capabilities(set: u64) -> io::Result<()> {
+    let half = |bits: u64| CapabilityHalf {
+        effective: bits as u32,
+        permitted: bits as u32,
+        inheritable: 0,
+    };
+    let mut header = CapabilityHeader::new();
+    let halves = [half(set), half(set >> 32)];
+    // SAFETY: as above, and the halves are only read.
+    let done = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, halves.as_ptr()) };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Takes a capability out of the calling thread's bounding set. EINVAL: the kernel has none of this number.
+pub(crate) fn drop_from_bounding_set(capability: u8) -> io::Result<()> {
+    prctl(libc::PR_CAPBSET_DROP, capability.into())
+}
+
+/// Empties the calling thread's ambient set.
+pub(crate) fn clear_ambient_set() -> io::Result<()> {
+    prctl(
+        libc::PR_CAP_AMBIENT,
+        libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong,
+    )
+}
+
+/// Options of prctl that take numbers alone.
+fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
+    let none: libc::c_ulong = 0;
+    // SAFETY: no pointer is passed.
+    match unsafe { libc::prctl(option, argument, none, none, none) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Watches a socket for one kind of event, in the runtime that this is called in.

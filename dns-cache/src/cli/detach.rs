@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{ConfigArgs, print};
+use crate::privileges::Resident;
 use crate::{control, datapath};
 
 /// Remove every program, pin, namespace and interface that an agent may have left on this node
@@ -38,7 +39,7 @@ impl Detach {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let removed = runtime.block_on(datapath::detach(&config));
+        let removed = runtime.block_on(datapath::detach(&config, &Resident::start()?));
         state.remove(&config.state_dir)?;
         let mut text = String::new();
         for what in removed? {

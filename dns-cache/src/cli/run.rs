@@ -5,11 +5,12 @@ use clap::Args;
 use tracing::debug;
 
 use super::ConfigArgs;
-use crate::{agent, limits, log};
+use crate::{agent, limits, log, privileges};
 
 /// Run the agent in the foreground until SIGTERM or Ctrl-C
 ///
-/// Needs root (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN). Settings come from flags, else from
+/// Needs root, or CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON, CAP_NET_BIND_SERVICE and CAP_SYS_ADMIN; all but the
+/// first two are given up once the sockets are open. Settings come from flags, else from
 /// DNS_CACHE_* variables, else from the file, else from the defaults. The file is read anew when it
 /// changes, and at SIGHUP; a mistake in it leaves the old settings in force.
 #[derive(Debug, Args)]
@@ -29,11 +30,13 @@ impl Run {
         debug!(?config, "configuration");
         let open_files = limits::raise_open_files();
         debug!(open_files, "limit");
+        // Before there is a second thread.
+        let resident = privileges::divide()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("the agent's threads cannot be started")?;
-        runtime.block_on(agent::run(config, self.config.origin()))?;
+        runtime.block_on(agent::run(config, self.config.origin(), resident))?;
         Ok(())
     }
 }

@@ -33,8 +33,10 @@ pub use reflect::Reflector;
 
 use crate::config::{Config, InterfacePattern};
 use crate::kernel_cache::{KernelCache, Size};
+use crate::privileges::Resident;
 use crate::serve::{Heartbeats, Sockets};
 use attach::Attacher;
+use error::Step as _;
 pub use lock::NodeLock;
 use namespace::Namespace;
 use pins::Pins;
@@ -80,7 +82,7 @@ pub struct Status {
 
 impl Datapath {
     /// Makes the resolver's namespace and its sockets, loads the programs and attaches them. With a kernel cache, the
-    /// resolver must be told of it.
+    /// resolver must be told of it. When all stands, the resident gives up what it needed for that.
     ///
     /// Must be called from within a tokio runtime whose threads are in the node's namespace.
     ///
@@ -90,11 +92,17 @@ impl Datapath {
     pub async fn start(
         config: &Config,
         lock: NodeLock,
+        resident: Resident,
     ) -> Result<(Self, Listening, Option<KernelSide>), Error> {
-        let started = Self::start_steps(config, lock).await;
+        let started = Self::start_steps(config, lock, resident.clone()).await;
+        let started = started.and_then(|started| {
+            let settled = resident.settle();
+            settled.step(|| "give up the privileges of the start".to_owned())?;
+            Ok(started)
+        });
         if started.is_err() {
             // The first error is the one to report.
-            let _ = detach(config).await;
+            let _ = detach(config, &resident).await;
         }
         started
     }
@@ -102,23 +110,24 @@ impl Datapath {
     async fn start_steps(
         config: &Config,
         lock: NodeLock,
+        resident: Resident,
     ) -> Result<(Self, Listening, Option<KernelSide>), Error> {
-        let dirs = bpffs::prepare(&config.bpffs)?;
+        let bpffs = config.bpffs.clone();
+        let dirs = resident.run(move || bpffs::prepare(&bpffs))?;
         let pins = Pins::new(dirs.maps);
-        let namespace = Namespace::create(&config.state_dir, &config.listen).await?;
-        let sockets = sockets::open(namespace.fd(), &config.listen)?;
+        let namespace = Namespace::create(&config.state_dir, &config.listen, resident).await?;
+        let sockets = sockets::open(namespace.resident(), &config.listen)?;
 
         let cache = config.cache.kernel.then(|| Cache {
             size: Size::new(&config.cache),
             contents: config.fingerprint(),
         });
-        let mut programs = Programs::load(
-            &pins,
-            &config.listen,
-            &config.access,
-            Duration::from_millis(config.queries.wedged_after_millis.into()),
-            cache,
-        )?;
+        let patience = Duration::from_millis(config.queries.wedged_after_millis.into());
+        let (listen, access) = (config.listen.clone(), config.access.clone());
+        let (mut programs, pins) = namespace.resident().run(move || {
+            let programs = Programs::load(&pins, &listen, &access, patience, cache)?;
+            Ok::<_, Error>((programs, pins))
+        })?;
         let logger = programs.forward_logs();
         let mut attacher = Attacher::new(config.attach, dirs.links, &config.state_dir);
         attacher.attach(
@@ -173,7 +182,7 @@ impl Datapath {
     /// The kernel refuses an address or a socket.
     pub async fn open(&self, addresses: &[IpAddr]) -> Result<Sockets, Error> {
         self.namespace.add_addresses(addresses).await?;
-        sockets::open(self.namespace.fd(), addresses)
+        sockets::open(self.namespace.resident(), addresses)
     }
 
     /// From here on packets to these addresses are handed to the resolver, and to no others. An address that is
@@ -226,7 +235,7 @@ impl Datapath {
 ///
 /// An agent runs in this network namespace, whatever its configuration; or the first thing that could not be
 /// removed, and then the rest is removed all the same.
-pub async fn detach(config: &Config) -> Result<Vec<String>, Error> {
+pub async fn detach(config: &Config, resident: &Resident) -> Result<Vec<String>, Error> {
     let _lock = NodeLock::take()?;
     let mut removed = Vec::new();
     let mut first_error = None;
@@ -237,7 +246,8 @@ pub async fn detach(config: &Config) -> Result<Vec<String>, Error> {
         }
     };
     note(attach::detach_all(&config.state_dir).await);
-    note(bpffs::remove(&config.bpffs));
-    note(namespace::remove(&config.state_dir).await);
+    let bpffs = config.bpffs.clone();
+    note(resident.run(move || bpffs::remove(&bpffs)));
+    note(namespace::remove(&config.state_dir, resident).await);
     first_error.map_or(Ok(removed), Err)
 }

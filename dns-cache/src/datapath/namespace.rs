@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
@@ -22,7 +21,7 @@ use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::bpffs::ignore_missing;
 use super::error::{Error, Step as _};
-use super::sockets;
+use crate::privileges::Resident;
 
 /// The veth's end in the node's namespace.
 pub(super) const VETH: &str = "dnscache0";
@@ -57,30 +56,40 @@ pub(super) struct ResolverLink {
 #[derive(Debug)]
 pub(super) struct Namespace {
     path: PathBuf,
-    fd: OwnedFd,
+    resident: Resident,
     link: ResolverLink,
 }
 
 impl Namespace {
-    /// Makes the namespace anew; what an earlier agent left is removed first.
-    pub(super) async fn create(state_dir: &Path, listen: &[IpAddr]) -> Result<Self, Error> {
-        remove(state_dir).await?;
+    /// Makes the namespace anew, around the resident; what an earlier agent left is removed first.
+    pub(super) async fn create(
+        state_dir: &Path,
+        listen: &[IpAddr],
+        resident: Resident,
+    ) -> Result<Self, Error> {
+        remove(state_dir, &resident).await?;
         let path = path(state_dir);
         fs::create_dir_all(state_dir).step(|| format!("create {}", state_dir.display()))?;
         File::create(&path).step(|| format!("create {}", path.display()))?;
-        let fd = make(&path)?;
-        let link = connect(fd.as_fd(), listen).await?;
-        Ok(Self { path, fd, link })
+        let at = path.clone();
+        let fd = resident.run(move || make(&at))?;
+        let link = connect(fd.as_fd(), &resident, listen).await?;
+        Ok(Self {
+            path,
+            resident,
+            link,
+        })
     }
 
     /// Gives it further addresses; those that it has already are no error.
     pub(super) async fn add_addresses(&self, addresses: &[IpAddr]) -> Result<(), Error> {
-        let inner = netlink_inside(self.fd())?;
+        let inner = netlink_inside(&self.resident)?;
         add_addresses(&inner, loopback(&inner).await?, addresses).await
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    /// Who lives in it.
+    pub(super) fn resident(&self) -> &Resident {
+        &self.resident
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -93,7 +102,7 @@ impl Namespace {
 }
 
 /// Removes the namespace and the veth, if they are there.
-pub(super) async fn remove(state_dir: &Path) -> Result<Vec<String>, Error> {
+pub(super) async fn remove(state_dir: &Path, resident: &Resident) -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
     let node = netlink().step(|| "open a netlink socket".to_owned())?;
     if let Some((ifindex, _)) = find(&node, VETH).await? {
@@ -106,8 +115,9 @@ pub(super) async fn remove(state_dir: &Path) -> Result<Vec<String>, Error> {
     }
     let path = path(state_dir);
     if path.exists() {
+        let at = path.clone();
         // EINVAL: the file is there, but no namespace is mounted on it.
-        while umount2(&path, MntFlags::MNT_DETACH).is_ok() {}
+        resident.run(move || while umount2(&at, MntFlags::MNT_DETACH).is_ok() {});
         ignore_missing(fs::remove_file(&path)).step(|| format!("remove {}", path.display()))?;
         removed.push(format!("namespace {}", path.display()));
     }
@@ -120,28 +130,24 @@ fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("netns")
 }
 
-/// A new namespace, bound to the file at `path`.
+/// A new namespace for the calling thread, bound to the file at `path`.
 fn make(path: &Path) -> Result<OwnedFd, Error> {
     let step = || "make the resolver's network namespace".to_owned();
-    thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                unshare(CloneFlags::CLONE_NEWNET).step_hint(step, "needs CAP_SYS_ADMIN or root")?;
-                let own = "/proc/thread-self/ns/net";
-                mount(
-                    Some(own),
-                    path,
-                    None::<&str>,
-                    MsFlags::MS_BIND,
-                    None::<&str>,
-                )
-                .step(|| format!("bind the resolver's namespace to {}", path.display()))?;
-                set_sysctls();
-                File::open(own).map(OwnedFd::from).step(step)
-            })
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    unshare(CloneFlags::CLONE_NEWNET).step_hint(step, "needs CAP_SYS_ADMIN or root")?;
+    let own = "/proc/thread-self/ns/net";
+    mount(
+        Some(own),
+        path,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .step_hint(
+        || format!("bind the resolver's namespace to {}", path.display()),
+        "in a container, the AppArmor profile must allow mounts",
+    )?;
+    set_sysctls();
+    File::open(own).map(OwnedFd::from).step(step)
 }
 
 /// Settings of the new namespace, which inherits some of the node's.
@@ -171,9 +177,13 @@ fn set_sysctls() {
 }
 
 /// Connects the namespace to the node's and gives it addresses and routes.
-async fn connect(namespace: BorrowedFd<'_>, listen: &[IpAddr]) -> Result<ResolverLink, Error> {
+async fn connect(
+    namespace: BorrowedFd<'_>,
+    resident: &Resident,
+    listen: &[IpAddr],
+) -> Result<ResolverLink, Error> {
     let node = netlink().step(|| "open a netlink socket".to_owned())?;
-    let inner = netlink_inside(namespace)?;
+    let inner = netlink_inside(resident)?;
 
     let netns_id = set_netns_id(&node, namespace).await?;
     node.link()
@@ -353,10 +363,10 @@ pub(super) fn netlink() -> io::Result<Handle> {
     Ok(handle)
 }
 
-/// A netlink handle for another namespace: its socket is made there, and served here.
-fn netlink_inside(namespace: BorrowedFd<'_>) -> Result<Handle, Error> {
+/// A netlink handle for the resident's namespace: its socket is made there, and served here.
+fn netlink_inside(resident: &Resident) -> Result<Handle, Error> {
     let runtime = tokio::runtime::Handle::current();
-    sockets::inside(namespace, || {
+    resident.run(move || {
         let _guard = runtime.enter();
         netlink().step(|| "open a netlink socket in the resolver's namespace".to_owned())
     })

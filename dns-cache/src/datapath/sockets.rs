@@ -2,16 +2,15 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 
 use dns_cache_common::maps::{HEARTBEATS, LISTENERS_HEARTBEAT};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::error::{Error, Step as _};
+use crate::privileges::Resident;
 use crate::serve::Sockets;
 
 const PORT: u16 = 53;
@@ -19,16 +18,17 @@ const BACKLOG: i32 = 4096;
 /// Room for a burst while the worker is busy: some 4,000 queries with the kernel's own overhead.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// One UDP socket an address and core, one TCP listener an address.
-pub(super) fn open(namespace: BorrowedFd<'_>, listen: &[IpAddr]) -> Result<Sockets, Error> {
+/// One UDP socket an address and core, one TCP listener an address, where the resident is.
+pub(super) fn open(resident: &Resident, listen: &[IpAddr]) -> Result<Sockets, Error> {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    inside(namespace, || {
+    let listen = listen.to_vec();
+    resident.run(move || {
         let mut sockets = Sockets {
             udp: Vec::new(),
             tcp: Vec::new(),
         };
         for ip in listen {
-            let address = SocketAddr::new(*ip, PORT);
+            let address = SocketAddr::new(ip, PORT);
             for _ in 0..cores {
                 let socket = udp(address, next_heartbeat())
                     .step(|| format!("listen on {address}/UDP in the resolver's namespace"))?;
@@ -39,23 +39,6 @@ pub(super) fn open(namespace: BorrowedFd<'_>, listen: &[IpAddr]) -> Result<Socke
             sockets.tcp.push(socket.into());
         }
         Ok(sockets)
-    })
-}
-
-/// Runs `work` on a thread that is in `namespace`; the other threads stay where they are.
-pub(super) fn inside<T: Send>(
-    namespace: BorrowedFd<'_>,
-    work: impl FnOnce() -> Result<T, Error> + Send,
-) -> Result<T, Error> {
-    thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                setns(namespace, CloneFlags::CLONE_NEWNET)
-                    .step(|| "enter the resolver's namespace".to_owned())?;
-                work()
-            })
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 

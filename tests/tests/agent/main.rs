@@ -21,6 +21,7 @@ mod malformed;
 mod metrics;
 mod overload;
 mod pods;
+mod privileges;
 mod reload;
 mod sizes;
 mod transports;
