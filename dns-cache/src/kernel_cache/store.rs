@@ -113,9 +113,14 @@ impl Store {
             })
             .collect();
         found.sort_unstable_by_key(|(span, _)| span.cell);
+        let (small, main) = header::heads(&self.arena);
         let mut end = 0;
         found.retain(|(span, way)| {
-            let apart = span.cell >= end;
+            // What comes next is written at the heads.
+            let free = [small, main]
+                .iter()
+                .all(|head| span.end() <= *head || *head <= span.cell);
+            let apart = free && span.cell >= end;
             if apart {
                 end = span.end();
             } else {
@@ -124,7 +129,6 @@ impl Store {
             apart
         });
         let spans: Vec<_> = found.into_iter().map(|(span, _)| span).collect();
-        let (small, main) = header::heads(&self.arena);
         self.small.restore(small, &spans);
         self.main.restore(main, &spans);
         self.entries = spans.len() as u32;
