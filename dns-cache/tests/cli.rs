@@ -48,6 +48,36 @@ fn check_config_of_a_right_file() {
 }
 
 #[test]
+fn an_imported_corefile_is_a_right_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let [corefile, file] = ["Corefile", "c.yaml"].map(|name| dir.path().join(name));
+    fs::write(
+        &corefile,
+        "corp.example {\n  forward . 192.0.2.53\n  log\n  cache 60\n}\n",
+    )
+    .unwrap();
+    let (code, stdout, stderr) = output(&mut dns_cache(&["import-corefile", text(&corefile)]));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(
+        stderr,
+        "line 3: log: queries are not logged one by one; metrics and `dns-cache top` show them\n"
+    );
+    let args = ["import-corefile", "-o", text(&file), text(&corefile)];
+    assert_eq!(output(&mut dns_cache(&args)).0, Some(0));
+    assert_eq!(fs::read_to_string(&file).unwrap(), stdout);
+    let (code, stdout, stderr) = output(&mut dns_cache(&["check-config", text(&file)]));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("corp.example   192.0.2.53:53"), "{stdout}");
+    fs::write(&corefile, "corp.example\n").unwrap();
+    let (code, stdout, stderr) = output(&mut dns_cache(&["import-corefile", text(&corefile)]));
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(
+        stderr.contains("line 1: a server block without {"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn check_config_of_a_wrong_file_tells_every_mistake() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("c.yaml");

@@ -94,7 +94,8 @@ fn servers(config: &Config) -> String {
             "1".to_owned(),
         ]);
     }
-    if config.zones.iter().all(|zone| zone.zone != ".") {
+    let others = config.zones.iter().map(|zone| &zone.zone);
+    if others.chain(&cluster.reverse_zones).all(|zone| zone != ".") {
         table.row(vec![
             ".".to_owned(),
             config.resolv_conf.display().to_string(),

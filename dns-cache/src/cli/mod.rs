@@ -4,6 +4,8 @@ mod ask;
 mod cache;
 mod check_config;
 mod detach;
+#[cfg(feature = "kubernetes")]
+mod import_corefile;
 mod lookup;
 mod measure;
 mod reflect;
@@ -34,6 +36,7 @@ use crate::config::{self, Config, Origin, Overrides};
     verbatim_doc_comment,
     after_help = "Examples:
   dns-cache check-config config.yaml          is this configuration right?
+  dns-cache import-corefile Corefile          what NodeLocalDNS was told, as a configuration
   dns-cache run --config config.yaml          run the agent (needs root)
   dns-cache run --listen 10.96.0.10 --cluster-upstreams 10.244.0.2,10.244.0.3
   dns-cache status                            what does the agent on this node do?
@@ -54,6 +57,8 @@ pub struct Cli {
 enum Command {
     Run(run::Run),
     CheckConfig(check_config::CheckConfig),
+    #[cfg(feature = "kubernetes")]
+    ImportCorefile(import_corefile::ImportCorefile),
     Status(status::StatusCommand),
     Cache(cache::CacheCommand),
     Upstreams(upstreams::Upstreams),
@@ -77,6 +82,8 @@ impl Cli {
         match self.command {
             Command::Run(command) => command.execute(),
             Command::CheckConfig(command) => command.execute(),
+            #[cfg(feature = "kubernetes")]
+            Command::ImportCorefile(command) => command.execute(),
             Command::Status(command) => command.execute(),
             Command::Cache(command) => command.execute(),
             Command::Upstreams(command) => command.execute(),

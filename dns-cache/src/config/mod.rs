@@ -7,6 +7,8 @@
 
 mod defaults;
 mod errors;
+#[cfg(feature = "kubernetes")]
+mod import;
 mod model;
 mod network;
 mod overrides;
@@ -21,6 +23,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use errors::{Errors, Mistake, Place};
+#[cfg(feature = "kubernetes")]
+pub use import::{Error as ImportError, Import, Note, import};
 #[cfg(feature = "kubernetes")]
 pub(crate) use model::is_link_local;
 pub use model::*;

@@ -119,7 +119,7 @@ impl Config {
 pub struct Cluster {
     /// The cluster domain, lower case, without the trailing dot (`cluster.local`).
     pub domain: String,
-    /// Zones of reverse names that go to the cluster's servers (`in-addr.arpa`, `ip6.arpa`).
+    /// Zones of reverse names that go to the cluster's servers (`in-addr.arpa`, `ip6.arpa`), and others; `.` is the root.
     pub reverse_zones: Vec<String>,
     /// The cluster's servers; empty only if Kubernetes is to say.
     pub upstreams: Vec<Upstream>,

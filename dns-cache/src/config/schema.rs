@@ -202,7 +202,7 @@ fn reverse_zones(
     taken: &mut Vec<Taken>,
     report: &mut Report,
 ) -> Vec<String> {
-    let found = Setting::list(cluster, "reverseZones", None, name::domain, report);
+    let found = Setting::list(cluster, "reverseZones", None, name::zone, report);
     let zones = match found {
         // Whatever was meant, it was not the default: nothing to compare zones with.
         Setting::Wrong => return Vec::new(),

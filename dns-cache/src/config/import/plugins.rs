@@ -1,0 +1,64 @@
+//! CoreDNS's plugins that are no setting here, and what happens instead.
+
+/// Always so, without being asked for: nothing to tell.
+const ALWAYS: [&str; 7] = [
+    "errors",
+    "reload",
+    "loop",
+    "loadbalance",
+    "ready",
+    "minimal",
+    "cancel",
+];
+
+/// What happens in the place of a plugin; `None` if it happens anyway.
+pub(super) fn instead(plugin: &str) -> Option<&'static str> {
+    if ALWAYS.contains(&plugin) {
+        return None;
+    }
+    Some(match plugin {
+        "log" => "queries are not logged one by one; metrics and `dns-cache top` show them",
+        "health" => "/health is at metrics.listen",
+        "acl" => "who may ask is said by access.allow; by default every pod on the node",
+        "any" => "ANY is asked for as any other type",
+        "autopath" => {
+            "the search list's misses end on the node: one NXDOMAIN answers for all below it"
+        }
+        "bufsize" => "answers over UDP have at most 1,232 bytes",
+        "chaos" => "names of class CHAOS are refused",
+        "debug" => "log.level: debug",
+        "dns64" => "no addresses are made up; ask servers that do, by zones",
+        "dnssec" | "sign" => "nothing is signed here; the servers' signatures are passed on",
+        "dnstap" | "trace" => "there are metrics, and `dns-cache lookup NAME --trace`",
+        "erratic" | "whoami" | "on" => "ignored",
+        "geoip" | "metadata" | "view" => "every client gets the same answers",
+        "grpc" | "https" | "https3" | "quic" => "servers are asked over TCP, UDP or TLS; ignored",
+        "header" => "flags are as the servers set them",
+        "import" => "the file is not read; import what stands in it as well",
+        "local" => "names such as localhost are asked for as any others",
+        "multisocket" => "each core has sockets of its own anyway",
+        "nsid" => "no identifier is put into answers",
+        "pprof" => "there is no such endpoint",
+        "root" => "files are named by their whole path",
+        "timeouts" => "the agent's own time-outs hold",
+        "tls" => "pods are answered over UDP and TCP; ignored",
+        "transfer" | "tsig" => "zones are not transferred; ignored",
+        _ => "unknown; ignored",
+    })
+}
+
+/// Plugins that know names by themselves, so that these must go on to where CoreDNS is.
+pub(super) fn has_names(plugin: &str) -> bool {
+    matches!(
+        plugin,
+        "auto"
+            | "azure"
+            | "clouddns"
+            | "etcd"
+            | "file"
+            | "k8s_external"
+            | "nomad"
+            | "route53"
+            | "secondary"
+    )
+}
