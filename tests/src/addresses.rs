@@ -59,6 +59,15 @@ pub enum Family {
 impl Family {
     /// Both.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// `IPv4` or `IPv6`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
 }
 
 /// An IPv4 address and its IPv6 twin.

@@ -114,6 +114,18 @@ impl Client {
         self
     }
 
+    /// Where it lives.
+    #[must_use]
+    pub const fn netns(&self) -> &Arc<Netns> {
+        &self.netns
+    }
+
+    /// Whom it asks.
+    #[must_use]
+    pub const fn server_address(&self) -> SocketAddr {
+        self.server
+    }
+
     /// Asks once.
     pub fn ask(&self, transport: Transport, query: &Query) -> Result<Reply, Failure> {
         let (bytes, time) = self.exchange(transport, &query.to_bytes())?;

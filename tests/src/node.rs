@@ -107,6 +107,13 @@ impl Node {
         }
     }
 
+    /// Takes kube-proxy's rules away; what the CNI masquerades it still does.
+    pub fn remove_service_rules(&self) {
+        for family in Family::BOTH {
+            self.restore(family, &rules::without_services(family));
+        }
+    }
+
     /// What is in the node now that an agent could have changed.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

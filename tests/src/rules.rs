@@ -35,6 +35,7 @@ pub fn kube_proxy(family: Family, endpoints: &[Pair]) -> String {
         Family::V4 => (32, CLUSTER_CIDR.0),
         Family::V6 => (128, CLUSTER_CIDR.1),
     };
+    let masquerade = masquerade(cidr);
     let cluster_ip = CLUSTER_IP.of(family);
     let mut chains = String::new();
     let mut rules = String::new();
@@ -50,9 +51,7 @@ pub fn kube_proxy(family: Family, endpoints: &[Pair]) -> String {
         r#"POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING"#
             .into(),
     );
-    rule(format!(
-        r#"POSTROUTING -s {cidr} ! -d {cidr} -m comment --comment "the CNI's" -j MASQUERADE"#
-    ));
+    rule(masquerade);
     rule("KUBE-MARK-MASQ -j MARK --or-mark 0x4000".into());
     rule("KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN".into());
     rule("KUBE-POSTROUTING -j MARK --xor-mark 0x4000".into());
@@ -122,6 +121,21 @@ pub fn kube_proxy(family: Family, endpoints: &[Pair]) -> String {
     }
     text += "COMMIT\n";
     text
+}
+
+/// A CNI's: what leaves the cluster has the node's address.
+fn masquerade(cidr: &str) -> String {
+    format!(r#"POSTROUTING -s {cidr} ! -d {cidr} -m comment --comment "the CNI's" -j MASQUERADE"#)
+}
+
+/// Input that leaves only what is the CNI's.
+#[must_use]
+pub fn without_services(family: Family) -> String {
+    let cidr = match family {
+        Family::V4 => CLUSTER_CIDR.0,
+        Family::V6 => CLUSTER_CIDR.1,
+    };
+    NONE.replacen("COMMIT", &format!("-A {}\nCOMMIT", masquerade(cidr)), 1)
 }
 
 /// Input that takes the rules away, as in the moment of kube-proxy's restart.

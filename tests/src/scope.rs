@@ -256,6 +256,7 @@ fn remove(id: &str, _lock: &Lock) {
     // Only succeeds when it is empty, that is, when labs alone had used it.
     let _ = fs::remove_dir(ETC_NETNS);
     let dir = Path::new(ROOT).join(id);
+    crate::conntrack_max::restore(&dir);
     for mount in mounts_below(&dir) {
         complain(
             id,

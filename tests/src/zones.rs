@@ -1,6 +1,7 @@
 //! What the lab's name servers know.
 
 use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::wire::{Message, Query, rtype};
 
@@ -25,6 +26,24 @@ pub const MANY: u16 = 40;
 pub const HUGE: u16 = 200;
 /// How many services `svc-N.bulk.svc.cluster.local` there are, for loads.
 pub const BULK: u16 = 1000;
+/// The address of each `*.wild.types.svc.cluster.local`.
+pub const WILD: Ipv4Addr = Ipv4Addr::new(10, 96, 20, 10);
+
+/// The name of a service for loads.
+#[must_use]
+pub fn service(number: u16) -> String {
+    format!("svc-{number}.bulk.svc.cluster.local")
+}
+
+/// Its addresses.
+#[must_use]
+pub fn service_addresses(number: u16) -> (Ipv4Addr, Ipv6Addr) {
+    let [high, low] = [number / 250, number % 250 + 1].map(|part| part as u8);
+    (
+        Ipv4Addr::new(10, 98, high, low),
+        Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0x98, number),
+    )
+}
 
 /// Every type of the rich zone: name below `types.svc.cluster.local`, type. These have answers.
 pub const TYPES_WITH_ANSWERS: [(&str, u16); 28] = [
@@ -107,16 +126,8 @@ pub fn rich() -> Vec<Zone> {
         );
     }
     for n in 0..BULK {
-        let _ = writeln!(
-            text,
-            "svc-{n}.bulk.svc.cluster.local. IN A 10.98.{}.{}",
-            n / 250,
-            n % 250 + 1
-        );
-        let _ = writeln!(
-            text,
-            "svc-{n}.bulk.svc.cluster.local. IN AAAA fd00:10:96::98:{n:x}"
-        );
+        let (name, (v4, v6)) = (service(n), service_addresses(n));
+        let _ = writeln!(text, "{name}. IN A {v4}\n{name}. IN AAAA {v6}");
     }
     zones
 }

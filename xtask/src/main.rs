@@ -10,6 +10,7 @@ mod fuzz;
 mod image;
 mod programs;
 mod replay;
+mod reproduce;
 mod root;
 mod run;
 mod setup;
@@ -42,6 +43,7 @@ enum Command {
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Replay(replay::Args),
+    Reproduce(reproduce::Args),
     Image(image::Args),
     Chart(chart::Args),
     Cluster(cluster::Args),
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
         Command::Replay(args) => replay::main(&args),
+        Command::Reproduce(args) => reproduce::main(&args),
         Command::Image(args) => image::main(&args),
         Command::Chart(args) => chart::main(&args),
         Command::Cluster(args) => cluster::main(&args),

@@ -4,7 +4,8 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{IsTerminal, stdin};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use dns_cache_tests::tools;
@@ -58,6 +59,15 @@ pub(crate) fn again(args: impl IntoIterator<Item = OsString>) -> Result<std::con
     }
     let own = env::current_exe().context("finding this program's own path")?;
     Err(command.arg("env").args(kept()).arg(own).args(args).exec()).context("running sudo")
+}
+
+/// The same, to work in a lab with this agent, which has been built as the user.
+pub(crate) fn again_for_lab(agent: PathBuf) -> Result<ExitCode> {
+    println!("The lab needs root for its network namespaces: asking sudo.");
+    let own = env::args_os()
+        .skip(1)
+        .chain([OsString::from("--agent"), agent.into_os_string()]);
+    match again(own)? {}
 }
 
 fn kept() -> Vec<OsString> {

@@ -3,8 +3,6 @@
 mod demonstration;
 mod lookup;
 
-use std::env;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -45,21 +43,13 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         return if root::is_root() {
             lab(args, binary)
         } else {
-            as_root(binary)
+            root::again_for_lab(binary)
         };
     };
     if !root::is_root() {
         bail!("--agent is for this program's own call as root");
     }
     lab(args, binary.clone())
-}
-
-fn as_root(binary: PathBuf) -> Result<ExitCode> {
-    println!("The lab needs root for its network namespaces: asking sudo.");
-    let own = env::args_os()
-        .skip(1)
-        .chain([OsString::from("--agent"), binary.into_os_string()]);
-    match root::again(own)? {}
 }
 
 fn lab(args: &Args, binary: PathBuf) -> Result<ExitCode> {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::{Message, rtype};
-use dns_cache_tests::zones::BULK;
+use dns_cache_tests::zones::{self, BULK};
 use dns_cache_tests::{Agent, Family, Flavour, Lab, OrPanic, Query, addresses, tools};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
@@ -27,12 +27,9 @@ fn name(number: u16) -> String {
     format!("svc-{number}.bulk")
 }
 
-/// The addresses that [`dns_cache_tests::zones::rich`] gives the service.
 fn services_addresses(number: u16) -> BTreeSet<String> {
-    BTreeSet::from([
-        format!("10.98.{}.{}", number / 250, number % 250 + 1),
-        format!("fd00:10:96::98:{number:x}"),
-    ])
+    let (v4, v6) = zones::service_addresses(number);
+    BTreeSet::from([v4.to_string(), v6.to_string()])
 }
 
 /// A pod's resolv.conf with further options.

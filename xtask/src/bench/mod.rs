@@ -24,8 +24,6 @@ mod svg;
 mod systems;
 mod table;
 
-use std::env;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -68,21 +66,13 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         return if root::is_root() {
             measure(args, agent)
         } else {
-            as_root(agent)
+            root::again_for_lab(agent)
         };
     };
     if !root::is_root() {
         bail!("--agent is for this program's own call as root");
     }
     measure(args, agent.clone())
-}
-
-fn as_root(agent: PathBuf) -> Result<ExitCode> {
-    println!("The lab needs root for its network namespaces: asking sudo.");
-    let own = env::args_os()
-        .skip(1)
-        .chain([OsString::from("--agent"), agent.into_os_string()]);
-    match root::again(own)? {}
 }
 
 fn measure(args: &Args, agent: PathBuf) -> Result<ExitCode> {

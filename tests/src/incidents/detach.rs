@@ -1,0 +1,32 @@
+//! The agent is ended and removed, as an operator would: everything takes the ordinary path from there on.
+
+use super::life::{self, Life};
+use super::report::{Report, nothing, seen, told};
+use super::{Setting, grouped};
+
+pub(super) fn run(setting: &Setting) -> Report {
+    // What CoreDNS takes on two cores that it shares with its clients.
+    let rate = setting.rate.unwrap_or(setting.of(5_000, 1_000));
+    let (seconds, detached) = setting.of((20, 5.0), (3, 1.0));
+    let life = Life::start(setting, rate, seconds);
+    life.wait_until(detached);
+    life.agent.stop();
+    life.agent.detach();
+    let (outcomes, _agent, lab) = life.end();
+
+    let mut report = life::report(&outcomes);
+    let entries = lab.node().conntrack().pod_dns().len();
+    report.line(
+        "entries of the ordinary path afterwards",
+        nothing(),
+        seen(grouped(entries as u64), entries > 0),
+        "> 0",
+    );
+    report.line(
+        "rate",
+        nothing(),
+        told(format!("{}/s", grouped(rate.into()))),
+        "",
+    );
+    report
+}

@@ -1,0 +1,50 @@
+//! SIGKILL, and a new agent some seconds later. Cached answers go on from the kernel, the rest takes the ordinary
+//! path with the next packet; what the dead agent had in its hands is asked again by its clients.
+
+use super::life::{self, Life};
+use super::report::{Report, nothing, seen, told};
+use super::{Setting, grouped, of};
+
+/// Packets that a death may cost.
+const PROMISED: u64 = 20;
+
+pub(super) fn run(setting: &Setting) -> Report {
+    let rate = setting.rate.unwrap_or(setting.of(20_000, 2_000));
+    let (seconds, killed, again) = setting.of((50, 10.0, 20.0), (4, 1.0, 2.5));
+    let mut life = Life::start(setting, rate, seconds);
+    life.wait_until(killed);
+    life.agent.kill9();
+    life.wait_until(again);
+    let entries = life.lab.node().conntrack().pod_dns().len();
+    life.agent = life.lab.agent(&setting.agent());
+    let (outcomes, agent, _lab) = life.end();
+
+    let mut report = life::report(&outcomes);
+    let (packets, unanswered) = life::packets(&outcomes);
+    report.line(
+        "packets unanswered",
+        nothing(),
+        seen(of(unanswered, packets), unanswered <= PROMISED),
+        "≤ 20 of 1,000,000",
+    );
+    report.line(
+        "entries of the ordinary path, while there is no agent",
+        nothing(),
+        seen(grouped(entries as u64), entries > 0),
+        "> 0",
+    );
+    let served = agent.counters().datapath("to_resolver_udp");
+    report.line(
+        "queries that the new agent was handed",
+        nothing(),
+        seen(grouped(served), served > 0),
+        "> 0",
+    );
+    report.line(
+        "rate",
+        nothing(),
+        told(format!("{}/s", grouped(rate.into()))),
+        "20,000/s",
+    );
+    report
+}
