@@ -7,7 +7,7 @@
 use core::net::IpAddr;
 
 /// Changes whenever a layout here changes; part of the path under which the programs' links are pinned.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// The slot of [`names::STAGES`] with the program `to_resolver`.
 pub const STAGE_TO_RESOLVER: u32 = 0;
@@ -19,7 +19,8 @@ pub const LISTENERS_HEARTBEAT: u32 = 1;
 
 /// Names of the maps, as the object file has them.
 pub mod names {
-    /// [`super::Address`] → `u32` (unused, 0): destinations that are intercepted.
+    /// [`super::Address`] → [`super::Address`]: destinations that are intercepted, and where what is left to the
+    /// ordinary path goes instead of them; [`Address::NONE`](super::Address::NONE): nowhere else.
     pub const INTERCEPT: &str = "INTERCEPT";
     /// ifindex (`u32`) → [`super::Interface`]: interfaces that lead to pods, and their bridges.
     pub const INTERFACES: &str = "INTERFACES";
@@ -31,6 +32,8 @@ pub mod names {
     pub const FLOWS: &str = "FLOWS";
     /// [`super::Connection`] → `u32` (unused, 0): TCP connections whose first segment was handed over.
     pub const CONNECTIONS: &str = "CONNECTIONS";
+    /// [`super::Diversion`] → [`super::Address`]: whom the client had asked.
+    pub const DIVERSIONS: &str = "DIVERSIONS";
     /// index 0 → [`super::Resolver`]: where queries go.
     pub const RESOLVER: &str = "RESOLVER";
     /// Slot → `u64`: when a listener has last looked for work, in nanoseconds since boot; in memory shared with the
@@ -100,6 +103,9 @@ pub mod measure {
 pub struct Address(pub [u8; 16]);
 
 impl Address {
+    /// No address: `::`, which nobody has.
+    pub const NONE: Self = Self([0; 16]);
+
     /// The mapped form of four bytes in network order.
     #[inline(always)]
     pub const fn from_v4(octets: [u8; 4]) -> Self {
@@ -227,6 +233,24 @@ pub struct Connection {
     pub server: Address,
     /// The client's port, in host order.
     pub port: u32,
+}
+
+/// A query, or a TCP connection, that was sent to another address than the one it asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Diversion {
+    /// ifindex of the interface that it came from, and that the answer leaves by.
+    pub ifindex: u32,
+    /// The client's address.
+    pub client: Address,
+    /// The address that it was sent to.
+    pub server: Address,
+    /// The client's port, in host order.
+    pub port: u16,
+    /// The DNS message's ID as it stands in memory; 0 for TCP.
+    pub id: u16,
+    /// The IP protocol: 6 (TCP) or 17 (UDP).
+    pub protocol: u32,
 }
 
 /// Where the resolver is. All zero while there is none.
@@ -357,6 +381,10 @@ counters! {
     RepliesUnknownClient = "replies_unknown_client",
     /// Other packets that the resolver's namespace sent, dropped.
     ResolverOther = "resolver_other",
+    /// Packets of the ordinary path that were sent to the fallback of their destination.
+    Diverted = "diverted",
+    /// Answers to them that got back the source that was asked.
+    DivertedBack = "diverted_back",
     /// Client → interface pairs learnt or changed.
     Learnt = "learnt",
     /// Queries answered in the kernel with NOERROR.

@@ -2,6 +2,7 @@
 //!
 //! - `pod_ingress` sits on the host side of each pod's interface, sees what the pod sends, and answers from the
 //!   kernel cache; what it cannot answer goes on in `to_resolver`, by a tail call.
+//! - `pod_egress` sits on the same interfaces, and sees what goes to the pod, if an intercepted address has a fallback.
 //! - `resolver_ingress` sits on the host side of the resolver's veth and sees its replies.
 //! - `reflect` bounces queries and `measure` goes through the stages of a hit: for the benchmark, never loaded by the
 //!   agent.
@@ -17,6 +18,7 @@ mod checksum;
 mod counters;
 mod cut;
 mod entry;
+mod fallback;
 mod key;
 mod maps;
 mod measure;
@@ -39,6 +41,12 @@ pub fn pod_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn to_resolver(ctx: TcContext) -> i32 {
     steer::to_resolver(&ctx)
+}
+
+/// The ordinary path's packet on its way to a pod.
+#[classifier]
+pub fn pod_egress(ctx: TcContext) -> i32 {
+    fallback::pod_egress(&ctx)
 }
 
 /// The resolver's packet on its way to a pod.

@@ -10,14 +10,16 @@ use aya_ebpf::{
 use dns_cache_common::{
     cached::{Bucket, ELEMENT},
     maps::{
-        self, Address, BridgePort, Client, Connection, Counter, Flow, Interface, Resolver, Traffic,
+        self, Address, BridgePort, Client, Connection, Counter, Diversion, Flow, Interface,
+        Resolver, Traffic,
     },
 };
 
 use crate::{packet::Packet, scratch::Memory};
 
 #[map]
-pub static INTERCEPT: HashMap<Address, u32> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+pub static INTERCEPT: HashMap<Address, Address> =
+    HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
 #[map]
 pub static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
@@ -34,6 +36,9 @@ pub static FLOWS: LruHashMap<Flow, Client> = LruHashMap::with_max_entries(2048, 
 
 #[map]
 pub static CONNECTIONS: LruHashMap<Connection, u32> = LruHashMap::with_max_entries(4096, 0);
+
+#[map]
+pub static DIVERSIONS: LruHashMap<Diversion, Address> = LruHashMap::with_max_entries(8192, 0);
 
 #[map]
 pub static RESOLVER: Array<Resolver> = Array::with_max_entries(1, 0);

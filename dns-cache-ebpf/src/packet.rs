@@ -3,10 +3,14 @@
 
 use core::{mem, ptr};
 
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::{
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    helpers::generated::bpf_csum_diff,
+    programs::TcContext,
+};
 use dns_cache_common::maps::Address;
 
-use crate::{checksum, maps::PACKET};
+use crate::{checksum, maps::PACKET, source};
 
 const ETH_LEN: usize = 14;
 const IPV4_LEN: usize = 20;
@@ -387,6 +391,58 @@ pub fn turn_back(ctx: &TcContext, packet: &Packet) -> Option<()> {
     };
     mem::swap(&mut udp.source, &mut udp.destination);
     Some(())
+}
+
+/// Which end of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Source,
+    Destination,
+}
+
+/// Puts another address into the packet, and what that changes into its checksums, of whatever form they are. `None`:
+/// the packet may be neither the old one nor the new one.
+#[inline(always)]
+pub fn readdress(ctx: &TcContext, packet: &Packet, end: End, new: Address) -> Option<()> {
+    let old = match end {
+        End::Source => packet.source,
+        End::Destination => packet.destination,
+    };
+    let (in_transport, flags) = match packet.transport {
+        // Zero stands for none (RFC 768).
+        Transport::Udp => (
+            mem::offset_of!(Udp, checksum),
+            BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0,
+        ),
+        Transport::Tcp { .. } => (mem::offset_of!(Tcp, checksum), BPF_F_PSEUDO_HDR),
+    };
+    let flags = u64::from(flags);
+    if packet.ipv4 {
+        let (old, new) = (source::v4_word(old), source::v4_word(new));
+        let at = match end {
+            End::Source => mem::offset_of!(Ipv4, source),
+            End::Destination => mem::offset_of!(Ipv4, destination),
+        };
+        let in_ip = ETH_LEN + mem::offset_of!(Ipv4, checksum);
+        let (old_word, new_word, size) = (u64::from(old), u64::from(new), 4);
+        ctx.l3_csum_replace(in_ip, old_word, new_word, size).ok()?;
+        let in_transport = ETH_LEN + IPV4_LEN + in_transport;
+        ctx.l4_csum_replace(in_transport, old_word, new_word, flags | size)
+            .ok()?;
+        ctx.store(ETH_LEN + at, &new, 0).ok()
+    } else {
+        let (mut old, mut new) = (source::words(old), source::words(new));
+        let at = match end {
+            End::Source => mem::offset_of!(Ipv6, source),
+            End::Destination => mem::offset_of!(Ipv6, destination),
+        };
+        // SAFETY: both are arrays of that many bytes.
+        let difference = unsafe { bpf_csum_diff(old.as_mut_ptr(), 16, new.as_mut_ptr(), 16, 0) };
+        let in_transport = ETH_LEN + IPV6_LEN + in_transport;
+        ctx.l4_csum_replace(in_transport, 0, difference as u32 as u64, flags)
+            .ok()?;
+        ctx.store(ETH_LEN + at, &new, 0).ok()
+    }
 }
 
 /// As [`header`], to write to.

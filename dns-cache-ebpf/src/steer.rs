@@ -5,8 +5,7 @@ use core::{mem, ptr};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_sock_tuple,
-        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
+        TC_ACT_SHOT, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
         bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
     },
     helpers::generated::{
@@ -24,15 +23,12 @@ use crate::{
     cache,
     counters::count,
     entry::hidden,
+    fallback::{self, LEAVE},
     maps::{CONNECTIONS, HEARTBEATS, INTERCEPT, RESOLVER, STAGES},
     packet::{self, DNS_PORT, PACKET_HOST, Packet, Parsed, Transport},
     source::{self, Source},
 };
 
-/// The packet is not ours: the next program on the interface has its turn, then the ordinary path.
-/// `TC_ACT_OK` would end the chain, and with it a CNI's own programs (`TCX_PASS` and `TCX_NEXT` of
-/// kernel/bpf/tcx.c; `cls_bpf_exec_opcode` of net/sched/cls_bpf.c).
-const LEAVE: i32 = TC_ACT_UNSPEC;
 /// `TCP_LISTEN` of include/net/tcp_states.h.
 const TCP_LISTEN: u32 = 10;
 
@@ -66,7 +62,9 @@ pub fn pod_ingress(ctx: &TcContext) -> i32 {
         return LEAVE;
     }
     // SAFETY: only presence counts.
-    if unsafe { INTERCEPT.get(&packet.destination) }.is_none() {
+    let intercepted = unsafe { INTERCEPT.get(&packet.destination) }.is_some();
+    // A connection to another server may have the port of one that was diverted there.
+    if !intercepted && packet.transport != (Transport::Tcp { syn: true }) {
         return LEAVE;
     }
     let Some(packet) = packet.keep() else {
@@ -83,7 +81,8 @@ pub fn pod_ingress(ctx: &TcContext) -> i32 {
     // is gone.
     // SAFETY: nothing of this program is in use afterwards.
     let _ = unsafe { STAGES.tail_call(ctx, STAGE_TO_RESOLVER) };
-    no_socket(packet)
+    count_no_socket(packet);
+    LEAVE
 }
 
 /// Hands the packet that `pod_ingress` parsed to the resolver, if it is there and the source is right.
@@ -95,19 +94,26 @@ pub fn to_resolver(ctx: &TcContext) -> i32 {
     // SAFETY: the context is the kernel's.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
     let udp = packet.transport == Transport::Udp;
+    // SAFETY: only presence counts.
+    if unsafe { INTERCEPT.get(&packet.destination) }.is_none() {
+        return fallback::leave(ctx, packet, ifindex);
+    }
     let Some(resolver) = RESOLVER.get(0) else {
-        return no_socket(packet);
+        return LEAVE;
     };
     match taken(ctx, packet, resolver) {
         Taken::Yes => {}
-        Taken::No => return no_socket(packet),
+        Taken::No => {
+            count_no_socket(packet);
+            return fallback::leave(ctx, packet, ifindex);
+        }
         Taken::Wedged => {
             count(if udp {
                 Counter::OrdinaryWedgedUdp
             } else {
                 Counter::OrdinaryWedgedTcp
             });
-            return LEAVE;
+            return fallback::leave(ctx, packet, ifindex);
         }
     }
     let Some((gateway, pod)) = packet::macs(ctx) else {
@@ -123,7 +129,7 @@ pub fn to_resolver(ctx: &TcContext) -> i32 {
         }
         Source::Unserved => {
             count(Counter::OrdinarySource);
-            return LEAVE;
+            return fallback::leave(ctx, packet, ifindex);
         }
     }
     // Behind a bridge the packet is addressed to the bridge's MAC, so the port took it for another host's.
@@ -146,13 +152,12 @@ pub fn to_resolver(ctx: &TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn no_socket(packet: &Packet) -> i32 {
+fn count_no_socket(packet: &Packet) {
     count(if packet.transport == Transport::Udp {
         Counter::OrdinaryNoSocketUdp
     } else {
         Counter::OrdinaryNoSocketTcp
     });
-    LEAVE
 }
 
 /// Whether the resolver is there for the packet.
@@ -167,11 +172,10 @@ fn taken(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Taken {
     }
     let closing = resolver.flags & Resolver::CLOSING != 0;
     match (socket(ctx, packet, resolver), packet.transport) {
-        (None, _) => Taken::No,
         (Some(_), Transport::Udp) if closing => Taken::No,
         (Some(slot), Transport::Udp) => beating(slot),
-        (Some(_), Transport::Tcp { syn: true }) => {
-            let taken = if closing {
+        (listener, Transport::Tcp { syn: true }) => {
+            let taken = if closing || listener.is_none() {
                 Taken::No
             } else {
                 beating(LISTENERS_HEARTBEAT)
@@ -182,6 +186,7 @@ fn taken(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Taken {
             }
             taken
         }
+        (None, _) => Taken::No,
         (Some(TCP_LISTEN), Transport::Tcp { syn: false }) => {
             // SAFETY: only presence counts.
             if unsafe { CONNECTIONS.get(&connection(packet)) }.is_some() {

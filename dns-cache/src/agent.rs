@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::config::{Config, Origin};
+use crate::config::{Config, Origin, no_fallback};
 use crate::control::{Handler, Server, ServerError};
 use crate::datapath::{self, Datapath, KernelSide, NodeLock};
 use crate::kernel_cache;
@@ -93,6 +93,7 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
         Arc::clone(&resolver),
     )?;
     info!(listen = ?config.listen, state_dir = ?config.state_dir, "started");
+    warn_of_lost(&config);
     tasks.spawn(Arc::clone(&discovery).follow_service(Arc::clone(&resolver)));
     let agent = Arc::new(Agent {
         discovery,
@@ -141,6 +142,13 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
     };
     ended.map_err(io::Error::other)??;
     Ok(())
+}
+
+/// Says which addresses nobody answers at when the agent is not there.
+fn warn_of_lost(config: &Config) {
+    for address in config.without_fallback() {
+        warn!("{}", no_fallback(address));
+    }
 }
 
 /// Asks upstreams until one answers: pods shall not be the first to find out that none does.

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The kube-dns ClusterIP.
 pub const CLUSTER_IP: Pair = Pair::new([10, 96, 0, 10], [0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0xa]);
+/// Addresses that only the agent answers at; the IPv6 one is unique local, for each link has its own link-local ones.
+pub const LINK_LOCAL: Pair = Pair::new([169, 254, 20, 10], [0xfd00, 0x20, 0, 0, 0, 0, 0, 0xa]);
 /// The node's address on every pod link.
 pub const GATEWAY: Pair = Pair::new([10, 244, 0, 1], [0xfd00, 0x10, 0x244, 0, 0, 0, 0, 1]);
 /// The node's address towards the outside.

@@ -126,12 +126,13 @@ impl Agent {
             .resolver
             .reload(&new)
             .map_err(Error::from)
-            .and_then(|()| Ok(self.datapath.intercept(&new.listen)?));
+            .and_then(|()| Ok(self.datapath.intercept(&new.destinations())?));
         if let Err(error) = changed {
             server.leave(&come);
             return Err(error);
         }
         server.leave(&gone);
+        super::warn_of_lost(&new);
         let interfaces = new.interfaces.clone();
         self.set_config(new);
         self.datapath.follow(interfaces).await?;

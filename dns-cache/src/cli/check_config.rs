@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::print;
 use super::table::Table;
-use crate::config::{self, Config, Kubernetes, Overrides, Transport};
+use crate::config::{self, Config, Destination, Kubernetes, Overrides, Transport, no_fallback};
 
 /// Check a configuration file and report every mistake in it
 ///
@@ -28,13 +28,14 @@ impl CheckConfig {
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let config = config::load(Some(&self.file), &self.overrides)?;
         print(&format!(
-            "{}: ok: listens on {}, for {}\n{}",
+            "{}: ok: listens on {}, for {}\n{}{}",
             self.file.display(),
             listen(&config),
             match &config.access[..] {
                 [] => "every pod on this node".to_owned(),
                 networks => joined(networks),
             },
+            fallbacks(&config),
             servers(&config)
         ))?;
         Ok(())
@@ -50,6 +51,26 @@ fn listen(config: &Config) -> String {
         }
         _ => given,
     }
+}
+
+/// What becomes of the addresses that have no ordinary path while the agent is away.
+fn fallbacks(config: &Config) -> String {
+    let mut text = String::new();
+    for Destination { address, fallback } in config.destinations() {
+        if let Some(to) = fallback {
+            text += &format!("while the agent is away, {to} is asked in the place of {address}\n");
+        }
+    }
+    for address in config.without_fallback() {
+        text += &match &config.kubernetes {
+            Some(kubernetes) => format!(
+                "while the agent is away, {} is asked in the place of {address}, if it has an address of that family\n",
+                service(kubernetes)
+            ),
+            None => format!("warning: {}\n", no_fallback(address)),
+        };
+    }
+    text
 }
 
 fn service(kubernetes: &Kubernetes) -> String {

@@ -27,6 +27,7 @@ pub use errors::{Errors, Mistake, Place};
 pub use import::{Error as ImportError, Import, Note, import};
 #[cfg(feature = "kubernetes")]
 pub(crate) use model::is_link_local;
+pub(crate) use model::no_fallback;
 pub use model::*;
 pub use network::Network;
 pub use overrides::Overrides;

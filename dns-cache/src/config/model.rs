@@ -16,6 +16,8 @@ pub struct Config {
     /// Addresses that pods send their queries to (ClusterIP, link-local, v4 and v6); empty only if Kubernetes is to
     /// say.
     pub listen: Vec<IpAddr>,
+    /// Who is asked in the place of an address that has no ordinary path, while the agent is away.
+    pub fallbacks: Vec<Fallback>,
     /// Which of the node's interfaces lead to pods.
     pub interfaces: Vec<InterfacePattern>,
     /// The cluster's own zones and servers.
@@ -57,6 +59,34 @@ pub struct Config {
 }
 
 impl Config {
+    /// The addresses to answer at, each with its fallback: what is said, and for a link-local address the first of its
+    /// family that is neither link-local nor has a fallback itself.
+    #[must_use]
+    pub fn destinations(&self) -> Vec<Destination> {
+        let said = |ip| self.fallbacks.iter().find(|said| said.address == ip);
+        let has_path = |ip: &IpAddr| !is_link_local(*ip) && said(*ip).is_none();
+        let destination = |&address: &IpAddr| Destination {
+            address,
+            fallback: match said(address) {
+                Some(fallback) => Some(fallback.to),
+                None if is_link_local(address) => {
+                    let mut others = self.listen.iter().copied().filter(has_path);
+                    others.find(|other| other.is_ipv4() == address.is_ipv4())
+                }
+                None => None,
+            },
+        };
+        self.listen.iter().map(destination).collect()
+    }
+
+    /// The addresses at which nobody answers while the agent is away, but for what the kernel has.
+    #[must_use]
+    pub fn without_fallback(&self) -> Vec<IpAddr> {
+        let destinations = self.destinations().into_iter();
+        let lost = destinations.filter(|to| to.fallback.is_none() && is_link_local(to.address));
+        lost.map(|to| to.address).collect()
+    }
+
     /// A number that is another when cached answers would be. It may differ between versions of dns-cache.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
@@ -96,6 +126,7 @@ impl Config {
         let kept = kept.into_iter().filter(|(_, differs)| *differs);
         let reloaded = Self {
             listen: new.listen,
+            fallbacks: new.fallbacks,
             interfaces: new.interfaces,
             cluster: new.cluster,
             zones: new.zones,
@@ -112,6 +143,24 @@ impl Config {
         };
         (reloaded, kept.map(|(key, _)| key).collect())
     }
+}
+
+/// An address to answer at, and who is asked in its place while the agent is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// Where pods send their queries to.
+    pub address: IpAddr,
+    /// An address of the same family that the ordinary path knows; `None`: that path knows the address itself.
+    pub fallback: Option<IpAddr>,
+}
+
+/// Who is asked in the place of an address that has no ordinary path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fallback {
+    /// That address.
+    pub address: IpAddr,
+    /// One of the same family that has one: the ClusterIP.
+    pub to: IpAddr,
 }
 
 /// The cluster's own zones and the servers that know them.
@@ -214,6 +263,13 @@ pub(crate) fn is_link_local(address: IpAddr) -> bool {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
+}
+
+/// What is wrong with an address that has no ordinary path and no fallback.
+pub(crate) fn no_fallback(address: IpAddr) -> String {
+    format!(
+        "{address} is answered by nobody while the agent is away; add the DNS service's ClusterIP of its family to listen, or give it under fallback"
+    )
 }
 
 /// How servers are asked.

@@ -1,6 +1,7 @@
 //! The keys of the file, what each may hold, and what holds between them.
 
 mod cache;
+mod fallback;
 mod kubernetes;
 mod local;
 
@@ -20,8 +21,9 @@ use super::{
     Tls, Transport, TtlCaps, Upstream, Zone, defaults,
 };
 
-const TOP_KEYS: [&str; 18] = [
+const TOP_KEYS: [&str; 19] = [
     "listen",
+    "fallback",
     "interfaces",
     "cluster",
     "kubernetes",
@@ -64,8 +66,9 @@ const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 15] = [
+pub(super) const ALL_KEYS: [&[&str]; 16] = [
     &TOP_KEYS,
+    &fallback::KEYS,
     &CLUSTER_KEYS,
     &kubernetes::KEYS,
     &ZONE_KEYS,
@@ -88,6 +91,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let top = Section::root(root, &TOP_KEYS, report);
     let kubernetes = kubernetes::read(&top, overrides.node_name(), report);
     let listen = listen(&top, overrides.listen(), kubernetes.as_ref(), report);
+    let fallbacks = fallback::read(&top, &listen, report);
     let interfaces = interfaces(&top, overrides.interfaces(), report);
     let mut taken = Vec::new();
     let is_discovered = kubernetes.is_some();
@@ -101,6 +105,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let cache = cache::read(&top, report);
     Config {
         listen,
+        fallbacks,
         interfaces,
         cluster,
         kubernetes,

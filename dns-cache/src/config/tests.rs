@@ -43,6 +43,7 @@ fn minimal() -> Config {
     let globs = ["veth*", "cali*", "lxc*", "eni*", "azv*", "gke*"];
     Config {
         listen: addresses(&["10.96.0.10"]),
+        fallbacks: vec![],
         interfaces: globs.map(|glob| pattern(false, glob)).into(),
         cluster: Cluster {
             domain: "cluster.local".to_owned(),
@@ -114,6 +115,7 @@ fn a_minimal_file_means_the_defaults() {
 fn a_full_file_means_what_it_says() {
     let text = r#"
 listen: [10.96.0.10, fd00:10:96::a, 169.254.20.10]
+fallback: [{address: "fd00:10:96::a", to: "fd00:10:96::b"}]
 interfaces: ["veth*", "!veth-infra*", eth1]
 cluster:
   domain: K8s.Example.
@@ -150,6 +152,10 @@ log: {format: json, level: "warn,dns_cache=debug"}
 "#;
     let expected = Config {
         listen: addresses(&["10.96.0.10", "fd00:10:96::a", "169.254.20.10"]),
+        fallbacks: vec![Fallback {
+            address: "fd00:10:96::a".parse().unwrap(),
+            to: "fd00:10:96::b".parse().unwrap(),
+        }],
         interfaces: vec![
             pattern(false, "veth*"),
             pattern(true, "veth-infra*"),
@@ -283,6 +289,42 @@ log: {format: json, level: "warn,dns_cache=debug"}
 }
 
 #[test]
+fn addresses_without_an_ordinary_path_have_a_fallback() {
+    let fallbacks = |more: &str| {
+        let config = parsed(&format!("{more}\ncluster: {{upstreams: [10.244.0.2]}}"));
+        let found = config.destinations().into_iter();
+        let found = found.map(|to| to.fallback.map(|ip| ip.to_string()).unwrap_or_default());
+        (
+            found.collect::<Vec<_>>().join(" "),
+            config.without_fallback().len(),
+        )
+    };
+    let cases = [
+        ("listen: [10.96.0.10, fd00::a]", " ", 0),
+        (
+            "listen: [169.254.20.10, fd00::a, 10.96.0.10, 10.96.0.11]",
+            "10.96.0.10   ",
+            0,
+        ),
+        ("listen: [169.254.20.10, fd00::a]", " ", 1),
+        (
+            "listen: [169.254.20.10]\nfallback: [{address: 169.254.20.10, to: 10.96.0.10}]",
+            "10.96.0.10",
+            0,
+        ),
+        // One that has a fallback is nobody's.
+        (
+            "listen: [169.254.20.10, 10.0.0.1, 10.96.0.10]\nfallback: [{address: 10.0.0.1, to: 10.96.0.10}]",
+            "10.96.0.10 10.96.0.10 ",
+            0,
+        ),
+    ];
+    for (text, expected, lost) in cases {
+        assert_eq!(fallbacks(text), (expected.to_owned(), lost), "{text}");
+    }
+}
+
+#[test]
 fn the_example_states_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config.example.yaml");
     let example = load(Some(&path), &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
@@ -291,6 +333,7 @@ fn the_example_states_the_defaults() {
     let mut expected = minimal();
     // These have no default.
     expected.listen.clone_from(&example.listen);
+    expected.fallbacks.clone_from(&example.fallbacks);
     expected
         .cluster
         .upstreams

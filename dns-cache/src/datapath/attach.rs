@@ -1,4 +1,5 @@
-//! Attaching a program to an interface's ingress: TCX where the kernel has it, else a clsact filter.
+//! Attaching a program to an interface, for what comes in or goes out: TCX where the kernel has it, else a clsact
+//! filter.
 
 use std::fmt;
 use std::fs;
@@ -16,11 +17,13 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use super::error::{Error, Step as _};
-use super::{bpffs, interfaces, namespace, programs};
+use super::{bpffs, interfaces, namespace};
 use crate::config::AttachMode;
 
 /// The filter's place in a clsact chain: first, and always the same, so that it is replaced and not doubled.
 const PRIORITY: u16 = 1;
+/// What the name of an egress link's pin ends with; a BPF file system allows no dot.
+const EGRESS: &str = "-egress";
 
 /// How a program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +73,7 @@ impl Attacher {
         }
     }
 
-    /// Attaches `program` as the first at the interface's ingress.
+    /// Attaches `program` as the first of the interface's programs for this direction.
     ///
     /// What an earlier agent left there is replaced in place: there is no moment without a program.
     pub(super) fn attach(
@@ -78,13 +81,14 @@ impl Attacher {
         program: &mut SchedClassifier,
         name: &str,
         ifindex: u32,
+        direction: TcAttachType,
     ) -> Result<Mechanism, Error> {
         if self.mechanism() == Mechanism::Tcx {
-            match self.attach_tcx(program, name, ifindex) {
+            match self.attach_tcx(program, name, ifindex, direction) {
                 Ok(()) => {
                     self.tcx_works = Some(true);
                     // A filter of an agent that used clsact here would run behind the link's program.
-                    remove_filters(name);
+                    remove_filters(name, direction);
                     return Ok(Mechanism::Tcx);
                 }
                 // Once it has worked, a failure is about this interface.
@@ -93,15 +97,15 @@ impl Attacher {
                 }
                 Err(error) => {
                     debug!(%error, "no TCX here, using clsact");
-                    self.attach_clsact(program, name, ifindex)?;
+                    self.attach_clsact(program, name, ifindex, direction)?;
                     self.tcx_works = Some(false);
                 }
             }
         } else {
-            self.attach_clsact(program, name, ifindex)?;
+            self.attach_clsact(program, name, ifindex, direction)?;
         }
         // A link of an agent that used TCX here would run beside the filter.
-        self.unpin(ifindex);
+        self.unpin(ifindex, direction);
         Ok(Mechanism::Clsact)
     }
 
@@ -110,8 +114,9 @@ impl Attacher {
         program: &mut SchedClassifier,
         name: &str,
         ifindex: u32,
+        direction: TcAttachType,
     ) -> Result<(), Error> {
-        let pin = self.pin(ifindex);
+        let pin = self.pin(ifindex, direction);
         let step = || format!("attach the program to {name} by TCX");
         if let Ok(old) = PinnedLink::from_pin(&pin) {
             let replaced = SchedClassifierLink::try_from(FdLink::from(old))
@@ -128,13 +133,13 @@ impl Attacher {
                 // The interface that it was for is gone, and its index was used again.
                 Err(error) => {
                     debug!(%error, name, "an earlier agent's link is stale");
-                    self.unpin(ifindex);
+                    self.unpin(ifindex, direction);
                 }
             }
         }
         let options = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = program
-            .attach_with_options(name, TcAttachType::Ingress, options)
+            .attach_with_options(name, direction, options)
             .step_hint(
                 step,
                 "TCX needs Linux 6.6 or newer; `attach: auto` takes clsact below",
@@ -142,7 +147,7 @@ impl Attacher {
         let link: FdLink = program.take_link(id).step(step)?.try_into().step(step)?;
         link.pin(&pin)
             .step(|| format!("pin the link of {name} at {}", pin.display()))?;
-        self.check_first(program, name);
+        check_first(program, name, direction);
         Ok(())
     }
 
@@ -151,6 +156,7 @@ impl Attacher {
         program: &mut SchedClassifier,
         name: &str,
         ifindex: u32,
+        direction: TcAttachType,
     ) -> Result<(), Error> {
         let step = || format!("attach the program to {name} by clsact");
         // It exists already wherever anybody has attached a filter before; a real fault shows at once below.
@@ -163,58 +169,47 @@ impl Attacher {
             handle,
             classid: None,
         };
-        let id = match program.attach_with_options(
-            name,
-            TcAttachType::Ingress,
-            TcAttachOptions::Netlink(options),
-        ) {
-            Ok(id) => id,
-            Err(_) => {
-                let old = SchedClassifierLink::attached(
-                    name,
-                    TcAttachType::Ingress,
-                    PRIORITY,
-                    handle,
-                    None,
-                )
-                .step(step)?;
-                program.attach_to_link(old).step(step)?
-            }
-        };
+        let id =
+            match program.attach_with_options(name, direction, TcAttachOptions::Netlink(options)) {
+                Ok(id) => id,
+                Err(_) => {
+                    let old =
+                        SchedClassifierLink::attached(name, direction, PRIORITY, handle, None)
+                            .step(step)?;
+                    program.attach_to_link(old).step(step)?
+                }
+            };
         let link = program.take_link(id).step(step)?;
         // Dropping it would detach; the filter is to outlive this process.
         std::mem::forget(link);
         Ok(())
     }
 
-    /// A program of others that came in front would take the packets before ours sees them.
-    fn check_first(&self, program: &SchedClassifier, name: &str) {
-        let Ok((_, order)) = SchedClassifier::query_tcx(name, TcAttachType::Ingress) else {
-            return;
-        };
-        let own = program.info().map(|info| info.id());
-        if let (Some(first), Ok(own)) = (order.first(), own)
-            && first.id() != own
-        {
-            warn!(interface = name, program = ?first.name_as_str(), id = first.id(), "another TCX program runs before ours");
-        }
-    }
-
     /// Removes what holds a program of ours, or of an earlier agent, on an interface that is gone (without a
     /// name) or not wanted.
     pub(super) fn forget(&self, name: Option<&str>, ifindex: u32) {
-        self.unpin(ifindex);
-        if let Some(name) = name {
-            remove_filters(name);
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            self.detach(name, ifindex, direction);
         }
     }
 
-    fn pin(&self, ifindex: u32) -> PathBuf {
-        self.links.join(ifindex.to_string())
+    /// The same for one direction.
+    pub(super) fn detach(&self, name: Option<&str>, ifindex: u32, direction: TcAttachType) {
+        self.unpin(ifindex, direction);
+        if let Some(name) = name {
+            remove_filters(name, direction);
+        }
     }
 
-    fn unpin(&self, ifindex: u32) {
-        let pin = self.pin(ifindex);
+    fn pin(&self, ifindex: u32, direction: TcAttachType) -> PathBuf {
+        self.links.join(match direction {
+            TcAttachType::Egress => format!("{ifindex}{EGRESS}"),
+            _ => ifindex.to_string(),
+        })
+    }
+
+    fn unpin(&self, ifindex: u32, direction: TcAttachType) {
+        let pin = self.pin(ifindex, direction);
         if let Err(error) = bpffs::ignore_missing(fs::remove_file(&pin)) {
             warn!(%error, pin = %pin.display(), "cannot remove a pinned link");
         }
@@ -223,7 +218,10 @@ impl Attacher {
     /// Removes pins of interfaces that are not in `present`: an earlier agent's, whose interfaces are gone.
     pub(super) fn keep_only(&self, present: impl Fn(u32) -> bool) {
         for pin in bpffs::pins(&self.links) {
-            let ifindex = pin.file_name().and_then(|name| name.to_str()?.parse().ok());
+            let ifindex = pin.file_name().and_then(|name| {
+                let name = name.to_str()?;
+                name.strip_suffix(EGRESS).unwrap_or(name).parse().ok()
+            });
             if !ifindex.is_some_and(&present)
                 && let Err(error) = fs::remove_file(&pin)
             {
@@ -233,11 +231,32 @@ impl Attacher {
     }
 }
 
-fn remove_filters(name: &str) -> bool {
+/// A program of others that came in front would take the packets before ours sees them.
+fn check_first(program: &SchedClassifier, name: &str, direction: TcAttachType) {
+    let Ok((_, order)) = SchedClassifier::query_tcx(name, direction) else {
+        return;
+    };
+    let own = program.info().map(|info| info.id());
+    if let (Some(first), Ok(own)) = (order.first(), own)
+        && first.id() != own
+    {
+        warn!(interface = name, program = ?first.name_as_str(), id = first.id(), "another TCX program runs before ours");
+    }
+}
+
+/// The programs that a filter may hold.
+const fn filters(direction: TcAttachType) -> &'static [&'static str] {
+    match direction {
+        TcAttachType::Egress => &["pod_egress"],
+        _ => &["pod_ingress", "resolver_ingress"],
+    }
+}
+
+fn remove_filters(name: &str, direction: TcAttachType) -> bool {
     // Each name once: a filter that is not there is no fault.
-    programs::NAMES
+    filters(direction)
         .iter()
-        .filter(|program| qdisc_detach_program(name, TcAttachType::Ingress, program).is_ok())
+        .filter(|program| qdisc_detach_program(name, direction, program).is_ok())
         .count()
         > 0
 }
@@ -276,8 +295,10 @@ pub(super) async fn detach_all(state_dir: &Path) -> Result<Vec<String>, Error> {
     let qdiscs = Qdiscs::of(state_dir);
     let handle = namespace::netlink().step(|| "open a netlink socket".to_owned())?;
     for (ifindex, name) in interfaces::names(&handle).await? {
-        if remove_filters(&name) {
-            removed.push(format!("clsact filter of {name}"));
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            if remove_filters(&name, direction) {
+                removed.push(format!("clsact filter of {name}"));
+            }
         }
         if qdiscs.is_ours(ifindex) {
             remove_empty_clsact(&handle, ifindex)

@@ -1,10 +1,10 @@
 //! Which interfaces lead to pods: rtnetlink's events, the configured patterns, and what is attached.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aya::programs::TcAttachType;
 use dns_cache_common::maps::{BridgePort, Interface};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -17,12 +17,12 @@ use rtnetlink::{Handle, MulticastGroup};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
-use super::Status;
 use super::attach::{Attacher, Mechanism};
 use super::error::{Error, Step as _};
 use super::namespace::{ResolverLink, VETH, netlink};
 use super::programs::Programs;
-use crate::config::InterfacePattern;
+use super::{Status, has_fallback};
+use crate::config::{Destination, InterfacePattern};
 
 /// Bytes of events that may wait while we work: some thousands of interfaces at once.
 const EVENT_BUFFER: usize = 8 << 20;
@@ -48,6 +48,8 @@ pub struct Attached {
 /// What is attached, and with what.
 pub(super) struct State {
     patterns: Vec<InterfacePattern>,
+    /// Whether the interfaces carry the program for what goes to the pod as well.
+    egress: bool,
     programs: Programs,
     attacher: Attacher,
     attached: BTreeMap<u32, (Attached, Interface)>,
@@ -69,12 +71,14 @@ struct Link {
 impl State {
     pub(super) fn new(
         patterns: Vec<InterfacePattern>,
+        egress: bool,
         programs: Programs,
         attacher: Attacher,
         link: ResolverLink,
     ) -> Self {
         Self {
             patterns,
+            egress,
             programs,
             attacher,
             attached: BTreeMap::new(),
@@ -84,9 +88,49 @@ impl State {
         }
     }
 
-    /// Intercepts these destinations and no others.
-    pub(super) fn set_intercepted(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
-        self.programs.set_intercepted(addresses)
+    /// Intercepts these destinations and no others. Nothing goes to a fallback before its answers find back.
+    pub(super) fn set_intercepted(&mut self, destinations: &[Destination]) -> Result<(), Error> {
+        let egress = has_fallback(destinations);
+        let changed = std::mem::replace(&mut self.egress, egress) != egress;
+        if changed && egress {
+            self.attach_egress_everywhere();
+        }
+        self.programs.set_intercepted(destinations)?;
+        if changed && !egress {
+            self.attach_egress_everywhere();
+        }
+        Ok(())
+    }
+
+    fn attach_egress_everywhere(&mut self) {
+        let interfaces = self.attached.values();
+        let interfaces = interfaces.map(|(attached, _)| (attached.name.clone(), attached.ifindex));
+        for (name, ifindex) in interfaces.collect::<Vec<_>>() {
+            if let Err(error) = self.attach_egress(&name, ifindex) {
+                self.failed += 1;
+                warn!(interface = name, ifindex, %error, "answers of fallbacks do not find back");
+            }
+        }
+    }
+
+    /// Attaches the program for what goes to the pod, or takes it away.
+    fn attach_egress(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
+        let direction = TcAttachType::Egress;
+        if !self.egress {
+            self.attacher.detach(Some(name), ifindex, direction);
+            return Ok(());
+        }
+        let program = self.programs.pod_egress()?;
+        self.attacher.attach(program, name, ifindex, direction)?;
+        Ok(())
+    }
+
+    fn attach_programs(&mut self, name: &str, ifindex: u32) -> Result<Mechanism, Error> {
+        // First, so that the answer to whatever is diverted finds back.
+        self.attach_egress(name, ifindex)?;
+        let program = self.programs.pod_ingress()?;
+        self.attacher
+            .attach(program, name, ifindex, TcAttachType::Ingress)
     }
 
     /// Nothing new is handed to the resolver from here on.
@@ -140,11 +184,7 @@ impl State {
         } = link;
         // First, so that the program knows the interface from its first packet on.
         self.register(ifindex, interface);
-        let attached = match self.programs.pod_ingress() {
-            Ok(program) => self.attacher.attach(program, &name, ifindex),
-            Err(error) => Err(error),
-        };
-        match attached {
+        match self.attach_programs(&name, ifindex) {
             Ok(mechanism) => {
                 info!(
                     interface = name,
@@ -169,6 +209,7 @@ impl State {
             }
             Err(error) => {
                 self.failed += 1;
+                self.attacher.forget(Some(&name), ifindex);
                 self.programs.remove_interface(ifindex);
                 // A pod that was removed at once is no fault.
                 warn!(interface = name, ifindex, %error, "not attached: its DNS takes the ordinary path");

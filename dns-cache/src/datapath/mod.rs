@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
+use aya::programs::TcAttachType;
 use tokio::task::JoinHandle;
 
 pub use attach::Mechanism;
@@ -31,7 +32,7 @@ pub use measure::{Measured, Stage, measure};
 pub use programs::{LoadOptions, OBJECT, allow, kernel_cache, load, stages};
 pub use reflect::Reflector;
 
-use crate::config::{Config, InterfacePattern};
+use crate::config::{Config, Destination, InterfacePattern};
 use crate::kernel_cache::{KernelCache, Size};
 use crate::privileges::Resident;
 use crate::serve::{Heartbeats, Sockets};
@@ -123,9 +124,9 @@ impl Datapath {
             contents: config.fingerprint(),
         });
         let patience = Duration::from_millis(config.queries.wedged_after_millis.into());
-        let (listen, access) = (config.listen.clone(), config.access.clone());
+        let (destinations, access) = (config.destinations(), config.access.clone());
         let (mut programs, pins) = namespace.resident().run(move || {
-            let programs = Programs::load(&pins, &listen, &access, patience, cache)?;
+            let programs = Programs::load(&pins, &destinations, &access, patience, cache)?;
             Ok::<_, Error>((programs, pins))
         })?;
         let logger = programs.forward_logs();
@@ -134,6 +135,7 @@ impl Datapath {
             programs.resolver_ingress()?,
             namespace::VETH,
             namespace.link().ifindex,
+            TcAttachType::Ingress,
         )?;
         programs.set_resolver(namespace.link())?;
 
@@ -141,6 +143,7 @@ impl Datapath {
         let kernel = programs.take_kernel_side();
         let mut state = interfaces::State::new(
             config.interfaces.clone(),
+            has_fallback(&config.destinations()),
             programs,
             attacher,
             *namespace.link(),
@@ -191,8 +194,8 @@ impl Datapath {
     /// # Errors
     ///
     /// The kernel refuses to write a map.
-    pub fn intercept(&self, addresses: &[IpAddr]) -> Result<(), Error> {
-        interfaces::lock(&self.state).set_intercepted(addresses)
+    pub fn intercept(&self, destinations: &[Destination]) -> Result<(), Error> {
+        interfaces::lock(&self.state).set_intercepted(destinations)
     }
 
     /// From here on the interfaces that these patterns mean carry the program, and no others.
@@ -226,6 +229,11 @@ impl Datapath {
             logger.abort();
         }
     }
+}
+
+/// Whether what goes to pods must be looked at as well.
+fn has_fallback(destinations: &[Destination]) -> bool {
+    destinations.iter().any(|to| to.fallback.is_some())
 }
 
 /// Removes every program, pin, namespace and interface that an agent with this configuration may have

@@ -14,13 +14,14 @@ use super::bpffs::ignore_missing;
 use super::error::{Error, Step as _};
 
 /// What the next agent goes on with. Counters begin anew with each agent, as its own do.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 10] = [
     names::INTERCEPT,
     names::INTERFACES,
     names::BRIDGE_PORTS,
     names::CLIENTS,
     names::FLOWS,
     names::CONNECTIONS,
+    names::DIVERSIONS,
     names::RESOLVER,
     names::INDEX,
     names::ARENA,

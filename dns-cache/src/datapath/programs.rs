@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::iter;
-use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ use super::KernelSide;
 use super::error::{Error, Step as _};
 use super::namespace::ResolverLink;
 use super::pins::Pins;
-use crate::config::Network;
+use crate::config::{Destination, Network};
 use crate::kernel_cache::{self, KernelCache, Size};
 use crate::serve::Heartbeats;
 use crate::sys::SharedWords;
@@ -41,12 +40,17 @@ const VERIFY_ATTEMPTS: u32 = 10;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DNS_CACHE_EBPF_OBJECT"));
 
 /// The programs in it.
-pub(super) const NAMES: [&str; 3] = ["pod_ingress", "to_resolver", "resolver_ingress"];
+pub(super) const NAMES: [&str; 4] = [
+    "pod_ingress",
+    "pod_egress",
+    "to_resolver",
+    "resolver_ingress",
+];
 
 /// Both programs, loaded, and the maps that the agent writes.
 pub(super) struct Programs {
     ebpf: Ebpf,
-    intercept: HashMap<MapData, [u8; 16], u32>,
+    intercept: HashMap<MapData, [u8; 16], [u8; 16]>,
     interfaces: HashMap<MapData, u32, [u8; 8]>,
     bridge_ports: HashMap<MapData, [u8; 12], u32>,
     clients: HashMap<MapData, [u8; 16], [u8; 16]>,
@@ -131,6 +135,7 @@ fn sizes(cache: Option<Size>) -> Result<Vec<(&'static str, u32)>, Error> {
         (names::CLIENTS, lru_entries(4096, cpus)),
         (names::FLOWS, lru_entries(2048, cpus)),
         (names::CONNECTIONS, lru_entries(4096, cpus)),
+        (names::DIVERSIONS, lru_entries(8192, cpus)),
     ];
     if let Some(size) = cache {
         sizes.extend([(names::INDEX, size.buckets), (names::ARENA, size.elements)]);
@@ -237,11 +242,11 @@ pub fn stages(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Error> {
 }
 
 impl Programs {
-    /// Loads the object into the kernel, with what an earlier agent left, with `intercepted` as destinations, and a
+    /// Loads the object into the kernel, with what an earlier agent left, with these destinations, and a
     /// kernel cache that answers the networks in `allowed`, or all if there are none; nothing is attached yet.
     pub(super) fn load(
         pins: &Pins,
-        intercepted: &[IpAddr],
+        intercepted: &[Destination],
         allowed: &[Network],
         patience: Duration,
         cache: Option<Cache>,
@@ -316,22 +321,28 @@ impl Programs {
         program(&mut self.ebpf, "pod_ingress")
     }
 
+    pub(super) fn pod_egress(&mut self) -> Result<&mut SchedClassifier, Error> {
+        program(&mut self.ebpf, "pod_egress")
+    }
+
     pub(super) fn resolver_ingress(&mut self) -> Result<&mut SchedClassifier, Error> {
         program(&mut self.ebpf, "resolver_ingress")
     }
 
     /// Sets the destinations that are intercepted: these, and no others any more.
-    pub(super) fn set_intercepted(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
-        for address in addresses {
+    pub(super) fn set_intercepted(&mut self, destinations: &[Destination]) -> Result<(), Error> {
+        for Destination { address, fallback } in destinations {
+            let fallback = fallback.map_or(Address::NONE, Address::from);
             self.intercept
-                .insert(Address::from(*address).0, 0, 0)
+                .insert(Address::from(*address).0, fallback.0, 0)
                 .step(|| format!("intercept {address}"))?;
         }
+        let known = |ip| destinations.iter().any(|known| known.address == ip);
         let gone: Vec<_> = self
             .intercept
             .keys()
             .filter_map(Result::ok)
-            .filter(|key| !addresses.contains(&Address(*key).to_ip()))
+            .filter(|key| !known(Address(*key).to_ip()))
             .collect();
         for key in gone {
             self.intercept

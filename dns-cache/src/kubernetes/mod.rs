@@ -23,7 +23,9 @@ use tokio::sync::watch as channel;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::config::{Config, InterceptEndpoints, Kubernetes, Transport, Upstream, is_link_local};
+use crate::config::{
+    Config, Fallback, InterceptEndpoints, Kubernetes, Transport, Upstream, is_link_local,
+};
 use crate::control::KubernetesStatus;
 use crate::resolver::Resolver;
 use client::Client;
@@ -109,6 +111,8 @@ impl Discovery {
         let found = self.found.borrow();
         if settings.intercept_service {
             add(&mut config.listen, found.addresses.iter().copied());
+        } else {
+            fall_back(&mut config, &found.addresses);
         }
         let is_plain = |server: &&Upstream| server.address.port() == Transport::Tcp.default_port();
         if intercepts_endpoints(settings, &found) {
@@ -307,6 +311,16 @@ fn intercepts_endpoints(settings: &Kubernetes, found: &Found) -> bool {
         InterceptEndpoints::Always => true,
         InterceptEndpoints::Never => false,
         InterceptEndpoints::Auto => found.rewritten && settings.intercept_service,
+    }
+}
+
+/// What is answered only here is asked of the Service while the agent is away.
+fn fall_back(config: &mut Config, services: &[IpAddr]) {
+    for address in config.without_fallback() {
+        let mut services = services.iter();
+        if let Some(to) = services.find(|to| to.is_ipv4() == address.is_ipv4()) {
+            config.fallbacks.push(Fallback { address, to: *to });
+        }
     }
 }
 

@@ -83,7 +83,13 @@ fn what_the_configuration_says_stays() {
     discovery.rebase(config(
         "listen: [169.254.20.10]\nkubernetes: {interceptService: false}",
     ));
-    assert_eq!(discovery.current().listen, addresses(&["169.254.20.10"]));
+    let known = discovery.current();
+    assert_eq!(known.listen, addresses(&["169.254.20.10"]));
+    assert_eq!(
+        known.destinations()[0].fallback,
+        Some(addresses(&["10.96.0.11"])[0]),
+        "the Service answers in its place"
+    );
 }
 
 /// A link-local address of ours has nobody behind it; the ClusterIP has.

@@ -10,6 +10,7 @@ mod cohabitation;
 mod cuts;
 mod death;
 mod detach;
+mod fallback;
 mod faults;
 mod forged;
 mod kernel;

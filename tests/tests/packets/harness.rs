@@ -60,7 +60,7 @@ pub(super) struct Harness {
     resolver: Netns,
     _pods: Netns,
     ebpf: Ebpf,
-    intercept: HashMap<MapData, [u8; 16], u32>,
+    intercept: HashMap<MapData, [u8; 16], [u8; 16]>,
     interfaces: HashMap<MapData, u32, [u8; 8]>,
     bridge_ports: HashMap<MapData, [u8; 12], u32>,
     clients: HashMap<MapData, [u8; 16], [u8; 16]>,
@@ -138,7 +138,7 @@ impl Harness {
         ));
         pods.ip("link set pa up\nlink set pb up\nlink set pc up\nlink set pd up");
         resolver.ip(&format!(
-            "link set eth0 up\naddr add {V4}/32 dev lo\naddr add {V6}/128 dev lo nodad\naddr add 10.244.0.2/32 dev lo\naddr add fd00:10:244::2/128 dev lo nodad"
+            "link set eth0 up\naddr add {V4}/32 dev lo\naddr add {V6}/128 dev lo nodad\naddr add 10.244.0.2/32 dev lo\naddr add fd00:10:244::2/128 dev lo nodad\naddr add 169.254.20.10/32 dev lo\naddr add fd00:20::a/128 dev lo nodad"
         ));
 
         let mut ebpf = datapath::load(&LoadOptions {
@@ -189,7 +189,7 @@ impl Harness {
         for address in [V4, V6] {
             harness
                 .intercept
-                .insert(Address::from(ip(address)).0, 0, 0)
+                .insert(Address::from(ip(address)).0, Address::NONE.0, 0)
                 .unwrap();
         }
         let resolver = Resolver {
@@ -247,14 +247,18 @@ impl Harness {
 
     /// Opens the resolver's sockets.
     pub(super) fn listen(&mut self) {
-        let (udp, tcp) = self.resolver.run(|| {
-            let at = |address| SocketAddr::new(ip(address), 53);
-            let udp = [V4, V6].map(|address| UdpSocket::bind(at(address)).unwrap());
-            let tcp = [V4, V6].map(|address| TcpListener::bind(at(address)).unwrap());
-            (udp, tcp)
-        });
-        self.udp.extend(udp);
-        self.tcp.extend(tcp);
+        self.listen_at(&[V4, V6].map(ip));
+    }
+
+    /// Opens the resolver's sockets at these addresses of its namespace.
+    pub(super) fn listen_at(&mut self, addresses: &[IpAddr]) {
+        for address in addresses {
+            let at = SocketAddr::new(*address, 53);
+            let bind = || (UdpSocket::bind(at).unwrap(), TcpListener::bind(at).unwrap());
+            let (udp, tcp) = self.resolver.run(bind);
+            self.udp.push(udp);
+            self.tcp.push(tcp);
+        }
     }
 
     /// Closes the resolver's sockets, as a kill does.
@@ -296,6 +300,17 @@ impl Harness {
     /// Runs `pod_ingress` on the packet as coming from `place`.
     pub(super) fn sent_by_pod(&mut self, place: Place, packet: &Packet) -> Outcome {
         self.run("pod_ingress", place.ifindex, &packet.bytes())
+    }
+
+    /// Runs `pod_egress` on the packet as going to `place`.
+    pub(super) fn sent_to_pod(&mut self, place: Place, packet: &Packet) -> Outcome {
+        self.run("pod_egress", place.ifindex, &packet.bytes())
+    }
+
+    /// Intercepts `address` as well; what is left to the ordinary path goes to `to` instead.
+    pub(super) fn fall_back(&mut self, address: &str, to: &str) {
+        let (address, to) = (Address::from(ip(address)).0, Address::from(ip(to)).0);
+        self.intercept.insert(address, to, 0).unwrap();
     }
 
     /// Runs `resolver_ingress` on the packet.

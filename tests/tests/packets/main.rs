@@ -8,6 +8,7 @@
 )]
 
 mod cache;
+mod fallback;
 mod harness;
 mod intercept;
 mod packet;

@@ -41,21 +41,32 @@ fn under_a_valid_file() {
             &["f:3:17: access.allow: an empty list; give at least one value"],
         ),
         (
+            "fallback: [{to: 10.96.0.10}, {address: 169.254.20.10, to: \"fd00::a\"}, {address: 10.96.0.10, to: 10.96.0.10}, {address: 10.96.0.10, to: 169.254.20.10}]",
+            &[
+                "f:3:12: fallback[0].address: missing; give the address in listen that has no ordinary path",
+                "f:3:40: fallback[1].address: 169.254.20.10 is not in listen, so nothing is answered there; add it",
+                "f:3:59: fallback[1].to: fd00::a is of the other address family; give the DNS service's ClusterIP",
+                "f:3:97: fallback[2].to: 10.96.0.10 is the address itself; give the DNS service's ClusterIP",
+                "f:3:120: fallback[3].address: 10.96.0.10 is in the list already; give it one fallback",
+                "f:3:136: fallback[3].to: 169.254.20.10 is a link-local address, which has no ordinary path either; give the DNS service's ClusterIP",
+            ],
+        ),
+        (
             "lisen: 1",
             &[
-                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "stateDIR: 1",
             &[
-                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "banana: 1",
             &[
-                "f:3:1: unknown key \"banana\"; allowed are listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"banana\"; allowed are listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -65,19 +76,19 @@ fn under_a_valid_file() {
         (
             "? [a]\n: b",
             &[
-                "f:3:3: a list found as a key; a key is one word, allowed are listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a list found as a key; a key is one word, allowed are listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "? {a: b}\n: b",
             &[
-                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "~: 3",
             &[
-                "f:3:1: nothing found as a key; a key is one word, allowed are listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: nothing found as a key; a key is one word, allowed are listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -418,7 +429,7 @@ fn under_a_valid_file() {
         (
             "'': 3",
             &[
-                "f:3:1: unknown key \"\"; allowed are listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"\"; allowed are listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -455,19 +466,19 @@ fn of_a_whole_file() {
         (
             "[]",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "a",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "3",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -563,7 +574,7 @@ fn of_a_whole_file() {
         (
             "- a\n- b",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, fallback, interfaces, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, stateDir, bpffs, metrics, log",
             ],
         ),
     ];
