@@ -82,7 +82,7 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
     changes.first(&discovery).await;
     let config = discovery.current();
     let resolver = Resolver::new(&config)?;
-    let (datapath, listening, kernel) = Datapath::start(&config, lock, resident).await?;
+    let (datapath, listening, kernel) = Datapath::start(&config, lock, resident.clone()).await?;
     if let Some(KernelSide { cache, refreshes }) = kernel {
         resolver.mirror_into(cache);
         tasks.spawn(refresh(refreshes, Arc::clone(&resolver)));
@@ -95,6 +95,7 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
     info!(listen = ?config.listen, state_dir = ?config.state_dir, "started");
     warn_of_lost(&config);
     tasks.spawn(Arc::clone(&discovery).follow_service(Arc::clone(&resolver)));
+    tasks.spawn(Arc::clone(&discovery).find_owner());
     let agent = Arc::new(Agent {
         discovery,
         config: RwLock::new(Arc::new(config)),
@@ -131,7 +132,7 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
     if let Err(error) = agent.datapath.close() {
         warn!(%error, "new queries keep coming in while the open ones are answered");
     }
-    server.shutdown().await;
+    let ((), is_last) = tokio::join!(server.shutdown(), agent.discovery.is_uninstalled());
     agent.datapath.stop();
     tasks.shutdown().await;
     // Nobody listens if the one task is what ended.
@@ -141,6 +142,23 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
         None => control.await,
     };
     ended.map_err(io::Error::other)??;
+    if is_last {
+        let config = agent.config();
+        // With it goes the node's lock.
+        drop(agent);
+        clear(&config, &resident).await?;
+    }
+    Ok(())
+}
+
+/// Leaves nothing on the node: no agent comes after this one.
+async fn clear(config: &Config, resident: &Resident) -> Result<(), Error> {
+    let state = Server::bind(&config.state_dir)?;
+    let removed = datapath::detach(config, resident).await?;
+    if let Err(error) = state.remove(&config.state_dir) {
+        warn!(%error, "a part of the state directory stays");
+    }
+    info!(?removed, "uninstalled: nothing is left on this node");
     Ok(())
 }
 

@@ -126,6 +126,11 @@ impl ApiServer {
         succeed(command.arg(&file));
     }
 
+    /// Removes an object, given as kubectl's arguments.
+    pub fn delete(&self, object: &[&str]) {
+        succeed(self.kubectl(&["delete", "--wait=false"]).args(object));
+    }
+
     /// The agent's settings for it.
     #[must_use]
     pub fn settings(&self) -> String {

@@ -243,7 +243,7 @@ pub(super) mod tests {
                     evicted: 3,
                 }),
                 counters: [counter("steered_udp", 5)].into(),
-                resolver_netns: Some("/run/dns-cache/netns".into()),
+                resolver_netns: Some("/proc/7/task/8/ns/net".into()),
             },
             resolver: ResolverStatus {
                 cache_entries: 12,
@@ -285,7 +285,7 @@ state          /run/dns-cache
 listening      10.96.0.10, fd00::a
 attached       tcx, 2 interfaces
 kernel         6.18.0
-namespace      /run/dns-cache/netns
+namespace      /proc/7/task/8/ns/net
 cache          12 entries, 3.4 KiB
 kernel cache   10 entries, 2.0 KiB of 4.0 KiB, 3 evicted
 

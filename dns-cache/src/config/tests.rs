@@ -129,6 +129,7 @@ kubernetes:
   nodeName: node-1.example
   interceptService: false
   interceptEndpoints: false
+  daemonSet: dns/node-dns
   apiServer: "https://[fd00::1]:6443/"
   caFile: /ca
   tokenFile: /token
@@ -185,6 +186,10 @@ log: {format: json, level: "warn,dns_cache=debug"}
             node_name: Some("node-1.example".to_owned()),
             intercept_service: false,
             intercept_endpoints: InterceptEndpoints::Never,
+            daemon_set: Some(DaemonSet {
+                namespace: "dns".to_owned(),
+                name: "node-dns".to_owned(),
+            }),
             api_server: Some(ApiServer {
                 tls: true,
                 host: "fd00::1".to_owned(),

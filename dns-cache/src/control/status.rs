@@ -65,7 +65,7 @@ pub struct DatapathStatus {
     pub cache: Option<kernel_cache::Usage>,
     /// The programs' counters, by name.
     pub counters: BTreeMap<String, u64>,
-    /// Where the resolver's network namespace is mounted; none before it is made.
+    /// A file that names the resolver's network namespace, in the agent's /proc; none before it is made.
     pub resolver_netns: Option<PathBuf>,
 }
 

@@ -116,7 +116,7 @@ impl Datapath {
         let bpffs = config.bpffs.clone();
         let dirs = resident.run(move || bpffs::prepare(&bpffs))?;
         let pins = Pins::new(dirs.maps);
-        let namespace = Namespace::create(&config.state_dir, &config.listen, resident).await?;
+        let namespace = Namespace::create(&config.listen, resident).await?;
         let sockets = sockets::open(namespace.resident(), &config.listen)?;
 
         let cache = config.cache.kernel.then(|| Cache {
@@ -256,6 +256,6 @@ pub async fn detach(config: &Config, resident: &Resident) -> Result<Vec<String>,
     note(attach::detach_all(&config.state_dir).await);
     let bpffs = config.bpffs.clone();
     note(resident.run(move || bpffs::remove(&bpffs)));
-    note(namespace::remove(&config.state_dir, resident).await);
+    note(namespace::remove().await);
     first_error.map_or(Ok(removed), Err)
 }

@@ -15,11 +15,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Pid, gettid};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::bpffs::ignore_missing;
 use super::error::{Error, Step as _};
 use crate::privileges::Resident;
 
@@ -52,7 +51,8 @@ pub(super) struct ResolverLink {
     pub(super) inner_mac: [u8; 6],
 }
 
-/// The resolver's namespace, named by a file so that it outlives the agent until [`remove`].
+/// The resolver's namespace. Nothing but the resident and its sockets keeps it: it ends with the agent, however that
+/// ends, and its veth with it.
 #[derive(Debug)]
 pub(super) struct Namespace {
     path: PathBuf,
@@ -62,17 +62,10 @@ pub(super) struct Namespace {
 
 impl Namespace {
     /// Makes the namespace anew, around the resident; what an earlier agent left is removed first.
-    pub(super) async fn create(
-        state_dir: &Path,
-        listen: &[IpAddr],
-        resident: Resident,
-    ) -> Result<Self, Error> {
-        remove(state_dir, &resident).await?;
-        let path = path(state_dir);
-        fs::create_dir_all(state_dir).step(|| format!("create {}", state_dir.display()))?;
-        File::create(&path).step(|| format!("create {}", path.display()))?;
-        let at = path.clone();
-        let fd = resident.run(move || make(&at))?;
+    pub(super) async fn create(listen: &[IpAddr], resident: Resident) -> Result<Self, Error> {
+        remove().await?;
+        let (fd, thread) = resident.run(make)?;
+        let path = format!("/proc/{}/task/{thread}/ns/net", Pid::this()).into();
         let link = connect(fd.as_fd(), &resident, listen).await?;
         Ok(Self {
             path,
@@ -92,6 +85,7 @@ impl Namespace {
         &self.resident
     }
 
+    /// A file that names it, for as long as the agent lives.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -101,53 +95,27 @@ impl Namespace {
     }
 }
 
-/// Removes the namespace and the veth, if they are there.
-pub(super) async fn remove(state_dir: &Path, resident: &Resident) -> Result<Vec<String>, Error> {
-    let mut removed = Vec::new();
+/// Removes the veth, if it is there. It goes by itself with the namespace of an agent that has ended, but not at once.
+pub(super) async fn remove() -> Result<Vec<String>, Error> {
     let node = netlink().step(|| "open a netlink socket".to_owned())?;
-    if let Some((ifindex, _)) = find(&node, VETH).await? {
-        node.link()
-            .del(ifindex)
-            .execute()
-            .await
-            .step(|| format!("remove interface {VETH}"))?;
-        removed.push(format!("interface {VETH}"));
+    let Some((ifindex, _)) = find(&node, VETH).await? else {
+        return Ok(Vec::new());
+    };
+    match node.link().del(ifindex).execute().await {
+        Err(rtnetlink::Error::NetlinkError(error))
+            if error.to_io().raw_os_error() == Some(libc::ENODEV) => {}
+        removed => removed.step(|| format!("remove interface {VETH}"))?,
     }
-    let path = path(state_dir);
-    if path.exists() {
-        let at = path.clone();
-        // EINVAL: the file is there, but no namespace is mounted on it.
-        resident.run(move || while umount2(&at, MntFlags::MNT_DETACH).is_ok() {});
-        ignore_missing(fs::remove_file(&path)).step(|| format!("remove {}", path.display()))?;
-        removed.push(format!("namespace {}", path.display()));
-    }
-    // Others' files keep the directory.
-    let _ = fs::remove_dir(state_dir);
-    Ok(removed)
+    Ok(vec![format!("interface {VETH}")])
 }
 
-fn path(state_dir: &Path) -> PathBuf {
-    state_dir.join("netns")
-}
-
-/// A new namespace for the calling thread, bound to the file at `path`.
-fn make(path: &Path) -> Result<OwnedFd, Error> {
+/// A new namespace for the calling thread, and that thread's number.
+fn make() -> Result<(OwnedFd, Pid), Error> {
     let step = || "make the resolver's network namespace".to_owned();
     unshare(CloneFlags::CLONE_NEWNET).step_hint(step, "needs CAP_SYS_ADMIN or root")?;
-    let own = "/proc/thread-self/ns/net";
-    mount(
-        Some(own),
-        path,
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )
-    .step_hint(
-        || format!("bind the resolver's namespace to {}", path.display()),
-        "in a container, the AppArmor profile must allow mounts",
-    )?;
     set_sysctls();
-    File::open(own).map(OwnedFd::from).step(step)
+    let own = File::open("/proc/thread-self/ns/net").step(step)?;
+    Ok((own.into(), gettid()))
 }
 
 /// Settings of the new namespace, which inherits some of the node's.

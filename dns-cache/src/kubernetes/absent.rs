@@ -44,6 +44,14 @@ impl Discovery {
     /// Ends at once.
     pub async fn follow_service(self: Arc<Self>, _: Arc<Resolver>) {}
 
+    /// Ends at once.
+    pub async fn find_owner(self: Arc<Self>) {}
+
+    /// Not that it knows.
+    pub async fn is_uninstalled(&self) -> bool {
+        false
+    }
+
     /// Nothing.
     #[must_use]
     pub fn status(&self) -> Option<KubernetesStatus> {

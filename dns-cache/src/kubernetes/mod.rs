@@ -7,6 +7,7 @@
 mod client;
 mod endpoints;
 mod health;
+mod owner;
 mod rewrites;
 mod slice;
 #[cfg(test)]
@@ -24,13 +25,14 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::config::{
-    Config, Fallback, InterceptEndpoints, Kubernetes, Transport, Upstream, is_link_local,
+    Config, DaemonSet, Fallback, InterceptEndpoints, Kubernetes, Transport, Upstream, is_link_local,
 };
 use crate::control::KubernetesStatus;
 use crate::resolver::Resolver;
 use client::Client;
 use endpoints::Place;
 use health::Health;
+use owner::Owner;
 use slice::{Metadata, Slices};
 use watch::{Pauses, Timings, Watch};
 
@@ -51,6 +53,7 @@ pub struct Discovery {
     base: Mutex<Config>,
     found: channel::Sender<Found>,
     health: Health,
+    owner: Owner,
 }
 
 /// What was found until now.
@@ -85,6 +88,7 @@ impl Discovery {
             base: Mutex::new(base),
             found,
             health: Health::new(),
+            owner: Owner::default(),
         };
         (Arc::new(discovery), Changes(changes))
     }
@@ -172,6 +176,26 @@ impl Discovery {
             let known = !self.found.borrow().addresses.is_empty();
             sleep(if known { LOOK } else { FIRST_LOOK }).await;
         }
+    }
+
+    /// Finds the agent's own DaemonSet, if the configuration names it.
+    pub async fn find_owner(self: Arc<Self>) {
+        if let Some((client, name)) = self.own() {
+            self.owner.find(&client, name).await;
+        }
+    }
+
+    /// Whether the agent's DaemonSet is gone, so that no agent comes after this one.
+    pub async fn is_uninstalled(&self) -> bool {
+        match self.own() {
+            Some((client, name)) => self.owner.is_gone(&client, name).await,
+            None => false,
+        }
+    }
+
+    fn own(&self) -> Option<(Client, &DaemonSet)> {
+        let settings = self.settings.as_ref()?;
+        Some((Client::new(settings), settings.daemon_set.as_ref()?))
     }
 
     /// What is known, for people; `None` without Kubernetes.

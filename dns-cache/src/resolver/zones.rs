@@ -331,6 +331,7 @@ mod tests {
             node_name: None,
             intercept_service: true,
             intercept_endpoints: config::InterceptEndpoints::Auto,
+            daemon_set: None,
             api_server: None,
             ca_file: "/nonexistent".into(),
             token_file: "/nonexistent".into(),

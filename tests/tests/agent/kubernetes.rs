@@ -247,6 +247,71 @@ fn a_change_of_endpoints_keeps_the_cache() {
     assert_ne!(counters.way(&agent.counters()), Way::Ordinary);
 }
 
+/// An agent that is uninstalled takes all that it had away by itself; one that comes back finds what it left.
+#[test]
+fn an_agent_without_its_daemon_set_leaves_nothing() {
+    const RIGHT: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: dns-cache-own, namespace: kube-system}
+rules: [{apiGroups: [apps], resources: [daemonsets], resourceNames: [dns-cache], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: dns-cache-own, namespace: kube-system}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: dns-cache-own}
+subjects: [{kind: User, name: agent, apiGroup: rbac.authorization.k8s.io}]
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: dns-cache, namespace: kube-system}
+spec:
+  selector: {matchLabels: {app: dns-cache}}
+  template:
+    metadata: {labels: {app: dns-cache}}
+    spec: {containers: [{name: agent, image: none}]}
+"#;
+    let lab = Lab::builder().start();
+    let Some(api) = ApiServer::start(lab.node()) else {
+        return;
+    };
+    // Neighbours and counters settle with the first lookups.
+    assert_web(&lab.pod(0).client(Family::V4), Transport::Tcp);
+    let before = lab.node().snapshot();
+    api.apply(RIGHTS);
+    // Helm deletes what allows the agent to look as well, and maybe first.
+    let uninstalls = [
+        None,
+        Some("rolebinding/dns-cache-own"),
+        Some("daemonset/dns-cache"),
+    ];
+    for deleted in uninstalls {
+        api.apply(RIGHT);
+        let agent = lab.agent(&AgentConfig {
+            kubernetes: Some(format!(
+                "daemonSet: kube-system/dns-cache, {}",
+                api.settings()
+            )),
+            ..AgentConfig::default()
+        });
+        wait(&agent, "that the DaemonSet is seen", |_| {
+            agent.log().contains("the agent's DaemonSet is there")
+        });
+        assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
+        if let Some(object) = deleted {
+            api.delete(&["-n", "kube-system", object]);
+        }
+        agent.stop();
+        let is_left = agent.bpffs().exists();
+        assert_eq!(is_left, deleted.is_none(), "{deleted:?}:\n{}", agent.log());
+        if !is_left {
+            assert!(!agent.state_dir().exists(), "{}", agent.log());
+            lab.node().assert_comes_back_to(&before);
+        }
+        assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
+    }
+}
+
 /// The Service is asked in the place of its endpoints until they are known.
 #[test]
 fn without_an_api_server_the_service_is_asked() {

@@ -7,12 +7,13 @@ use super::super::setting::Setting;
 use super::super::value::{choice, kubernetes as rule, path};
 use super::super::{InterceptEndpoints, Kubernetes, defaults};
 
-pub(super) const KEYS: [&str; 8] = [
+pub(super) const KEYS: [&str; 9] = [
     "service",
     "namespace",
     "nodeName",
     "interceptService",
     "interceptEndpoints",
+    "daemonSet",
     "apiServer",
     "caFile",
     "tokenFile",
@@ -46,6 +47,7 @@ pub(super) fn read(
         choice::intercept_endpoints,
         report,
     );
+    let daemon_set = Setting::scalar(&section, "daemonSet", None, rule::daemon_set, report);
     let api_server = Setting::scalar(&section, "apiServer", None, rule::api_server, report);
     let mut file = |key, default: &str| {
         Setting::scalar(&section, key, None, path::file, report)
@@ -64,6 +66,7 @@ pub(super) fn read(
         intercept_endpoints: intercept_endpoints
             .valid()
             .unwrap_or(InterceptEndpoints::Auto),
+        daemon_set: daemon_set.valid(),
         api_server: api_server.valid(),
         ca_file: file("caFile", defaults::API_CA_FILE),
         token_file: file("tokenFile", defaults::API_TOKEN_FILE),

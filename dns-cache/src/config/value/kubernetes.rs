@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::super::ApiServer;
+use super::super::{ApiServer, DaemonSet};
 use super::{name, quoted};
 
 const HTTPS: u16 = 443;
@@ -38,6 +38,20 @@ pub(in super::super) fn node(text: &str) -> Result<String, String> {
         Some(error) => Err(error),
         None => Ok(whole),
     }
+}
+
+/// `NAMESPACE/NAME` of a DaemonSet.
+pub(in super::super) fn daemon_set(text: &str) -> Result<DaemonSet, String> {
+    let Some((namespace, name)) = text.split_once('/') else {
+        let found = quoted(text);
+        return Err(format!(
+            "{found} found; give NAMESPACE/NAME, as in kube-system/dns-cache"
+        ));
+    };
+    Ok(DaemonSet {
+        namespace: label(namespace)?,
+        name: node(name)?,
+    })
 }
 
 /// `https://HOST[:PORT]`, or to this machine, as `kubectl proxy` serves it, `http://`.
@@ -122,5 +136,12 @@ mod tests {
             Ok("ip-10-0-0-1.ec2.internal".to_owned())
         );
         assert!(node("a_b").is_err());
+        assert_eq!(
+            daemon_set("kube-system/dns-cache").unwrap().to_string(),
+            "kube-system/dns-cache"
+        );
+        for bad in ["dns-cache", "/a", "a/", "a/b/c", "A/b"] {
+            assert!(daemon_set(bad).is_err(), "{bad}");
+        }
     }
 }
