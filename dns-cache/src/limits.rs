@@ -1,5 +1,8 @@
-//! What the system lets this process have open.
+//! What the system lets this process have: open files, and memory.
 
+mod memory;
+
+pub use memory::fit as fit_into_memory;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Raises the limit of open files as far as it goes without privileges, and returns what it is then.

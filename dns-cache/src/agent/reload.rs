@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::config::{Config, Errors};
 use crate::control::ReloadStatus;
-use crate::{datapath, resolver, serve};
+use crate::{datapath, limits, resolver, serve};
 
 /// Why a configuration was not taken over.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,8 @@ impl Agent {
     }
 
     async fn load(&self, server: &serve::Server) -> Result<Vec<&'static str>, Error> {
-        let loaded = self.origin.load()?;
+        let mut loaded = self.origin.load()?;
+        limits::fit_into_memory(&mut loaded.cache);
         let new = self.discovery.complete(&loaded);
         let waiting = self.take_over(server, &new).await?;
         self.discovery.rebase(loaded);

@@ -25,8 +25,9 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<()> {
-        let config = self.config.load()?;
+        let mut config = self.config.load()?;
         log::init(&config.log)?;
+        limits::fit_into_memory(&mut config.cache);
         debug!(?config, "configuration");
         let open_files = limits::raise_open_files();
         debug!(open_files, "limit");
