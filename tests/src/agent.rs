@@ -41,6 +41,8 @@ pub struct AgentConfig {
     pub log_level: String,
     /// The program; without it, the one that `tools::agent` finds.
     pub binary: Option<PathBuf>,
+    /// A configuration's text in the place of all above, but for `interfaces`, which is the lab's.
+    pub text: Option<String>,
     /// YAML that is put at the end, for all else.
     pub extra: String,
 }
@@ -57,6 +59,7 @@ impl Default for AgentConfig {
             attach: "auto".to_owned(),
             log_level: "info,dns_cache=debug".to_owned(),
             binary: None,
+            text: None,
             extra: String::new(),
         }
     }
@@ -402,6 +405,10 @@ fn yaml(config: &AgentConfig, replicas: &[SocketAddr], resolv_conf: &Path, dir: 
             .collect::<Vec<_>>()
             .join(", ")
     };
+    let ends = ends(config, resolv_conf, dir);
+    if let Some(text) = &config.text {
+        return format!("{text}{ends}");
+    }
     let mut text = String::new();
     if !config.listen.is_empty() {
         let listen = quoted(&mut config.listen.iter().map(ToString::to_string));
@@ -432,16 +439,19 @@ fn yaml(config: &AgentConfig, replicas: &[SocketAddr], resolv_conf: &Path, dir: 
             );
         }
     }
-    let _ = write!(
-        text,
+    text + &ends
+}
+
+/// What the lab says in any case.
+fn ends(config: &AgentConfig, resolv_conf: &Path, dir: &Path) -> String {
+    format!(
         "resolvConf: {resolv_conf:?}\nstateDir: {:?}\nbpffs: {:?}\nattach: {}\nlog:\n  format: text\n  level: {:?}\n{}",
         dir.join("state"),
         dir.join("bpf/dns-cache"),
         config.attach,
         config.log_level,
         config.extra,
-    );
-    text
+    )
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod lab;
 pub mod load;
 pub mod netns;
 pub mod node;
+pub mod node_local;
 pub mod or_panic;
 pub mod pairs;
 pub mod pod;

@@ -20,6 +20,7 @@ mod lookup;
 mod loops;
 mod malformed;
 mod metrics;
+mod migration;
 mod overload;
 mod pods;
 mod privileges;

@@ -1,9 +1,9 @@
 //! dnsmasq on the node.
 
 use anyhow::{Context, Result};
-use dns_cache_tests::Process;
+use dns_cache_tests::{Process, node_local};
 
-use super::{Setting, Started, System, coredns, lab, link_local, on_link_local, version};
+use super::{Setting, Started, System, coredns, lab, on_link_local, version};
 use crate::programs::find;
 
 pub(super) const SYSTEM: System = System {
@@ -15,7 +15,7 @@ pub(super) const SYSTEM: System = System {
 
 fn start(_setting: &Setting) -> Result<Started> {
     let lab = lab();
-    link_local::prepare(lab.node());
+    node_local::prepare(lab.node(), &[node_local::IP]);
     let binary = find("dnsmasq").context("dnsmasq is not there")?;
     let arguments = [
         "--keep-in-foreground".to_owned(),
@@ -26,7 +26,7 @@ fn start(_setting: &Setting) -> Result<Started> {
         "--no-resolv".to_owned(),
         "--no-hosts".to_owned(),
         "--bind-interfaces".to_owned(),
-        format!("--listen-address={}", link_local::IP),
+        format!("--listen-address={}", node_local::IP),
         format!("--server={}", coredns(&lab)?.ip()),
         "--cache-size=10000".to_owned(),
         "--dns-forward-max=10000".to_owned(),

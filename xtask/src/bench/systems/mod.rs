@@ -3,7 +3,6 @@
 mod agent;
 mod dnsmasq;
 mod kube_proxy;
-mod link_local;
 mod node_local;
 mod reflect;
 mod unbound;
@@ -172,7 +171,7 @@ fn version(program: &Path, argument: &str) -> String {
 /// A server on the node's link-local address.
 fn on_link_local(lab: Lab, process: Process, version: String) -> Started {
     Started {
-        server: link_local::ADDRESS.into(),
+        server: dns_cache_tests::node_local::ADDRESS.into(),
         processes: vec![process.pid()],
         programs: None,
         version,

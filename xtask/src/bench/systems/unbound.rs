@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use dns_cache_tests::Process;
+use dns_cache_tests::{Process, node_local};
 
-use super::{Setting, Started, System, coredns, lab, link_local, on_link_local, version};
+use super::{Setting, Started, System, coredns, lab, on_link_local, version};
 use crate::programs::find;
 
 pub(super) const SYSTEM: System = System {
@@ -19,11 +19,11 @@ const CONFIGURATION: &str = include_str!("unbound.conf");
 
 fn start(_setting: &Setting) -> Result<Started> {
     let lab = lab();
-    link_local::prepare(lab.node());
+    node_local::prepare(lab.node(), &[node_local::IP]);
     let dir = lab.scope().dir();
     let text = CONFIGURATION
         .replace("@DIR@", &dir.display().to_string())
-        .replace("@LISTEN@", &link_local::IP.to_string())
+        .replace("@LISTEN@", &node_local::IP.to_string())
         .replace("@FORWARD@", &coredns(&lab)?.ip().to_string());
     let path = dir.join("unbound.conf");
     fs::write(&path, text).context("writing Unbound's configuration")?;
