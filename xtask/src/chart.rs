@@ -15,8 +15,6 @@ pub(crate) const CHART: &str = "deploy/helm/dns-cache";
 pub(crate) const RELEASE: &str = "dns-cache";
 pub(crate) const NAMESPACE: &str = "kube-system";
 const MANIFESTS: &str = "deploy/manifests";
-/// Where there is no cluster to look them up in: those of kubeadm.
-const ADDRESSES: &str = "service.addresses={10.96.0.10}";
 
 /// The manifests that are kept, and the values that make them.
 const RENDERED: [(&str, &[&str]); 3] = [
@@ -69,7 +67,7 @@ fn template(values: &[&str]) -> Result<String> {
 fn run(command: &str, args: &[&str], values: &[&str]) -> Result<String> {
     let mut helm = Command::new(helm::program());
     helm.arg(command).args(args).arg(workspace().join(CHART));
-    helm.args(["--namespace", NAMESPACE, "--set", ADDRESSES]);
+    helm.args(["--namespace", NAMESPACE]);
     // A helm that `go install` built takes every cluster for an old one, unless it asks one.
     helm.args(["--kube-version", KUBERNETES]);
     for value in values {
@@ -92,22 +90,34 @@ mod tests {
     use super::*;
 
     /// Each with what must stand in what is rendered of it.
-    const COMBINATIONS: [(&[&str], &[&str]); 8] = [
+    const COMBINATIONS: [(&[&str], &[&str]); 10] = [
         (
             &[],
             &[
                 "maxEntries: 10000",
                 "hostNetwork: true",
                 "readOnlyRootFilesystem: true",
+                "interceptService: true",
+                "daemonSet: kube-system/dns-cache",
+                "resources: [endpointslices]",
+                "resourceNames: [dns-cache]",
+                "kind: ClusterRole\n",
+                "fieldPath: spec.nodeName",
             ],
         ),
         (
             &["mode=link-local"],
-            &["    listen:\n    - 169.254.20.10\n"],
+            &[
+                "    listen:\n    - 169.254.20.10\n",
+                "interceptService: false",
+            ],
         ),
         (
             &["mode=both"],
-            &["    listen:\n    - 10.96.0.10\n    - 169.254.20.10\n"],
+            &[
+                "    listen:\n    - 169.254.20.10\n",
+                "interceptService: true",
+            ],
         ),
         (
             &[
@@ -129,6 +139,21 @@ mod tests {
         (
             &["podDisruptionBudget.enabled=true"],
             &["kind: PodDisruptionBudget"],
+        ),
+        (
+            &[
+                "service.name=coredns",
+                "service.namespace=dns",
+                "rbac.nodes=false",
+            ],
+            &[
+                "service: coredns",
+                "name: dns-cache-endpoints\n  namespace: dns\n",
+            ],
+        ),
+        (
+            &["importNodeLocalDNS=true"],
+            &["args: [import-corefile, --over,", "name: node-local-dns"],
         ),
         (
             &["config.cluster.ttl.positive=60"],
@@ -170,6 +195,7 @@ mod tests {
         for value in [
             "mode=transparant",
             "metrics.port=0",
+            "service.addresses={10.96.0.10}",
             "imagge.tag=1",
             "linkLocal.addresses={8.8.8.8}",
             "image.digest=1",

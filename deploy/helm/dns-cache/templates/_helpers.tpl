@@ -25,31 +25,24 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{/* The addresses of the cluster's DNS Service, as JSON: what the values say, or what the cluster has. */}}
-{{- define "dns-cache.addresses" -}}
-{{- $service := .Values.service -}}
-{{- $addresses := $service.addresses -}}
-{{- if not $addresses -}}
-{{- $found := lookup "v1" "Service" $service.namespace $service.name -}}
-{{- $addresses = dig "spec" "clusterIPs" (list) $found -}}
-{{- end -}}
-{{- if not $addresses }}{{ fail (printf "service.addresses: there is no Service %s/%s to look them up in: name them" $service.namespace $service.name) }}{{ end -}}
-{{- toJson $addresses }}
-{{- end }}
-
-{{/* The agent's configuration: what the values say, with `config` laid over it. */}}
+{{/* The agent's configuration: what the values say, with `config` laid over it. What is imported from a Corefile says by
+itself what the cluster's zone is. */}}
 {{- define "dns-cache.config" -}}
-{{- $addresses := include "dns-cache.addresses" . | fromJsonArray -}}
-{{- $listen := list -}}
-{{- if ne .Values.mode "link-local" }}{{ $listen = $addresses }}{{ end -}}
-{{- if ne .Values.mode "transparent" }}{{ $listen = concat $listen .Values.linkLocal.addresses }}{{ end -}}
+{{- $kubernetes := dict
+  "service" .Values.service.name
+  "namespace" .Values.service.namespace
+  "interceptService" (ne .Values.mode "link-local")
+  "daemonSet" (printf "%s/%s" .Release.Namespace (include "dns-cache.name" .)) -}}
 {{- $config := dict
-  "listen" $listen
-  "cluster" (dict "domain" .Values.clusterDomain "upstreams" $addresses)
-  "cache" (dict "maxEntries" .Values.cache.maxEntries "maxBytes" .Values.cache.maxBytes)
+  "kubernetes" $kubernetes
   "log" (dict "format" .Values.log.format "level" .Values.log.level)
   "metrics" (dict "listen" (printf "0.0.0.0:%v" (int .Values.metrics.port)) "perPod" .Values.metrics.perPod)
   "stateDir" "/run/dns-cache"
   "bpffs" "/sys/fs/bpf/dns-cache" -}}
+{{- if ne .Values.mode "transparent" }}{{ $_ := set $config "listen" .Values.linkLocal.addresses }}{{ end -}}
+{{- if not .Values.importNodeLocalDNS -}}
+{{- $_ := set $config "cluster" (dict "domain" .Values.clusterDomain) -}}
+{{- end -}}
+{{- $_ := set $config "cache" (dict "maxEntries" .Values.cache.maxEntries "maxBytes" .Values.cache.maxBytes) -}}
 {{- toYaml (mergeOverwrite $config (deepCopy .Values.config)) }}
 {{- end }}
