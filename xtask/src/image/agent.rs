@@ -21,7 +21,7 @@ pub(super) fn folder() -> PathBuf {
 }
 
 /// Under which name the image is imported.
-pub(super) fn reference() -> String {
+pub(crate) fn reference() -> String {
     format!("localhost/dns-cache:{}", env!("CARGO_PKG_VERSION"))
 }
 

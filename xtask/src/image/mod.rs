@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 
 use crate::programs::workspace;
 use crate::setup::{self, Want};
+pub(crate) use agent::reference;
 pub(crate) use arch::Arch;
 pub(crate) use oci::{Entry, Image};
 
@@ -50,7 +51,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         }
         println!("built a second time: the same bytes");
     }
-    let name = agent::reference();
+    let name = reference();
     let output = args.output.clone().unwrap_or_else(|| agent::archive(arch));
     let digest = agent::image(arch, &built, &name).write(&output)?;
     let size = fs::metadata(&output)?.len();
@@ -69,7 +70,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 pub(crate) fn of_agent() -> Result<(String, PathBuf)> {
     let arch = Arch::own()?;
     let built = agent::build(arch, &agent::folder())?;
-    let (name, archive) = (agent::reference(), agent::archive(arch));
+    let (name, archive) = (reference(), agent::archive(arch));
     agent::image(arch, &built, &name).write(&archive)?;
     Ok((name, archive))
 }

@@ -57,6 +57,9 @@ pub(super) fn answers(bed: &Bed, pod: &str) -> Result<Vec<String>> {
             .nth(1)
             .and_then(|rest| rest.split(',').next());
         let rcode = rcode.with_context(|| format!("no status in:\n{text}"))?;
+        if rcode == "SERVFAIL" {
+            bail!("{question}: SERVFAIL, with or without the agent:\n{text}");
+        }
         let mut records: Vec<_> = text
             .lines()
             .filter(|line| !line.starts_with(';') && !line.is_empty())

@@ -5,6 +5,7 @@ mod lookups;
 mod node_state;
 mod scenarios;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// Only what has this in its name
     #[arg(long, value_name = "STR")]
     filter: Option<String>,
+    /// Test this image (an OCI archive) in the place of one that is built now
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
     /// Leave the last cluster up
     #[arg(long)]
     keep: bool,
@@ -46,7 +50,11 @@ pub(super) struct Bed {
 }
 
 pub(super) fn main(args: &Args) -> Result<()> {
-    let (image, archive) = image::of_agent()?;
+    let image = match &args.image {
+        Some(archive) => (image::reference(), archive.clone()),
+        None => image::of_agent()?,
+    };
+    let (image, archive) = image;
     signals::clean_up_on_signals(|| {
         let _ = node::remove(&dir());
     })?;
