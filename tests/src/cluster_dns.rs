@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
@@ -167,12 +166,12 @@ impl Replica {
 
     /// Drops every packet at the pod: silence, no RST, no ICMP.
     pub fn black_hole(&self) {
-        self.firewall("-I");
+        self.pod.black_hole();
     }
 
     /// Ends the silence.
     pub fn reachable(&self) {
-        self.firewall("-D");
+        self.pod.reachable();
     }
 
     /// What the server has written; empty if it is no process.
@@ -224,16 +223,6 @@ impl Replica {
         match &*self.server() {
             Some(Server::Process(process)) => process.signal(signal),
             _ => panic!("only a CoreDNS process can be sent {signal}"),
-        }
-    }
-
-    fn firewall(&self, action: &str) {
-        for program in ["iptables", "ip6tables"] {
-            for chain in ["INPUT", "OUTPUT"] {
-                self.pod
-                    .netns()
-                    .succeed(Command::new(program).args([action, chain, "-j", "DROP"]));
-            }
         }
     }
 

@@ -13,6 +13,7 @@
 pub mod addresses;
 pub mod agent;
 pub mod api_server;
+pub mod chaos;
 pub mod client;
 pub mod cluster_dns;
 pub mod conntrack;

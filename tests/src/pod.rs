@@ -125,6 +125,31 @@ impl Pod {
         self.netns.ip(&self.pod_side());
     }
 
+    /// Takes its interface down, and sets it up again as the runtime had done.
+    pub fn interrupt(&mut self) {
+        self.netns.ip("link set eth0 down\n");
+        self.readdress(self.addresses);
+    }
+
+    /// Drops every packet at it: silence, no RST, no ICMP.
+    pub fn black_hole(&self) {
+        self.firewall("-I");
+    }
+
+    /// Ends the silence.
+    pub fn reachable(&self) {
+        self.firewall("-D");
+    }
+
+    fn firewall(&self, action: &str) {
+        for program in ["iptables", "ip6tables"] {
+            for chain in ["INPUT", "OUTPUT"] {
+                let rule = [action, chain, "-j", "DROP"];
+                self.netns.succeed(Command::new(program).args(rule));
+            }
+        }
+    }
+
     /// Gives it more addresses beside its own ones, which stay what it sends from unless told otherwise.
     pub fn add_addresses(&self, Pair { v4, v6 }: Pair) {
         if self.flavour == Flavour::Routed {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod chart;
 mod cluster;
 mod ebpf_toolchain;
@@ -44,6 +45,7 @@ enum Command {
     Fuzz(fuzz::Args),
     Replay(replay::Args),
     Reproduce(reproduce::Args),
+    Chaos(chaos::Args),
     Image(image::Args),
     Chart(chart::Args),
     Cluster(cluster::Args),
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::main(&args),
         Command::Replay(args) => replay::main(&args),
         Command::Reproduce(args) => reproduce::main(&args),
+        Command::Chaos(args) => chaos::main(&args),
         Command::Image(args) => image::main(&args),
         Command::Chart(args) => chart::main(&args),
         Command::Cluster(args) => cluster::main(&args),

@@ -7,7 +7,7 @@
 use std::process::Command;
 use std::thread;
 
-use super::report::{Report, seen, told};
+use super::report::{Report, nothing, seen, told};
 use super::{Setting, of};
 use crate::addresses::{CLUSTER_IP, Family};
 use crate::client::Client;
@@ -40,8 +40,8 @@ pub(super) fn run(setting: &Setting) -> Report {
     untranslated(&lab);
     let ordinary = measure(&lab, "o", 2_000, setting.of(20_000, 400), 20);
     lab.node().conntrack().flush();
-    let _agent = lab.agent(&setting.agent());
-    let rate = setting.of(10_000, 2_000);
+    let alive = lab.agent(&setting.agent());
+    let rate = setting.of(5_000, 2_000);
     let agent = measure(
         &lab,
         "a",
@@ -104,6 +104,14 @@ pub(super) fn run(setting: &Setting) -> Report {
             of(lost(agent.musl), agent.musl.asked),
             lost(agent.musl) == 0,
         ),
+        "0",
+    );
+    let passed = |name| alive.counters().datapath(name);
+    let passed = passed("ordinary_wedged_udp") + passed("ordinary_wedged_tcp");
+    report.line(
+        "queries that passed by an agent that had no time for them",
+        nothing(),
+        seen(passed.to_string(), passed == 0),
         "0",
     );
     report.note(format!(

@@ -1,0 +1,229 @@
+//! Clients that compare every answer with the zone.
+
+use std::time::{Duration, Instant};
+
+use super::World;
+use super::ledger::Excuse;
+use super::random::Random;
+use super::zone::{self, Kind};
+use crate::addresses::Family;
+use crate::client::{Client, Failure, Tcp, Udp};
+use crate::wire::{Message, Query, rtype};
+
+/// A try's time-out, and how many there are, from the same port.
+const TIMEOUT: Duration = Duration::from_secs(1);
+const TRIES: u32 = 3;
+/// Lookups over one TCP connection.
+const PER_CONNECTION: u32 = 10;
+
+/// A client's habits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// UDP, each lookup from a port of its own.
+    Fresh,
+    /// The same, A and AAAA at once.
+    Pair,
+    /// UDP, all lookups from one port.
+    Fixed,
+    /// TCP, some lookups a connection.
+    Tcp,
+}
+
+const STYLES: [Style; 4] = [Style::Fresh, Style::Pair, Style::Fixed, Style::Tcp];
+
+/// One client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Habit {
+    pod: usize,
+    family: Family,
+    style: Style,
+}
+
+/// One of each, half of them in either pod.
+pub(super) fn all() -> Vec<Habit> {
+    let habit = |family| STYLES.map(|style| (family, style));
+    let habits = Family::BOTH.into_iter().flat_map(habit).enumerate();
+    let habit = |(index, (family, style)): (usize, _)| Habit {
+        pod: (index + index / STYLES.len()) % 2,
+        family,
+        style,
+    };
+    habits.map(habit).collect()
+}
+
+/// Asks until all is over.
+pub(super) fn ask(world: &World<'_>, habit: Habit, mut random: Random) {
+    let client = world.lab.pod(habit.pod).client(habit.family);
+    let mut asker = Asker::new(client, habit.style, Excuse::Broken);
+    while !world.is_over() {
+        asker.lookup(world, &mut random);
+        world.pass(random.millis(2, 20));
+    }
+}
+
+/// A client, and what it keeps from lookup to lookup.
+pub(super) struct Asker {
+    client: Client,
+    style: Style,
+    excuse: Excuse,
+    udp: Option<Udp>,
+    tcp: Option<(Tcp, u32)>,
+}
+
+/// Why a try brought nothing.
+enum Bad {
+    /// Silence, or an answer that a client takes for none.
+    Nothing(String),
+    /// An answer that is taken, and wrong.
+    Wrong(String),
+}
+
+impl Asker {
+    pub(super) const fn new(client: Client, style: Style, excuse: Excuse) -> Self {
+        Self {
+            client: client.timeout(TIMEOUT),
+            style,
+            excuse,
+            udp: None,
+            tcp: None,
+        }
+    }
+
+    /// One lookup, written into the ledger.
+    pub(super) fn lookup(&mut self, world: &World<'_>, random: &mut Random) {
+        let name = match random.below(20) {
+            0..12 => Kind::Hot.name(random.below(20)),
+            12..16 => Kind::Unique.name(random.next()),
+            16..18 => Kind::V4Only.name(random.below(10)),
+            _ => Kind::Missing.name(random.below(10)),
+        };
+        let rtypes = match self.style {
+            Style::Pair => vec![rtype::A, rtype::AAAA],
+            _ => vec![random.one_of([rtype::A, rtype::AAAA])],
+        };
+        let id = random.next() as u16;
+        let query = |(nth, rtype)| Query::new(&name, rtype).id(id.wrapping_add(nth));
+        let mut open: Vec<_> = (0..).zip(rtypes).map(query).collect();
+        let sent = Instant::now();
+        let mut why = Vec::new();
+        for _ in 0..TRIES {
+            match self.attempt(world, &mut open, sent) {
+                Ok(()) => return world.ledger.answered(),
+                Err(Bad::Nothing(nothing)) => why.push(nothing),
+                Err(Bad::Wrong(wrong)) => {
+                    return world
+                        .ledger
+                        .fault(format!("{}: {wrong}", self.describe(&name)));
+                }
+            }
+        }
+        let what = format!("{} has failed: {}", self.describe(&name), why.join("; "));
+        world.ledger.failed(&what, sent, self.excuse);
+    }
+
+    fn describe(&self, name: &str) -> String {
+        let from = self.client.netns().name();
+        let to = self.client.server_address();
+        format!("{name} from {from} to {to}, {:?}", self.style)
+    }
+
+    /// Asks what is open once; what is answered is taken out.
+    fn attempt(
+        &mut self,
+        world: &World<'_>,
+        open: &mut Vec<Query>,
+        sent: Instant,
+    ) -> Result<(), Bad> {
+        match self.style {
+            Style::Tcp => self.over_tcp(world, open, sent),
+            Style::Fresh | Style::Pair | Style::Fixed => self.over_udp(world, open, sent),
+        }
+    }
+
+    fn over_udp(
+        &mut self,
+        world: &World<'_>,
+        open: &mut Vec<Query>,
+        sent: Instant,
+    ) -> Result<(), Bad> {
+        let udp = match &mut self.udp {
+            Some(udp) => udp,
+            none => none.insert(self.client.udp(false).map_err(nothing)?),
+        };
+        for query in &*open {
+            udp.send(&query.to_bytes()).map_err(nothing)?;
+        }
+        let end = Instant::now() + TIMEOUT;
+        while !open.is_empty() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Bad::Nothing("silence".to_owned()));
+            }
+            udp.set_timeout(left);
+            let bytes = udp.receive().map_err(nothing)?;
+            let message = Message::read(&bytes);
+            let answered = open.iter().position(|query| {
+                let of = |m: &Message| m.id == query.id && m.question == query.question();
+                message.as_ref().is_some_and(of)
+            });
+            // Anything else is late, or a liar's: a client goes on waiting.
+            if let (Some(answered), Some(message)) = (answered, message) {
+                judge(world, &open[answered], &message, sent)?;
+                open.remove(answered);
+            }
+        }
+        if self.style != Style::Fixed {
+            self.udp = None;
+        }
+        Ok(())
+    }
+
+    fn over_tcp(
+        &mut self,
+        world: &World<'_>,
+        open: &mut Vec<Query>,
+        sent: Instant,
+    ) -> Result<(), Bad> {
+        let (mut tcp, used) = match self.tcp.take() {
+            Some(kept) => kept,
+            None => (self.client.tcp().map_err(nothing)?, 0),
+        };
+        while let Some(query) = open.pop() {
+            let reply = match tcp.ask(&query) {
+                Ok(reply) => reply,
+                Err(failure) => {
+                    open.push(query);
+                    return Err(nothing(failure));
+                }
+            };
+            if let Err(bad) = judge(world, &query, &reply.message, sent) {
+                open.push(query);
+                return Err(bad);
+            }
+        }
+        if used + 1 < PER_CONNECTION {
+            self.tcp = Some((tcp, used + 1));
+        }
+        Ok(())
+    }
+}
+
+fn judge(world: &World<'_>, query: &Query, message: &Message, sent: Instant) -> Result<(), Bad> {
+    // SERVFAIL and REFUSED: a client tries again.
+    if let rcode @ (2 | 5) = message.rcode() {
+        return Err(Bad::Nothing(format!("rcode {rcode}")));
+    }
+    let extra = match world.ledger.allows_stale(sent) {
+        true => Duration::from_secs(zone::STALE.into()),
+        false => Duration::ZERO,
+    };
+    let checked = zone::check(query, message, world.ledger.begun(), sent, extra);
+    checked.map_err(Bad::Wrong)
+}
+
+fn nothing(failure: Failure) -> Bad {
+    match failure {
+        Failure::WrongSource(_) => Bad::Wrong(failure.to_string()),
+        _ => Bad::Nothing(failure.to_string()),
+    }
+}

@@ -1,0 +1,197 @@
+//! What happened when, and whether a lookup had to succeed.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Outcome;
+
+/// After a time in which nobody could answer: failures are remembered for up to five seconds (RFC 9520).
+const SETTLE: Duration = Duration::from_secs(6);
+
+/// What is wrong with the world just now.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wrongs {
+    /// The agent does not serve: it is dead, stopped, or on its way.
+    pub(super) away: bool,
+    /// A server gives no right answers.
+    pub(super) bad: [bool; 2],
+    /// kube-proxy's rules are gone.
+    pub(super) no_rules: bool,
+    /// The machine does not get round to its work: whose fault a time-out is cannot be told.
+    pub(super) starved: bool,
+}
+
+impl Wrongs {
+    /// Whether a pod that the agent serves may be left without an answer: no server answers rightly; or the agent is
+    /// away, and the ordinary path, which knows nothing of its servers' health, is not whole.
+    fn is_broken(self) -> bool {
+        let [one, other] = self.bad;
+        self.starved || (one && other) || self.away && (one || other || self.no_rules)
+    }
+
+    fn is_any(self) -> bool {
+        self.starved || self.away || self.no_rules || self.bad.contains(&true)
+    }
+}
+
+/// When a lookup need not succeed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Excuse {
+    /// Nobody could answer.
+    Broken,
+    /// Anything was wrong: for pods that the agent may not have seen yet.
+    Trouble,
+}
+
+/// Whether something is so, and when it last was.
+#[derive(Debug, Clone, Copy, Default)]
+struct Time {
+    now: bool,
+    ended: Option<Instant>,
+}
+
+impl Time {
+    fn follow(&mut self, is_so: bool) {
+        if self.now && !is_so {
+            self.ended = Some(Instant::now());
+        }
+        self.now = is_so;
+    }
+
+    /// Whether what began at this moment, and lasts until now, had to do with it.
+    fn touches(self, began: Instant) -> bool {
+        self.now || self.ended.is_some_and(|ended| began <= ended + SETTLE)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wrongs: Wrongs,
+    broken: Time,
+    trouble: Time,
+    answered: u64,
+    excused: u64,
+    events: Vec<String>,
+    faults: Vec<String>,
+}
+
+/// All threads write into it.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    begun: Instant,
+    state: Mutex<State>,
+}
+
+impl Ledger {
+    pub(super) fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) const fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// Something that happened.
+    pub(super) fn note(&self, event: String) {
+        let line = self.line(&event);
+        self.state().events.push(line);
+    }
+
+    /// Something that happened, and what is wrong from now on.
+    pub(super) fn change(&self, event: &str, change: impl FnOnce(&mut Wrongs)) {
+        let line = self.line(event);
+        let mut state = self.state();
+        state.events.push(line);
+        change(&mut state.wrongs);
+        let wrongs = state.wrongs;
+        state.broken.follow(wrongs.is_broken());
+        state.trouble.follow(wrongs.is_any());
+    }
+
+    /// A lookup with a right answer.
+    pub(super) fn answered(&self) {
+        self.state().answered += 1;
+    }
+
+    /// A lookup without an answer, from its first packet until now.
+    pub(super) fn failed(&self, what: &str, sent: Instant, excuse: Excuse) {
+        let mut state = self.state();
+        let time = match excuse {
+            Excuse::Broken => state.broken,
+            Excuse::Trouble => state.trouble,
+        };
+        if time.touches(sent) {
+            state.excused += 1;
+        } else {
+            drop(state);
+            self.fault(what.to_owned());
+        }
+    }
+
+    /// Something that must never be.
+    pub(super) fn fault(&self, what: String) {
+        let line = self.line(&what);
+        self.state().faults.push(line);
+    }
+
+    /// Whether answers after their TTL are right for a query of this moment: a server was failing, or has just been.
+    pub(super) fn allows_stale(&self, sent: Instant) -> bool {
+        self.state().trouble.touches(sent)
+    }
+
+    pub(super) fn outcome(self, seed: u64, log: String) -> Outcome {
+        let state = self.state.into_inner();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        Outcome {
+            seed,
+            answered: state.answered,
+            excused: state.excused,
+            events: state.events,
+            faults: state.faults,
+            log,
+        }
+    }
+
+    fn line(&self, text: &str) -> String {
+        format!("{:8.3} s  {text}", self.begun.elapsed().as_secs_f64())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ordinary_path_serves_while_the_agent_is_away() {
+        let ledger = Ledger::new();
+        let outcome = |ledger: &Ledger| {
+            ledger.failed("lookup", Instant::now(), Excuse::Broken);
+            let state = ledger.state();
+            (state.excused, state.faults.len())
+        };
+        ledger.change("killed", |wrongs| wrongs.away = true);
+        assert_eq!(outcome(&ledger), (0, 1));
+        ledger.change("a server is silent", |wrongs| wrongs.bad[0] = true);
+        assert_eq!(outcome(&ledger), (1, 1));
+    }
+
+    #[test]
+    fn with_the_agent_one_server_is_enough() {
+        let ledger = Ledger::new();
+        ledger.change("no rules", |wrongs| wrongs.no_rules = true);
+        ledger.change("a server is silent", |wrongs| wrongs.bad[1] = true);
+        ledger.failed("lookup", Instant::now(), Excuse::Broken);
+        ledger.change("the other, too", |wrongs| wrongs.bad[0] = true);
+        ledger.failed("lookup", Instant::now(), Excuse::Broken);
+        let outcome = ledger.outcome(1, String::new());
+        assert_eq!((outcome.excused, outcome.faults.len()), (1, 1));
+        assert_eq!(outcome.events.len(), 3);
+    }
+}

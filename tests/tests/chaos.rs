@@ -1,0 +1,21 @@
+//! A minute of everything at once; `cargo xtask chaos` has other seeds, and longer.
+
+use std::time::Duration;
+
+use dns_cache_tests::chaos::Chaos;
+
+const SEED: u64 = 1;
+const TIME: Duration = Duration::from_secs(60);
+
+#[test]
+fn no_answer_is_wrong_or_too_old_and_none_is_missing() {
+    let chaos = Chaos {
+        seed: SEED,
+        time: TIME,
+        agent: None,
+    };
+    let outcome = chaos.run();
+    println!("{outcome}");
+    assert!(outcome.faults.is_empty(), "{outcome}");
+    assert!(outcome.answered > 100, "hardly anything was asked");
+}

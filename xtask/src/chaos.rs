@@ -1,0 +1,69 @@
+//! `cargo xtask chaos`: everything that can happen, at random, while clients check every answer.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use dns_cache_tests::chaos::Chaos;
+use dns_cache_tests::signals;
+
+use crate::programs::workspace;
+use crate::setup::{self, Want};
+use crate::{build, root};
+
+/// Kill, stop, restart, detach and reload the agent, break its servers, and churn pods, at random; check every answer
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// For how long
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// What happens and when; without it, something else each time
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// The agent's program, built already: set when this program calls itself as root
+    #[arg(long, hide = true)]
+    agent: Option<PathBuf>,
+}
+
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    let Some(agent) = &args.agent else {
+        setup::ensure(Want::WithoutCoreDns)?;
+        let agent = build::agent()?;
+        return if root::is_root() {
+            chaos(args, agent)
+        } else {
+            root::again_for_lab(agent)
+        };
+    };
+    if !root::is_root() {
+        bail!("--agent is for this program's own call as root");
+    }
+    chaos(args, agent.clone())
+}
+
+fn chaos(args: &Args, agent: PathBuf) -> Result<ExitCode> {
+    signals::clean_up_on_signals(|| eprintln!("\nCleaning up …"))
+        .context("listening to signals")?;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let seed = args.seed.unwrap_or(since_1970.as_secs());
+    println!("seed {seed}, {} s …", args.seconds);
+    let outcome = Chaos {
+        seed,
+        time: Duration::from_secs(args.seconds),
+        agent: Some(agent),
+    }
+    .run();
+    println!("{outcome}");
+    if outcome.faults.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let log = workspace().join(format!("target/chaos-{seed}.log"));
+    fs::write(&log, &outcome.log).with_context(|| format!("writing {}", log.display()))?;
+    println!("What the agents have logged is in {}.", log.display());
+    bail!(
+        "again: cargo xtask chaos --seconds {} --seed {seed}",
+        args.seconds
+    )
+}
