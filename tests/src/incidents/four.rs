@@ -62,7 +62,7 @@ pub(super) fn run(setting: &Setting) -> Report {
     let lab = Lab::builder().replicas(1).start();
     let ordinary = restart(&lab, setting, "o");
     lab.node().conntrack().flush();
-    let _agent = lab.agent(&setting.agent());
+    let _agent = lab.agent(&setting.patient_agent());
     let agent = restart(&lab, setting, "a");
 
     let mut report = Report::default();

@@ -103,6 +103,16 @@ impl Setting {
         }
     }
 
+    /// The same, which in a test is not passed by so soon: on a machine so busy that it gets no turn for half a second,
+    /// queries would take the ordinary path, whose faults are what is shown.
+    fn patient_agent(&self) -> AgentConfig {
+        let extra = self.of("", "queries: {wedgedAfterMillis: 10000}\n");
+        AgentConfig {
+            extra: extra.to_owned(),
+            ..self.agent()
+        }
+    }
+
     /// A number in full, and in small.
     fn of<T>(&self, full: T, small: T) -> T {
         if self.full { full } else { small }

@@ -26,7 +26,7 @@ pub(super) fn run(setting: &Setting) -> Report {
     let lab = Lab::builder().start();
     let ordinary = silence(&lab, setting, "o");
     lab.node().conntrack().flush();
-    let _agent = lab.agent(&setting.agent());
+    let _agent = lab.agent(&setting.patient_agent());
     let agent = silence(&lab, setting, "a");
 
     let mut report = Report::default();

@@ -40,7 +40,7 @@ pub(super) fn run(setting: &Setting) -> Report {
     untranslated(&lab);
     let ordinary = measure(&lab, "o", 2_000, setting.of(20_000, 400), 20);
     lab.node().conntrack().flush();
-    let alive = lab.agent(&setting.agent());
+    let alive = lab.agent(&setting.patient_agent());
     let rate = setting.of(5_000, 2_000);
     let agent = measure(
         &lab,

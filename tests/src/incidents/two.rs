@@ -49,7 +49,7 @@ pub(super) fn run(setting: &Setting) -> Report {
         measure(&lab, setting.of(5_000, 500), hasty)
     };
     lab.node().conntrack().flush();
-    let _agent = lab.agent(&setting.agent());
+    let _agent = lab.agent(&setting.patient_agent());
     let agent = {
         let _max = ConntrackMax::set(lab.scope(), FULL);
         measure(&lab, pairs, patience)
