@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod cli;
+mod cni;
 pub mod config;
 pub mod control;
 pub mod datapath;

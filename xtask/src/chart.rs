@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     /// Each with what must stand in what is rendered of it.
-    const COMBINATIONS: [(&[&str], &[&str]); 10] = [
+    const COMBINATIONS: [(&[&str], &[&str]); 11] = [
         (
             &[],
             &[
@@ -135,6 +135,10 @@ mod tests {
         (
             &["podMonitor.enabled=true", "metrics.port=9999"],
             &["kind: PodMonitor", "0.0.0.0:9999", "$1:9999"],
+        ),
+        (
+            &["metrics.perPod=true"],
+            &["perPod: true", "path: /var/lib/cni/results"],
         ),
         (
             &["podDisruptionBudget.enabled=true"],

@@ -4,6 +4,8 @@ use dns_cache_common::question::Transport;
 use dns_cache_common::types::rcode;
 
 use super::Agent;
+use crate::cni;
+use crate::config::Metrics;
 use crate::datapath::Attached;
 use crate::metrics::names::Metric;
 use crate::metrics::{Exposition, Source, names, panics, process};
@@ -77,7 +79,7 @@ impl Source for Agent {
         fetches(out, &resolver, &kernel, self.resolver.loops().len());
         events(out, &resolver, &kernel);
         out.single(&names::INTERFACES, kernel.interfaces.len());
-        pods(out, &kernel, config.metrics.per_pod);
+        pods(out, &kernel, &config.metrics);
         out.single(&names::CACHE_BYTES, resolver.cache.bytes);
         out.single(&names::CACHE_MAX_ENTRIES, config.cache.max_entries);
         out.single(&names::CACHE_MAX_BYTES, config.cache.max_bytes);
@@ -297,15 +299,29 @@ fn events(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
     }
 }
 
-fn pods(out: &mut Exposition, kernel: &Kernel, per_pod: bool) {
+fn pods(out: &mut Exposition, kernel: &Kernel, config: &Metrics) {
     let mut samples = out.metric(&names::POD_QUERIES);
-    for pod in kernel.interfaces.iter().filter(|_| per_pod) {
+    if !config.per_pod {
+        return;
+    }
+    let named = cni::pods(&config.cni_results);
+    for pod in &kernel.interfaces {
+        // An empty label is as none.
+        let (namespace, name) = named
+            .get(&pod.name)
+            .map_or(("", ""), |pod| (&pod.namespace, &pod.name));
         for (result, count) in [
             ("hit", pod.hits),
             ("miss", pod.misses),
             ("bypass", pod.bypasses),
         ] {
-            samples.sample(&[("interface", &pod.name), ("result", result)], count);
+            let labels = [
+                ("interface", &*pod.name),
+                ("namespace", namespace),
+                ("pod", name),
+                ("result", result),
+            ];
+            samples.sample(&labels, count);
         }
     }
 }

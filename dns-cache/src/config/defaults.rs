@@ -49,6 +49,8 @@ pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";
 /// NodeLocalDNS's port: what scrapes it goes on to find it.
 pub(super) const METRICS_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9253);
+/// Where libcni keeps them unless told otherwise, for containerd and CRI-O alike.
+pub(super) const CNI_RESULTS: &str = "/var/lib/cni/results";
 pub(super) const LOG_LEVEL: &str = "info";
 
 /// The trusted authorities' certificates, where Debian and Alpine have them.

@@ -427,6 +427,8 @@ pub struct Metrics {
     pub listen: Option<SocketAddr>,
     /// Whether there is a sample for each pod's interface.
     pub per_pod: bool,
+    /// Where the container runtime keeps its CNI plugins' results, which tell the pods' names.
+    pub cni_results: PathBuf,
 }
 
 /// Log output.

@@ -61,7 +61,7 @@ const QUERIES_KEYS: [&str; 5] = [
     "missBurst",
     "wedgedAfterMillis",
 ];
-const METRICS_KEYS: [&str; 2] = ["listen", "perPod"];
+const METRICS_KEYS: [&str; 3] = ["listen", "perPod", "cniResults"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
@@ -439,6 +439,9 @@ fn metrics(top: &Section<'_>, overrides: &Overrides, report: &mut Report) -> Met
         per_pod: Setting::scalar(&section, "perPod", None, choice::switch, report)
             .valid()
             .unwrap_or(false),
+        cni_results: Setting::scalar(&section, "cniResults", None, path::file, report)
+            .valid()
+            .unwrap_or_else(|| defaults::CNI_RESULTS.into()),
     }
 }
 

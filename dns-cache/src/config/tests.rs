@@ -98,6 +98,7 @@ fn minimal() -> Config {
         metrics: Metrics {
             listen: Some("0.0.0.0:9253".parse().unwrap()),
             per_pod: false,
+            cni_results: "/var/lib/cni/results".into(),
         },
         log: Log {
             format: LogFormat::Text,
@@ -148,7 +149,7 @@ queries: {inFlightPerClient: 99, missesPerSecond: 50, missBurst: 10, wedgedAfter
 attach: clsact
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
-metrics: {listen: "[::1]:9000", perPod: true}
+metrics: {listen: "[::1]:9000", perPod: true, cniResults: /cni}
 log: {format: json, level: "warn,dns_cache=debug"}
 "#;
     let expected = Config {
@@ -273,6 +274,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
         metrics: Metrics {
             listen: Some("[::1]:9000".parse().unwrap()),
             per_pod: true,
+            cni_results: "/cni".into(),
         },
         log: Log {
             format: LogFormat::Json,
