@@ -15,13 +15,14 @@ use dns_cache_tests::procfs::ProcessId;
 use dns_cache_tests::{scope, signals, tools};
 
 use crate::build::{self, Executable};
+use crate::cluster;
 use crate::programs::{cargo, workspace};
 use crate::replay::AGAINST;
 use crate::root;
 use crate::setup::{self, Want};
 
 /// Run all tests: units, eBPF programs, and the whole path in network namespaces
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// Only tests whose name contains this
     #[arg(long, value_name = "STR")]
@@ -29,9 +30,15 @@ pub(crate) struct Args {
     /// Without the tests in network namespaces
     #[arg(long)]
     quick: bool,
+    /// The tests in a real cluster in the place of all others: Kubernetes is built if need be, and none is skipped
+    #[arg(long, conflicts_with_all = ["quick", "filter"])]
+    require_cluster: bool,
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    if args.require_cluster {
+        return in_cluster();
+    }
     setup::ensure(if args.quick {
         Want::WithoutCoreDns
     } else {
@@ -66,6 +73,17 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         bail!(problem);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The tests that want a real API server, none of which is skipped now, and the chart in one kind of cluster.
+fn in_cluster() -> Result<ExitCode> {
+    setup::ensure(Want::Cluster)?;
+    let with_api_server = Args {
+        filter: Some("kubernetes::".to_owned()),
+        ..Args::default()
+    };
+    main(&with_api_server)?;
+    cluster::main(&cluster::Args::test_one())
 }
 
 #[derive(Debug, Default)]

@@ -63,6 +63,15 @@ enum Command {
     Init { dir: PathBuf },
 }
 
+impl Args {
+    /// `cluster test` with the settings of `cluster up`.
+    pub(crate) fn test_one() -> Self {
+        Self {
+            command: Command::Test(test::Args::one()),
+        }
+    }
+}
+
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     if let Command::Init { dir } = &args.command {
         match init::main(dir)? {}

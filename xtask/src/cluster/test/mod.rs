@@ -5,7 +5,7 @@ mod lookups;
 mod node_state;
 mod scenarios;
 
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -42,6 +42,19 @@ pub(crate) struct Args {
     keep: bool,
 }
 
+impl Args {
+    /// In one kind of cluster.
+    pub(super) fn one() -> Self {
+        Self {
+            proxy: Some(Proxy::Nftables),
+            cni: Some(Cni::Bridge),
+            filter: None,
+            image: None,
+            keep: false,
+        }
+    }
+}
+
 /// A cluster that is tested.
 pub(super) struct Bed {
     pub(super) node: Node,
@@ -51,7 +64,7 @@ pub(super) struct Bed {
 
 pub(super) fn main(args: &Args) -> Result<()> {
     let image = match &args.image {
-        Some(archive) => (image::reference(), archive.clone()),
+        Some(archive) => (image::reference(), path::absolute(archive)?),
         None => image::of_agent()?,
     };
     let (image, archive) = image;
@@ -178,7 +191,7 @@ impl Bed {
         let pods = [
             "wait",
             "--for=delete",
-            "--timeout=60s",
+            "--timeout=180s",
             "pod",
             "-n",
             NAMESPACE,
