@@ -16,7 +16,7 @@ use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
 type Scenario = fn(&Bed) -> Result<String>;
 
 /// By name, in the order in which they run.
-pub(super) const SCENARIOS: [(&str, Scenario); 12] = [
+pub(super) const SCENARIOS: [(&str, Scenario); 14] = [
     (
         "no lookup is tracked, answers are the same, the kernel gives them",
         lookups,
@@ -34,6 +34,8 @@ pub(super) const SCENARIOS: [(&str, Scenario); 12] = [
     ("a pod asks at the link-local address", link_local),
     ("a pod on the node's network", host_network),
     ("a pod whose interface is left out", excluded),
+    ("metrics name the pods", pod_names),
+    ("NodeLocalDNS's ConfigMap is imported", imported),
     ("the API server takes the rendered manifests", manifests),
 ];
 
@@ -239,6 +241,72 @@ fn excluded(bed: &Bed) -> Result<String> {
     }
     Ok(format!(
         "{name} is left alone: {own} entries in conntrack; another pod: none"
+    ))
+}
+
+fn pod_names(bed: &Bed) -> Result<String> {
+    bed.install(&["metrics.perPod=true"])?;
+    answers(bed, POD)?;
+    let url = "http://127.0.0.1:9253/metrics";
+    let metrics = bed.node.run("curl", &["--silent", "--fail", url])?;
+    let wanted = format!("namespace=\"default\",pod=\"{POD}\"");
+    let mut lines = metrics
+        .lines()
+        .filter(|line| line.starts_with("dns_cache_pod_queries_total{"));
+    match lines.find(|line| line.contains(&wanted)) {
+        Some(line) => Ok(line.to_owned()),
+        None => bail!("no sample of {wanted} in\n{metrics}"),
+    }
+}
+
+fn imported(bed: &Bed) -> Result<String> {
+    // An empty zone shows that it is this file that is in force.
+    let corefile = "cluster.local:53 {\n cache 30\n forward . __PILLAR__CLUSTER__DNS__ {\n force_tcp\n }\n}\n\
+                    gone.test:53 {\n template ANY ANY gone.test {\n rcode NXDOMAIN\n }\n}\n\
+                    .:53 {\n cache 30\n forward . __PILLAR__UPSTREAM__SERVERS__\n}\n";
+    let map = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "node-local-dns", "namespace": NAMESPACE},
+        "data": {"Corefile": corefile},
+    });
+    bed.node.apply(&map.to_string())?;
+    let before = answers(bed, POD)?;
+    bed.install(&["importNodeLocalDNS=true", "config.cache.maxEntries=20000"])?;
+    same(&before, &answers(bed, POD)?)?;
+    let status = bed.status()?;
+    if status["kubernetes"]["endpoints"].as_u64().unwrap_or(0) == 0 {
+        bail!("the endpoints are not followed:\n{status:#}");
+    }
+    let agent = bed.node.field(
+        &[
+            "pod",
+            "-n",
+            NAMESPACE,
+            "-l=app.kubernetes.io/name=dns-cache",
+        ],
+        "{.items[0].metadata.name}",
+    )?;
+    let lookup = [
+        "exec",
+        "-n",
+        NAMESPACE,
+        &agent,
+        "--",
+        "dns-cache",
+        "lookup",
+        "x.gone.test",
+    ];
+    let text = bed
+        .node
+        .kubectl(&lookup)
+        .unwrap_or_else(|error| format!("{error:#}"));
+    if !text.contains("NXDOMAIN") {
+        bail!("the imported zone is not in force:\n{text}");
+    }
+    Ok(format!(
+        "{} answers as before, and a zone of the Corefile",
+        before.len()
     ))
 }
 
