@@ -10,7 +10,7 @@ use dns_cache_common::types::rcode;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::attempt::{Attempt, Step};
 use super::exchanges::Exchanged;
@@ -63,7 +63,6 @@ enum Next {
     Ask,
     /// Another server may be asked as well.
     Hedge,
-    Wait,
 }
 
 impl Group {
@@ -127,8 +126,8 @@ impl Group {
     ///
     /// Another server is asked when one fails or has not answered in an attempt's time, and, within the budget of
     /// hedges, when it takes longer than 95 % of its answers; a late answer of the first is still welcome. An error
-    /// from a server (SERVFAIL and the like) is the answer only if no other reliable server has a better one. What
-    /// `read` refuses counts against the server.
+    /// from a server (SERVFAIL and the like) is the answer only if no other server, ejected or not, has a better one
+    /// within an attempt's time. What `read` refuses counts against the server.
     pub async fn ask<T, E: std::fmt::Display>(
         &self,
         query: &Arc<Query>,
@@ -138,6 +137,7 @@ impl Group {
         self.probe(&servers, query);
         let mut asked = Vec::new();
         let mut rounds = 1;
+        // An error, and how long something better is waited for.
         let mut second_best = None;
         let mut failure = match servers.is_empty() {
             true => Failure::NoServers,
@@ -146,11 +146,11 @@ impl Group {
         let mut running = Running::default();
         let mut next = Next::Ask;
         loop {
-            if next == Next::Ask && asked.len() == servers.len() && rounds < ROUNDS {
+            let all_asked = asked.len() == servers.len();
+            if next == Next::Ask && all_asked && rounds < ROUNDS && second_best.is_none() {
                 (asked, rounds) = (Vec::new(), rounds + 1);
             }
-            if next != Next::Wait
-                && let Some(index) = choice::choose(&servers, &asked)
+            if let Some(index) = choice::choose(&servers, &asked)
                 && (next == Next::Ask || self.may_hedge(&servers[index]))
             {
                 // Only failures that came at once get into the second round so early: let the servers draw breath.
@@ -171,8 +171,13 @@ impl Group {
                     .boxed(),
                 );
             }
-            let Some(step) = running.next().await else {
-                return second_best.ok_or(failure);
+            let step = match &second_best {
+                None => running.next().await,
+                Some((_, end)) => timeout_at(*end, running.next()).await.ok().flatten(),
+            };
+            let Some(step) = step else {
+                see_off(running);
+                return second_best.map(|(answer, _)| answer).ok_or(failure);
             };
             next = match step {
                 Step::Answer(response, server) => match read(&response, server.upstream.address) {
@@ -182,12 +187,12 @@ impl Group {
                             see_off(running);
                             return Ok(answer);
                         }
-                        // Worth another server's opinion, but not a wait for one that may be dead.
-                        let other = choice::choose(&servers, &asked);
-                        if rounds > 1 || other.is_none_or(|i| servers[i].health.is_ejected()) {
+                        if rounds > 1 {
                             return Ok(answer);
                         }
-                        second_best = Some(answer);
+                        // A server that is ejected may be well again: it is asked, too.
+                        let end = Instant::now() + self.timings.attempt;
+                        second_best.get_or_insert((answer, end));
                         Next::Ask
                     }
                     Err(error) => {
@@ -197,15 +202,12 @@ impl Group {
                         Next::Ask
                     }
                 },
-                Step::Failed | Step::Overdue(_) if second_best.is_some() => {
-                    return second_best.ok_or(failure);
-                }
                 Step::Failed => Next::Ask,
                 Step::Slow(attempt) => {
                     running.push(attempt.next().boxed());
                     match second_best {
                         None => Next::Hedge,
-                        Some(_) => Next::Wait,
+                        Some(_) => Next::Ask,
                     }
                 }
                 Step::Overdue(attempt) => {

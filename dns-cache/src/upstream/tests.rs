@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -406,6 +406,38 @@ async fn an_error_is_checked_with_another_server() {
     let alone = group_of(&[failing.address], patient());
     assert_eq!(ask(&alone, "x").await.unwrap()[3] & 15, 2);
     assert_eq!(counted.load(SeqCst), before + 1);
+}
+
+#[tokio::test]
+async fn an_error_is_checked_with_an_ejected_server_too() {
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = Arc::clone(&well);
+    let silent = Fake::start(move |mut stream, _| {
+        let well = Arc::clone(&is_well);
+        async move {
+            while let Some(query) = read(&mut stream).await {
+                if well.load(SeqCst) {
+                    write(&mut stream, &respond(&query, 0x8180, [0; 3], &[])).await;
+                }
+            }
+        }
+    })
+    .await;
+    let failing = Fake::start(|mut stream, _| async move {
+        while let Some(query) = read(&mut stream).await {
+            write(&mut stream, &respond(&query, 0x8182, [0; 3], &[])).await;
+        }
+    })
+    .await;
+    let group = Group::new(
+        &first_and_second(&silent, &failing),
+        Transport::Tcp,
+        timings(),
+    );
+    assert_eq!(ask(&group, "x").await.unwrap()[3] & 15, 2);
+    assert!(group.status()[0].suspect);
+    well.store(true, SeqCst);
+    assert_eq!(ask(&group, "x").await.unwrap()[3] & 15, 0);
 }
 
 #[tokio::test]

@@ -143,11 +143,16 @@ pub(super) fn upstreams(world: &World<'_>, mut random: Random) {
                     .change(&healed, |wrongs| wrongs.bad[index] = false);
             }
             UpstreamEvent::Slow => {
-                world.ledger.note(format!("server {index} is slow"));
+                let what = format!("server {index} is slow");
+                world
+                    .ledger
+                    .change(&what, |wrongs| wrongs.slow[index] = true);
                 replica.server.set(Mode::Slow);
                 world.pass(time);
                 replica.server.set(Mode::Right);
-                world.ledger.note(healed);
+                world
+                    .ledger
+                    .change(&healed, |wrongs| wrongs.slow[index] = false);
             }
             UpstreamEvent::BlackHole => {
                 let what = format!("server {index} is in a black hole");

@@ -15,6 +15,8 @@ pub(super) struct Wrongs {
     pub(super) away: bool,
     /// A server gives no right answers.
     pub(super) bad: [bool; 2],
+    /// A server takes its time.
+    pub(super) slow: [bool; 2],
     /// kube-proxy's rules are gone.
     pub(super) no_rules: bool,
     /// The machine does not get round to its work: whose fault a time-out is cannot be told.
@@ -109,6 +111,23 @@ impl Ledger {
         let wrongs = state.wrongs;
         state.broken.follow(wrongs.is_broken());
         state.trouble.follow(wrongs.is_any());
+    }
+
+    /// Whether a server should answer at once.
+    pub(super) fn is_well(&self, server: usize) -> bool {
+        let wrongs = self.state().wrongs;
+        !wrongs.bad[server] && !wrongs.slow[server]
+    }
+
+    /// Whether the machine does not get round to its work just now.
+    pub(super) fn starved(&self, starved: bool) {
+        if self.state().wrongs.starved != starved {
+            let what = match starved {
+                true => "the machine is late",
+                false => "the machine is in time",
+            };
+            self.change(what, |wrongs| wrongs.starved = starved);
+        }
     }
 
     /// A lookup with a right answer.
