@@ -1,32 +1,43 @@
 //! The agent: starts every part, waits for the signal to end, and ends every part.
 
+mod end;
 mod handler;
+mod place;
 mod reload;
 mod scrape;
+mod succession;
 mod watch;
 
+use std::future::pending;
 use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::sync::watch::channel;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::config::{Config, Origin, no_fallback};
-use crate::control::{Handler, Server, ServerError};
-use crate::datapath::{self, Datapath, KernelSide, NodeLock};
+use crate::config::{AfterHandOver, Config, Origin, no_fallback};
+use crate::control::{self, Handler, ServerError, Shutdown};
+use crate::datapath::{self, Datapath, KernelSide};
 use crate::kernel_cache;
 use crate::kubernetes::Discovery;
 use crate::metrics;
 use crate::privileges::Resident;
 use crate::resolver::{self, Resolver};
-use crate::serve;
 use crate::serve::tally::Tally;
+use crate::serve::{self, Connection};
+use crate::succession::Successor;
+use end::End;
+use place::Place;
 use reload::Reloads;
+use succession::{Asked, Legacy};
 use watch::Watch;
 
 /// Between two attempts to hear of any upstream, after the start.
@@ -55,34 +66,37 @@ pub enum Error {
     Runtime(#[from] io::Error),
 }
 
-/// Runs the agent until SIGTERM or SIGINT. `config` came from `origin`, where it is read anew when the file
-/// changes, or at SIGHUP. The resident makes the resolver's namespace and loses its privileges on the way.
+/// Runs the agent until SIGTERM or SIGINT, or until another one has taken over. `config` came from `origin`, where it is
+/// read anew when the file changes, or at SIGHUP. The resident makes the resolver's namespace and loses its privileges
+/// on the way.
 ///
 /// # Errors
 /// If a part cannot be started, or fails.
 pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(), Error> {
     // Signals first: one that comes during the start ends the agent in good order too.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut end = End::new()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut file = Watch::new(origin.path.clone());
-    // The lock of the state directory next: everything below may touch what is in it.
-    let control = Server::bind(&config.state_dir)?;
-    // There is one agent a node: who comes second hears that, and not that a port is taken.
-    let lock = NodeLock::take()?;
-    let metrics = match config.metrics.listen {
-        Some(address) => Some(metrics::Server::bind(address).await?),
-        None => None,
-    };
     metrics::panics::watch();
-    let (shutdown, told) = channel(false);
     let mut tasks = JoinSet::new();
     let (discovery, mut changes) = Discovery::new(config);
     tasks.spawn(Arc::clone(&discovery).follow_endpoints());
     changes.first(&discovery).await;
     let config = discovery.current();
     let resolver = Resolver::new(&config)?;
-    let (datapath, listening, kernel) = Datapath::start(&config, lock, resident.clone()).await?;
+    // All that takes long is done: another agent waits from here on.
+    let Place {
+        control,
+        lock,
+        metrics,
+        inherited,
+        predecessor,
+    } = tokio::select! {
+        place = Place::take(&config) => place?,
+        () = end.told() => return Ok(()),
+    };
+    let (datapath, listening, kernel) =
+        Datapath::start(&config, lock, resident.clone(), inherited).await?;
     if let Some(KernelSide { cache, refreshes }) = kernel {
         resolver.mirror_into(cache);
         tasks.spawn(refresh(refreshes, Arc::clone(&resolver)));
@@ -92,10 +106,13 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
         listening.heartbeats,
         Arc::clone(&resolver),
     )?;
+    let mut connections = Some(succession::succeed(predecessor).await?);
     info!(listen = ?config.listen, state_dir = ?config.state_dir, "started");
     warn_of_lost(&config);
     tasks.spawn(Arc::clone(&discovery).follow_service(Arc::clone(&resolver)));
     tasks.spawn(Arc::clone(&discovery).find_owner());
+    let (own_lock, own_control) = control.duplicate()?;
+    let (successors, mut asked) = mpsc::channel(1);
     let agent = Arc::new(Agent {
         discovery,
         config: RwLock::new(Arc::new(config)),
@@ -105,6 +122,16 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
         datapath,
         resolver,
         tally: Arc::clone(server.tally()),
+        legacy: Legacy {
+            lock: own_lock,
+            control: own_control,
+            metrics: metrics
+                .as_ref()
+                .map(metrics::Server::duplicate)
+                .transpose()?,
+        },
+        successors,
+        is_leaving: AtomicBool::new(false),
     });
     tasks.spawn(probe(Arc::clone(&agent.resolver)));
     tasks.spawn(Arc::clone(&agent.resolver).follow_resolv_conf());
@@ -112,12 +139,22 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
     if let Some(metrics) = metrics {
         tasks.spawn(metrics.run(Arc::clone(&agent) as Arc<dyn metrics::Source>));
     }
+    let (shutdown, told) = channel(Shutdown::Running);
     let mut control = tokio::spawn(control.run(Arc::clone(&agent) as Arc<dyn Handler>, told));
     let ended = loop {
         tokio::select! {
-            _ = terminate.recv() => break None,
-            _ = interrupt.recv() => break None,
-            ended = &mut control => break Some(ended),
+            () = end.told() => break Ended::Told,
+            ended = &mut control => break Ended::Broken(ended),
+            Some(asked) = asked.recv() => {
+                if let Some(successor) = agent.hand_over(asked, &server).await {
+                    break Ended::Succeeded(successor);
+                }
+                continue;
+            }
+            connection = next_of(&mut connections) => {
+                agent.inherit(connection, &server);
+                continue;
+            }
             _ = hangup.recv() => {}
             () = file.changed() => {}
             () = changes.changed() => {
@@ -127,33 +164,58 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
         }
         agent.reload(&server).await;
     };
-    info!("stopping");
-    // New queries take the ordinary path; those that are here already are answered.
-    if let Err(error) = agent.datapath.close() {
-        warn!(%error, "new queries keep coming in while the open ones are answered");
-    }
-    let ((), is_last) = tokio::join!(server.shutdown(), agent.discovery.is_uninstalled());
-    agent.datapath.stop();
-    tasks.shutdown().await;
-    // Nobody listens if the one task is what ended.
-    let _ = shutdown.send(true);
-    let ended = match ended {
-        Some(ended) => ended,
-        None => control.await,
+    let next = match ended {
+        Ended::Succeeded(successor) => {
+            info!("handed over; answering what is left");
+            // The successor's endpoints are there already.
+            let _ = shutdown.send(Shutdown::HandedOver);
+            tasks.shutdown().await;
+            succession::leave(server, successor).await;
+            control.await.map_err(io::Error::other)??;
+            Next::Successor
+        }
+        Ended::Told | Ended::Broken(_) => {
+            info!("stopping");
+            // New queries take the ordinary path; those that are here already are answered.
+            if let Err(error) = agent.datapath.close() {
+                warn!(%error, "new queries keep coming in while the open ones are answered");
+            }
+            let ((), is_last) = tokio::join!(server.shutdown(), agent.discovery.is_uninstalled());
+            tasks.shutdown().await;
+            // Nobody listens if the one task is what ended.
+            let _ = shutdown.send(Shutdown::Stop);
+            let ended = match ended {
+                Ended::Broken(ended) => ended,
+                _ => control.await,
+            };
+            ended.map_err(io::Error::other)??;
+            if is_last { Next::None } else { Next::Later }
+        }
     };
-    ended.map_err(io::Error::other)??;
-    if is_last {
-        let config = agent.config();
-        // With it goes the node's lock.
-        drop(agent);
-        clear(&config, &resident).await?;
+    agent.datapath.stop();
+    let config = agent.config();
+    // With it go its locks.
+    drop(agent);
+    match next {
+        Next::Later => {}
+        Next::None => clear(&config, &resident).await?,
+        Next::Successor if config.after_hand_over == AfterHandOver::StandBy => {
+            // Nothing of this process shall keep the resolver's namespace.
+            drop(resident);
+            info!("standing by");
+            tokio::select! {
+                () = succession::wait_until_needed(&config) => info!("the successor is gone"),
+                () = end.told() => {}
+            }
+        }
+        Next::Successor => {}
     }
     Ok(())
 }
 
 /// Leaves nothing on the node: no agent comes after this one.
 async fn clear(config: &Config, resident: &Resident) -> Result<(), Error> {
-    let state = Server::bind(&config.state_dir)?;
+    let state = control::Server::bind(&config.state_dir)?;
     let removed = datapath::detach(config, resident).await?;
     if let Err(error) = state.remove(&config.state_dir) {
         warn!(%error, "a part of the state directory stays");
@@ -167,6 +229,38 @@ fn warn_of_lost(config: &Config) {
     for address in config.without_fallback() {
         warn!("{}", no_fallback(address));
     }
+}
+
+/// Who comes after the agent.
+enum Next {
+    /// Another one on this node, when it is started.
+    Later,
+    /// One that serves already.
+    Successor,
+    /// Nobody.
+    None,
+}
+
+/// Why the agent ends.
+enum Ended {
+    /// By a signal.
+    Told,
+    /// The control socket's task has ended.
+    Broken(Result<io::Result<()>, JoinError>),
+    /// Another agent has taken over.
+    Succeeded(Successor),
+}
+
+/// The next connection from the agent before; `None`, once, when it has ended.
+async fn next_of(connections: &mut Option<mpsc::Receiver<Connection>>) -> Option<Connection> {
+    let Some(receiver) = connections else {
+        return pending().await;
+    };
+    let next = receiver.recv().await;
+    if next.is_none() {
+        *connections = None;
+    }
+    next
 }
 
 /// Asks upstreams until one answers: pods shall not be the first to find out that none does.
@@ -195,9 +289,34 @@ struct Agent {
     datapath: Datapath,
     resolver: Arc<Resolver>,
     tally: Arc<Tally>,
+    legacy: Legacy,
+    /// To the main loop.
+    successors: mpsc::Sender<Asked>,
+    /// Whether the kernel cache is another agent's.
+    is_leaving: AtomicBool,
 }
 
 impl Agent {
+    /// Goes on with a client's connection; `None`: the agent before has ended.
+    fn inherit(&self, connection: Option<Connection>, server: &serve::Server) {
+        match connection {
+            Some(connection) => {
+                if let Err(error) = server.adopt(connection) {
+                    debug!(%error, "a client's connection is not taken over");
+                }
+            }
+            None => {
+                if let Err(error) = self.datapath.forget_predecessors() {
+                    warn!(%error, "what earlier agents pinned stays");
+                }
+            }
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Relaxed)
+    }
+
     /// The configuration in force.
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))

@@ -26,6 +26,7 @@ pub mod presentation;
 pub mod privileges;
 pub mod resolver;
 pub mod serve;
+pub mod succession;
 mod sys;
 mod tls;
 pub mod upstream;

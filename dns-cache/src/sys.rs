@@ -1,22 +1,24 @@
 //! The system calls that the standard library does not have: the boot clock, datagrams in batches, and memory
-//! shared with the eBPF programs, and a thread's capabilities. And the one of tokio that it leaves to the caller's
-//! word.
+//! shared with the eBPF programs, a thread's capabilities, and descriptors between processes. And the one of tokio that
+//! it leaves to the caller's word.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg, mmap, capset, prctl and CLOCK_BOOTTIME have no safe interface in std; AsyncFd has none for one interest"
+    reason = "recvmmsg, sendmmsg, mmap, capset, prctl, CLOCK_BOOTTIME and received descriptors have no safe interface in std; AsyncFd has none for one interest"
 )]
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::{self, MaybeUninit};
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use aya::maps::{MapData, RingBuf};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use socket2::{SockAddr, SockAddrStorage};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -111,6 +113,53 @@ fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Descriptors of one message at most (`SCM_MAX_FD` of include/net/scm.h).
+pub(crate) const MOST_DESCRIPTORS: usize = 253;
+
+/// Sends bytes with descriptors attached to the first of them; says how many bytes went out.
+pub(crate) fn send_with(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    let raw: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[][..] } else { &rights };
+    let sent = sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    );
+    Ok(sent?)
+}
+
+/// Receives bytes, and adds the descriptors that come with them; says how many bytes there are.
+pub(crate) fn receive_with(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    descriptors: &mut VecDeque<OwnedFd>,
+) -> io::Result<usize> {
+    let mut control = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+    let mut room = [IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut room, Some(&mut control), flags)?;
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = part {
+            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows of them.
+            descriptors.extend(
+                raw.into_iter()
+                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+            );
+        }
+    }
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Err(io::Error::other("descriptors were lost: too many are open"));
+    }
+    Ok(message.bytes)
 }
 
 /// Watches a socket for one kind of event, in the runtime that this is called in.

@@ -154,11 +154,14 @@ impl Agent {
         }
     }
 
-    /// Waits until its status lists all of these interfaces.
+    /// Waits until the agent that answers is this one, and its status lists all of these interfaces.
     pub fn wait_for(&self, veths: &[&str], patience: Duration) {
         let end = Instant::now() + patience;
         loop {
             let missing = match self.status() {
+                Ok(status) if status["pid"] != self.process.pid() => {
+                    format!("process {} answers", status["pid"])
+                }
                 Ok(status) => {
                     let there = interfaces(&status);
                     let missing: Vec<_> = veths

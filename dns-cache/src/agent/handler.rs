@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::net::UnixStream;
 use tokio::task::{JoinError, spawn_blocking};
 use tracing::{info, warn};
 
@@ -21,6 +22,11 @@ impl Handler for Agent {
             .map(|answer| answer.unwrap_or_else(|error| Response::Error(error.to_string())))
             .boxed()
     }
+
+    fn hand_over(&self, successor: UnixStream, protocol: u32) {
+        // One at a time, and none at the end: the connection is closed then.
+        let _ = self.successors.try_send((successor, protocol));
+    }
 }
 
 /// Why a request has no answer.
@@ -28,6 +34,10 @@ impl Handler for Agent {
 enum Error {
     #[error(transparent)]
     Text(#[from] presentation::Error),
+    #[error("another agent is about to take over; ask again in a moment")]
+    Leaving,
+    #[error("a hand-over belongs on a connection of its own")]
+    HandOver,
     #[error("the request could not be worked on: {0}")]
     Lost(#[from] JoinError),
 }
@@ -49,6 +59,8 @@ impl Agent {
                 let list = move || self.resolver.cached(&names, rtype, limit.min(MOST_ENTRIES));
                 Response::Cache(spawn_blocking(list).await?)
             }
+            // It would not reach the kernel.
+            Command::CacheFlush { .. } if self.is_leaving() => return Err(Error::Leaving),
             Command::CacheFlush { names } => {
                 let selected = selection(&names)?;
                 let flushed = spawn_blocking(move || self.resolver.flush(&selected)).await?;
@@ -61,6 +73,7 @@ impl Agent {
                 );
                 Response::Flushed(flushed)
             }
+            Command::HandOver { .. } => return Err(Error::HandOver),
             Command::Lookup { name, rtype } => {
                 let (name, rtype) = (presentation::name(&name)?, presentation::rtype(&rtype)?);
                 Response::Lookup(Box::new(self.resolver.lookup(&name, rtype).await))

@@ -49,6 +49,8 @@ pub struct Config {
     pub queries: Queries,
     /// How the programs are attached.
     pub attach: AttachMode,
+    /// What the agent does when another one has taken over.
+    pub after_hand_over: AfterHandOver,
     /// Runtime state: the control socket and the resolver's namespace; one directory an instance.
     pub state_dir: PathBuf,
     /// A directory on a BPF file system for pinned maps and links; one directory an instance.
@@ -119,6 +121,7 @@ impl Config {
             ("serveStale", self.serve_stale != new.serve_stale),
             ("queries", self.queries != new.queries),
             ("attach", self.attach != new.attach),
+            ("afterHandOver", self.after_hand_over != new.after_hand_over),
             ("stateDir", self.state_dir != new.state_dir),
             ("bpffs", self.bpffs != new.bpffs),
             ("metrics.listen", self.metrics.listen != new.metrics.listen),
@@ -407,6 +410,16 @@ pub struct Queries {
     pub miss_burst: u32,
     /// Milliseconds without progress of what reads them, after which they take the ordinary path.
     pub wedged_after_millis: u32,
+}
+
+/// What an agent does when another one has taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterHandOver {
+    /// It ends.
+    Exit,
+    /// It ends when the other one has: for a supervisor that starts it again at once, and would make it take over in
+    /// turn.
+    StandBy,
 }
 
 /// How the programs are attached to interfaces.

@@ -17,11 +17,11 @@ use super::tree::Node;
 use super::value::choice::TransportName;
 use super::value::{address, choice, filter, interface, name, number, path, quoted};
 use super::{
-    AttachMode, Cluster, Config, InterfacePattern, Kubernetes, Log, LogFormat, Metrics, Queries,
-    Tls, Transport, TtlCaps, Upstream, Zone, defaults,
+    AfterHandOver, AttachMode, Cluster, Config, InterfacePattern, Kubernetes, Log, LogFormat,
+    Metrics, Queries, Tls, Transport, TtlCaps, Upstream, Zone, defaults,
 };
 
-const TOP_KEYS: [&str; 19] = [
+const TOP_KEYS: [&str; 20] = [
     "listen",
     "fallback",
     "interfaces",
@@ -37,6 +37,7 @@ const TOP_KEYS: [&str; 19] = [
     "cache",
     "queries",
     "attach",
+    "afterHandOver",
     "stateDir",
     "bpffs",
     "metrics",
@@ -101,6 +102,8 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let resolv_conf = Setting::scalar(&top, "resolvConf", flag, path::file, report);
     let flag = Some(overrides.attach());
     let attach = Setting::scalar(&top, "attach", flag, choice::attach, report);
+    let choice = choice::after_hand_over;
+    let after_hand_over = Setting::scalar(&top, "afterHandOver", None, choice, report);
     let (state_dir, bpffs) = directories(&top, overrides, report);
     let cache = cache::read(&top, report);
     Config {
@@ -123,6 +126,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
         serve_stale: cache.serve_stale,
         queries: queries(&top, report),
         attach: attach.valid().unwrap_or(AttachMode::Auto),
+        after_hand_over: after_hand_over.valid().unwrap_or(AfterHandOver::Exit),
         state_dir,
         bpffs,
         metrics: metrics(&top, overrides, report),

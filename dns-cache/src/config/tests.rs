@@ -93,6 +93,7 @@ fn minimal() -> Config {
             wedged_after_millis: 500,
         },
         attach: AttachMode::Auto,
+        after_hand_over: AfterHandOver::Exit,
         state_dir: "/run/dns-cache".into(),
         bpffs: "/sys/fs/bpf/dns-cache".into(),
         metrics: Metrics {
@@ -147,6 +148,7 @@ ttl: {negative: 10}
 cache: {maxEntries: 1e+06, maxBytes: 1Gi, prefetch: {percent: 20, minHits: 3}, serveStale: {enabled: false, ttl: 30}}
 queries: {inFlightPerClient: 99, missesPerSecond: 50, missBurst: 10, wedgedAfterMillis: 700}
 attach: clsact
+afterHandOver: standBy
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
 metrics: {listen: "[::1]:9000", perPod: true, cniResults: /cni}
@@ -269,6 +271,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
             wedged_after_millis: 700,
         },
         attach: AttachMode::Clsact,
+        after_hand_over: AfterHandOver::StandBy,
         state_dir: "/run/a".into(),
         bpffs: "/sys/fs/bpf/a".into(),
         metrics: Metrics {

@@ -70,33 +70,35 @@ pub fn request(
     command: &Command,
     patience: Duration,
 ) -> Result<Response, ClientError> {
-    let socket = state_dir.join(SOCKET_NAME);
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent {
-            state_dir: state_dir.to_owned(),
-        },
-        io::ErrorKind::PermissionDenied => ClientError::Forbidden {
-            socket: socket.clone(),
-        },
-        // A blocking read that times out says WouldBlock.
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Silent {
-            socket: socket.clone(),
-            patience,
-        },
-        _ => ClientError::Io {
-            socket: socket.clone(),
-            source,
-        },
+    let stream = connect(state_dir, patience)?;
+    let line =
+        exchange(stream, command).map_err(|source| ClientError::of(state_dir, patience, source))?;
+    read_response(state_dir, &line)
+}
+
+/// A connection to the agent with this state directory, on which each step takes no longer than `patience`.
+pub(crate) fn connect(state_dir: &Path, patience: Duration) -> Result<UnixStream, ClientError> {
+    let connect = || {
+        let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        stream.set_read_timeout(Some(patience))?;
+        // Before connect, which waits no longer than this for a stopped agent with a full queue.
+        stream.set_write_timeout(Some(patience))?;
+        stream.connect(&SockAddr::unix(state_dir.join(SOCKET_NAME))?)?;
+        Ok(UnixStream::from(OwnedFd::from(stream)))
     };
-    let line = exchange(&socket, command, patience).map_err(failed)?;
+    connect().map_err(|source| ClientError::of(state_dir, patience, source))
+}
+
+/// The response that a line is, if it is no refusal.
+pub(crate) fn read_response(state_dir: &Path, line: &[u8]) -> Result<Response, ClientError> {
     let not_understood = |reason: String| ClientError::NotUnderstood {
-        socket: socket.clone(),
+        socket: state_dir.join(SOCKET_NAME),
         reason,
     };
     if line.is_empty() {
         return Err(not_understood("it closed the connection".to_owned()));
     }
-    match Response::from_line(&line) {
+    match Response::from_line(line) {
         Ok(Response::Error(message)) => Err(ClientError::Refused(message)),
         Ok(response) => Ok(response),
         Err(error) => Err(not_understood(error.to_string())),
@@ -115,6 +117,22 @@ pub fn status(state_dir: &Path, patience: Duration) -> Result<Status, ClientErro
 }
 
 impl ClientError {
+    /// The system's word about an agent's control socket.
+    pub(crate) fn of(state_dir: &Path, patience: Duration, source: io::Error) -> Self {
+        let socket = state_dir.join(SOCKET_NAME);
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::NoAgent {
+                state_dir: state_dir.to_owned(),
+            },
+            io::ErrorKind::PermissionDenied => Self::Forbidden { socket },
+            // A blocking read that times out says WouldBlock.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                Self::Silent { socket, patience }
+            }
+            _ => Self::Io { socket, source },
+        }
+    }
+
     /// An agent that answers what it was not asked.
     pub(crate) fn beside_the_point(state_dir: &Path, response: &Response) -> Self {
         let mut reason = format!("{response:?}");
@@ -126,13 +144,7 @@ impl ClientError {
     }
 }
 
-fn exchange(socket: &Path, command: &Command, patience: Duration) -> io::Result<Vec<u8>> {
-    let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    stream.set_read_timeout(Some(patience))?;
-    // Before connect, which waits no longer than this for a stopped agent with a full queue.
-    stream.set_write_timeout(Some(patience))?;
-    stream.connect(&SockAddr::unix(socket)?)?;
-    let mut stream = UnixStream::from(OwnedFd::from(stream));
+fn exchange(mut stream: UnixStream, command: &Command) -> io::Result<Vec<u8>> {
     match stream.write_all(command.to_line()?.as_bytes()) {
         // Turned away: why stands in what can be read.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}

@@ -17,8 +17,10 @@ mod server;
 mod status;
 
 pub use client::{ClientError, request, status};
+pub(crate) use client::{connect, read_response};
+pub(crate) use protocol::versioned;
 pub use protocol::{Command, MOST_ENTRIES, Names, Response, VERSION};
-pub use server::{Handler, Server, ServerError};
+pub use server::{Handler, Server, ServerError, Shutdown};
 pub use status::{
     AttachedInterface, DatapathStatus, KubernetesStatus, Mechanism, ReloadStatus, ResolverStatus,
     Status, UpstreamStatus,

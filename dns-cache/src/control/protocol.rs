@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Status;
 use crate::resolver::{Flushed, Listing, Lookup};
+use crate::succession::Manifest;
 
 /// The version of the protocol; both sides must speak the same.
 pub const VERSION: u64 = 1;
@@ -41,6 +42,11 @@ pub enum Command {
         #[serde(flatten)]
         names: Names,
     },
+    /// Leaves everything to the agent that asks; see [`crate::succession`].
+    HandOver {
+        /// The version of what follows.
+        protocol: u32,
+    },
 }
 
 /// Answers in one listing: some tens of mebibytes.
@@ -70,12 +76,14 @@ pub enum Response {
     Lookup(Box<Lookup>),
     /// To [`Command::CacheFlush`]: nothing of what was cached is given any more.
     Flushed(Flushed),
+    /// To [`Command::HandOver`], with the descriptors.
+    HandedOver(Manifest),
     /// Why there is no answer.
     Error(String),
 }
 
 #[derive(Serialize, Deserialize)]
-struct Versioned<T> {
+pub(crate) struct Versioned<T> {
     version: u64,
     #[serde(flatten)]
     body: T,
@@ -121,11 +129,16 @@ impl Response {
     }
 }
 
-fn to_line<T: Serialize>(body: &T) -> serde_json::Result<String> {
-    let mut line = serde_json::to_string(&Versioned {
+/// A request or response as it is written.
+pub(crate) fn versioned<T: Serialize>(body: &T) -> Versioned<&T> {
+    Versioned {
         version: VERSION,
         body,
-    })?;
+    }
+}
+
+fn to_line<T: Serialize>(body: &T) -> serde_json::Result<String> {
+    let mut line = serde_json::to_string(&versioned(body))?;
     line.push('\n');
     Ok(line)
 }

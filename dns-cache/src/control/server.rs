@@ -1,15 +1,14 @@
 //! The agent's side.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -37,6 +36,20 @@ const LOCK_NAME: &str = "agent.lock";
 pub trait Handler: Send + Sync {
     /// The answer to a request. It is awaited on the runtime: what takes long belongs on a thread of its own.
     fn handle(self: Arc<Self>, command: Command) -> BoxFuture<'static, Response>;
+
+    /// Takes the connection of an agent that asked for a hand-over by this version of the protocol.
+    fn hand_over(&self, successor: UnixStream, protocol: u32);
+}
+
+/// How the server ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Not yet.
+    Running,
+    /// With its socket's name.
+    Stop,
+    /// Another process listens to its socket.
+    HandedOver,
 }
 
 /// Why a state directory cannot be taken.
@@ -71,16 +84,21 @@ pub struct Server {
     listener: std::os::unix::net::UnixListener,
     socket: SocketFile,
     // Last: the lock must outlast the socket's removal.
-    lock: Flock<File>,
+    lock: File,
 }
 
-/// Removed when dropped. One that stays behind is replaced by the next agent.
+/// Removed when dropped, if it is this agent's. One that stays behind is replaced by the next agent.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    is_ours: bool,
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if self.is_ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -110,9 +128,35 @@ impl Server {
         let listener = listen(&socket).map_err(failed("opening the control socket", &socket))?;
         Ok(Self {
             listener,
-            socket: SocketFile(socket),
+            socket: SocketFile {
+                path: socket,
+                is_ours: true,
+            },
             lock,
         })
+    }
+
+    /// The control socket of another agent, with the lock of its state directory. It is the other's until
+    /// [`Self::run`].
+    #[must_use]
+    pub fn inherit(state_dir: &Path, lock: OwnedFd, listener: OwnedFd) -> Self {
+        Self {
+            listener: listener.into(),
+            socket: SocketFile {
+                path: state_dir.join(SOCKET_NAME),
+                is_ours: false,
+            },
+            lock: lock.into(),
+        }
+    }
+
+    /// The lock and the listener once more, for [`Self::inherit`] in another process.
+    ///
+    /// # Errors
+    /// If there are no more descriptors.
+    pub fn duplicate(&self) -> io::Result<(OwnedFd, OwnedFd)> {
+        let (lock, listener) = (self.lock.try_clone()?, self.listener.try_clone()?);
+        Ok((lock.into(), listener.into()))
     }
 
     /// Gives the state directory back for good: socket, lock and, if nothing else is in it, the directory.
@@ -136,23 +180,26 @@ impl Server {
         Ok(())
     }
 
-    /// Answers requests until `shutdown` says true or its sender is gone; then no client is left.
+    /// Answers requests until `shutdown` says so or its sender is gone; then no client is left.
     ///
     /// # Errors
-    /// If the socket cannot be handed to the runtime.
+    /// If the socket cannot be handed to the runtime, or the lock's file not be written.
     pub async fn run(
-        self,
+        mut self,
         handler: Arc<dyn Handler>,
-        mut shutdown: watch::Receiver<bool>,
+        mut shutdown: watch::Receiver<Shutdown>,
     ) -> io::Result<()> {
+        self.socket.is_ours = true;
+        sign(&self.lock)?;
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         let mut clients = JoinSet::new();
         let mut over = std::pin::pin!(async {
-            let _ = shutdown.wait_for(|shutdown| *shutdown).await;
+            let ended = shutdown.wait_for(|shutdown| *shutdown != Shutdown::Running);
+            ended.await.map_or(Shutdown::Stop, |shutdown| *shutdown)
         });
-        loop {
+        let how = loop {
             tokio::select! {
-                _ = &mut over => break,
+                how = &mut over => break how,
                 Some(_) = clients.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((client, _)) if clients.len() < MOST_CLIENTS => {
@@ -165,6 +212,9 @@ impl Server {
                     }
                 },
             }
+        };
+        if how == Shutdown::HandedOver {
+            self.socket.is_ours = false;
         }
         clients.shutdown().await;
         Ok(())
@@ -180,7 +230,10 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Ser
 }
 
 /// A lock, not a try at the socket: two agents that start at once must not both find it dead.
-fn lock(state_dir: &Path) -> Result<Flock<File>, ServerError> {
+///
+/// It is `flock`'s, which belongs to the open file: whoever is handed the descriptor holds it too, until all of them
+/// have closed theirs.
+fn lock(state_dir: &Path) -> Result<File, ServerError> {
     let path = state_dir.join(LOCK_NAME);
     let file = OpenOptions::new()
         .read(true)
@@ -190,16 +243,12 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, ServerError> {
         .mode(0o600)
         .open(&path)
         .map_err(failed("opening", &path))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            let written = lock.set_len(0).and_then(|()| {
-                lock.rewind()?;
-                write!(lock, "{}", std::process::id())
-            });
-            written.map_err(failed("writing", &path))?;
-            Ok(lock)
+    match file.try_lock() {
+        Ok(()) => {
+            sign(&file).map_err(failed("writing", &path))?;
+            Ok(file)
         }
-        Err((file, Errno::EWOULDBLOCK)) => {
+        Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let _ = file.take(20).read_to_string(&mut pid);
             let pid = if pid.is_empty() { "?".to_owned() } else { pid };
@@ -208,8 +257,15 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, ServerError> {
                 pid,
             })
         }
-        Err((_, errno)) => Err(failed("locking", &path)(errno.into())),
+        Err(TryLockError::Error(error)) => Err(failed("locking", &path)(error)),
     }
+}
+
+/// Says in the lock's file whose it is.
+fn sign(mut lock: &File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    write!(lock, "{}", std::process::id())
 }
 
 fn listen(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
@@ -258,19 +314,22 @@ async fn converse(client: UnixStream, handler: Arc<dyn Handler>) -> io::Result<(
                 let message = format!("the request is longer than {LONGEST_REQUEST} bytes");
                 (Response::Error(message), false)
             }
-            Ok(Ok(_)) => (answer(&line, &handler).await, true),
+            Ok(Ok(_)) => match Command::from_line(&line) {
+                Ok(Command::HandOver { protocol }) => {
+                    // Both halves are of one stream.
+                    if let Ok(client) = reader.into_inner().reunite(writer) {
+                        handler.hand_over(client, protocol);
+                    }
+                    return Ok(());
+                }
+                Ok(command) => (Arc::clone(&handler).handle(command).await, true),
+                Err(message) => (Response::Error(message), true),
+            },
         };
         let response = response.to_line()?;
         timeout(PATIENCE, writer.write_all(response.as_bytes())).await??;
         if !go_on {
             return Ok(());
         }
-    }
-}
-
-async fn answer(line: &[u8], handler: &Arc<dyn Handler>) -> Response {
-    match Command::from_line(line) {
-        Ok(command) => Arc::clone(handler).handle(command).await,
-        Err(message) => Response::Error(message),
     }
 }

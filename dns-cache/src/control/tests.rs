@@ -23,6 +23,8 @@ impl Handler for Fixed {
     fn handle(self: Arc<Self>, _: Command) -> BoxFuture<'static, Response> {
         ready(Response::Status(Box::new(self.status()))).boxed()
     }
+
+    fn hand_over(&self, _: tokio::net::UnixStream, _: u32) {}
 }
 
 impl Fixed {
@@ -57,7 +59,7 @@ impl Fixed {
 /// A server that runs, with a directory of its own.
 struct Running {
     dir: TempDir,
-    shutdown: watch::Sender<bool>,
+    shutdown: watch::Sender<Shutdown>,
     task: JoinHandle<std::io::Result<()>>,
     // Last: the tasks above live on it.
     runtime: tokio::runtime::Runtime,
@@ -72,7 +74,7 @@ impl Running {
             .build()
             .unwrap();
         let server = Server::bind(dir.path()).unwrap();
-        let (shutdown, told) = watch::channel(false);
+        let (shutdown, told) = watch::channel(Shutdown::Running);
         let task = runtime.spawn(server.run(Arc::new(Fixed), told));
         Self {
             dir,
@@ -100,7 +102,7 @@ impl Running {
     }
 
     fn stop(self) -> TempDir {
-        self.shutdown.send(true).unwrap();
+        self.shutdown.send(Shutdown::Stop).unwrap();
         self.runtime.block_on(self.task).unwrap().unwrap();
         self.dir
     }
@@ -353,6 +355,33 @@ fn an_agent_of_another_kind_is_not_understood() {
         error.to_string().contains("it closed the connection"),
         "{error}"
     );
+}
+
+/// The one that inherits has the lock and the socket for itself when the other is gone.
+#[test]
+fn what_is_inherited_stays_locked_and_reachable() {
+    let running = Running::start();
+    let path = running.dir.path().to_owned();
+    let first = Server::bind(&path.join("own")).unwrap();
+    let (lock, listener) = first.duplicate().unwrap();
+    let second = Server::inherit(&path.join("own"), lock, listener);
+    let (shutdown, told) = watch::channel(Shutdown::HandedOver);
+    running
+        .runtime
+        .block_on(first.run(Arc::new(Fixed), told))
+        .unwrap();
+    let error = Server::bind(&path.join("own")).unwrap_err().to_string();
+    assert!(error.contains("another agent runs"), "{error}");
+    shutdown.send_replace(Shutdown::Running);
+    let task = running
+        .runtime
+        .spawn(second.run(Arc::new(Fixed), shutdown.subscribe()));
+    assert!(status(&path.join("own"), PATIENCE).is_ok());
+    shutdown.send_replace(Shutdown::Stop);
+    running.runtime.block_on(task).unwrap().unwrap();
+    assert!(!path.join("own").join(SOCKET_NAME).exists());
+    Server::bind(&path.join("own")).unwrap();
+    running.stop();
 }
 
 /// Whoever sees no lock's file may make a socket: from then on none may be removed.

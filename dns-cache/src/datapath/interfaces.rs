@@ -57,6 +57,8 @@ pub(super) struct State {
     bridges: BTreeSet<u32>,
     /// How often attaching has failed.
     failed: u64,
+    /// Another agent does all this.
+    paused: bool,
     /// The resolver's link; its program is not ours to look after.
     link: ResolverLink,
 }
@@ -84,6 +86,7 @@ impl State {
             attached: BTreeMap::new(),
             bridges: BTreeSet::new(),
             failed: 0,
+            paused: false,
             link,
         }
     }
@@ -136,6 +139,33 @@ impl State {
     /// Nothing new is handed to the resolver from here on.
     pub(super) fn close(&mut self) -> Result<(), Error> {
         self.programs.set_closing(&self.link)
+    }
+
+    /// Leaves the interfaces to another agent.
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Ends [`Self::pause`], and puts the programs everywhere anew: another agent's are there by now, and its settings.
+    fn take_back(&mut self, destinations: &[Destination]) -> Result<(), Error> {
+        self.paused = false;
+        self.programs.set_resolver(&self.link)?;
+        self.attach_resolver()?;
+        let attached = self.attached.values().cloned().collect::<Vec<_>>();
+        for (Attached { name, ifindex, .. }, interface) in attached {
+            self.programs.set_interface(ifindex, interface)?;
+            self.attach_programs(&name, ifindex)?;
+        }
+        self.set_intercepted(destinations)
+    }
+
+    /// Puts the program on the resolver's link.
+    pub(super) fn attach_resolver(&mut self) -> Result<(), Error> {
+        let program = self.programs.resolver_ingress()?;
+        let direction = TcAttachType::Ingress;
+        self.attacher
+            .attach(program, VETH, self.link.ifindex, direction)?;
+        Ok(())
     }
 
     pub(super) fn status(&self) -> Result<Status, Error> {
@@ -308,6 +338,9 @@ impl State {
 
     /// Takes in a scan of all links and of all bridges' tables.
     fn scanned(&mut self, links: Vec<Link>, neighbours: &[NeighbourMessage]) {
+        if self.paused {
+            return;
+        }
         self.reconcile(links);
         for message in neighbours {
             self.neighbour(message);
@@ -315,6 +348,9 @@ impl State {
     }
 
     fn event(&mut self, message: RouteNetlinkMessage) {
+        if self.paused {
+            return;
+        }
         match message {
             // An AF_BRIDGE message speaks of a port's membership, not of the link's life.
             RouteNetlinkMessage::NewLink(message)
@@ -418,6 +454,18 @@ pub(super) async fn follow_patterns(
     for link in links {
         lock(state).link_changed(link);
     }
+    Ok(())
+}
+
+/// Takes everything back from another agent, whose end may have come at any moment.
+pub(super) async fn take_back(
+    state: &Mutex<State>,
+    destinations: &[Destination],
+) -> Result<(), Error> {
+    lock(state).take_back(destinations)?;
+    // Nobody looked meanwhile.
+    let (_, links, neighbours) = Events::subscribe_and_scan().await?;
+    lock(state).scanned(links, &neighbours);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! One agent a node: two would attach to the same interfaces and undo each other's work.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
@@ -12,7 +13,7 @@ const NAME: &[u8] = b"dns-cache/datapath";
 /// Held for as long as this process may change the node's interfaces.
 #[derive(Debug)]
 pub struct NodeLock {
-    _socket: UnixListener,
+    socket: UnixListener,
 }
 
 impl NodeLock {
@@ -29,6 +30,19 @@ impl NodeLock {
             }
             bound => bound.step(|| "take over the node's interfaces".to_owned())?,
         };
-        Ok(Self { _socket: socket })
+        Ok(Self { socket })
+    }
+
+    /// The lock that another process holds too.
+    #[must_use]
+    pub fn inherit(lock: OwnedFd) -> Self {
+        Self {
+            socket: lock.into(),
+        }
+    }
+
+    /// The lock once more, for [`Self::inherit`] in another process.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        Ok(self.socket.try_clone()?.into())
     }
 }

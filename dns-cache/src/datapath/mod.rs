@@ -15,13 +15,14 @@ mod programs;
 mod reflect;
 mod sockets;
 
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use aya::programs::TcAttachType;
 use tokio::task::JoinHandle;
 
 pub use attach::Mechanism;
@@ -40,6 +41,7 @@ use attach::Attacher;
 use error::Step as _;
 pub use lock::NodeLock;
 use namespace::Namespace;
+pub use namespace::ResolverLink;
 use pins::Pins;
 use programs::{Cache, Programs};
 
@@ -49,7 +51,20 @@ pub struct Datapath {
     watcher: JoinHandle<()>,
     logger: Option<JoinHandle<()>>,
     namespace: Namespace,
-    _lock: NodeLock,
+    pins: Pins,
+    bpffs: PathBuf,
+    lock: NodeLock,
+}
+
+/// What another agent, which still runs, has handed over.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The resolver's network namespace.
+    pub namespace: OwnedFd,
+    /// The way there.
+    pub link: ResolverLink,
+    /// The resolver's sockets.
+    pub sockets: Sockets,
 }
 
 /// What the resolver listens with.
@@ -82,26 +97,30 @@ pub struct Status {
 }
 
 impl Datapath {
-    /// Makes the resolver's namespace and its sockets, loads the programs and attaches them. With a kernel cache, the
-    /// resolver must be told of it. When all stands, the resident gives up what it needed for that.
+    /// Makes the resolver's namespace and its sockets, or takes another agent's; loads the programs and attaches them,
+    /// in place of another agent's. With a kernel cache, the resolver must be told of it. When all stands, the resident
+    /// gives up what it needed for that.
     ///
     /// Must be called from within a tokio runtime whose threads are in the node's namespace.
     ///
     /// # Errors
     ///
-    /// Says which step failed, on what, and why; what was made until then is taken away again.
+    /// Says which step failed, on what, and why. What was made until then is taken away again, unless it was inherited:
+    /// then it is the other agent's.
     pub async fn start(
         config: &Config,
         lock: NodeLock,
         resident: Resident,
+        inherited: Option<Inherited>,
     ) -> Result<(Self, Listening, Option<KernelSide>), Error> {
-        let started = Self::start_steps(config, lock, resident.clone()).await;
+        let is_first = inherited.is_none();
+        let started = Self::start_steps(config, lock, resident.clone(), inherited).await;
         let started = started.and_then(|started| {
             let settled = resident.settle();
             settled.step(|| "give up the privileges of the start".to_owned())?;
             Ok(started)
         });
-        if started.is_err() {
+        if started.is_err() && is_first {
             // The first error is the one to report.
             let _ = detach(config, &resident).await;
         }
@@ -112,12 +131,28 @@ impl Datapath {
         config: &Config,
         lock: NodeLock,
         resident: Resident,
+        inherited: Option<Inherited>,
     ) -> Result<(Self, Listening, Option<KernelSide>), Error> {
         let bpffs = config.bpffs.clone();
         let dirs = resident.run(move || bpffs::prepare(&bpffs))?;
         let pins = Pins::new(dirs.maps);
-        let namespace = Namespace::create(&config.listen, resident).await?;
-        let sockets = sockets::open(namespace.resident(), &config.listen)?;
+        let is_first = inherited.is_none();
+        let listen = &config.listen;
+        let (namespace, sockets) = match inherited {
+            None => (
+                Namespace::create(listen, resident).await?,
+                Sockets::default(),
+            ),
+            Some(Inherited {
+                namespace,
+                link,
+                sockets,
+            }) => (
+                Namespace::join(listen, resident, namespace, link).await?,
+                sockets,
+            ),
+        };
+        let sockets = sockets::complete(namespace.resident(), listen, sockets)?;
 
         let cache = config.cache.kernel.then(|| Cache {
             size: Size::new(&config.cache),
@@ -130,27 +165,26 @@ impl Datapath {
             Ok::<_, Error>((programs, pins))
         })?;
         let logger = programs.forward_logs();
-        let mut attacher = Attacher::new(config.attach, dirs.links, &config.state_dir);
-        attacher.attach(
-            programs.resolver_ingress()?,
-            namespace::VETH,
-            namespace.link().ifindex,
-            TcAttachType::Ingress,
-        )?;
-        programs.set_resolver(namespace.link())?;
-
         let heartbeats = programs.heartbeats()?;
         let kernel = programs.take_kernel_side();
+        programs.set_resolver(namespace.link())?;
         let mut state = interfaces::State::new(
             config.interfaces.clone(),
             has_fallback(&config.destinations()),
             programs,
-            attacher,
+            Attacher::new(config.attach, dirs.links, &config.state_dir),
             *namespace.link(),
         );
-        let events = interfaces::Events::connect(&mut state).await?;
-        pins.keep_only_own();
-        bpffs::remove_other_layouts(&config.bpffs)?;
+        // Replies first have a way back, or keep the one that they have: the old program knows the clients of the
+        // queries under way, which this one does not if its maps are new.
+        let events = if is_first {
+            state.attach_resolver()?;
+            interfaces::Events::connect(&mut state).await?
+        } else {
+            let events = interfaces::Events::connect(&mut state).await?;
+            state.attach_resolver()?;
+            events
+        };
         let state = Arc::new(Mutex::new(state));
         let watcher = tokio::spawn(interfaces::watch(events, Arc::clone(&state)));
         Ok((
@@ -159,7 +193,9 @@ impl Datapath {
                 watcher,
                 logger,
                 namespace,
-                _lock: lock,
+                pins,
+                bpffs: config.bpffs.clone(),
+                lock,
             },
             Listening {
                 sockets,
@@ -167,6 +203,41 @@ impl Datapath {
             },
             kernel,
         ))
+    }
+
+    /// Removes what earlier agents pinned and this one does not use. None of them may run any more.
+    ///
+    /// # Errors
+    ///
+    /// A pin cannot be removed.
+    pub fn forget_predecessors(&self) -> Result<(), Error> {
+        self.pins.keep_only_own();
+        bpffs::remove_other_layouts(&self.bpffs)
+    }
+
+    /// The node's lock, the resolver's namespace and the way there, for another process.
+    ///
+    /// # Errors
+    ///
+    /// There are no more descriptors.
+    pub fn duplicate(&self) -> io::Result<(OwnedFd, OwnedFd, ResolverLink)> {
+        let (lock, namespace) = (self.lock.duplicate()?, self.namespace.duplicate()?);
+        Ok((lock, namespace, *self.namespace.link()))
+    }
+
+    /// Leaves the node's interfaces to a successor.
+    pub fn pause(&self) {
+        interfaces::lock(&self.state).pause();
+    }
+
+    /// Takes everything back from a successor that has ended: these destinations are intercepted again, by this agent's
+    /// programs.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to attach a program or to write a map.
+    pub async fn take_back(&self, destinations: &[Destination]) -> Result<(), Error> {
+        interfaces::take_back(&self.state, destinations).await
     }
 
     /// What is attached, and what was counted.

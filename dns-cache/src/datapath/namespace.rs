@@ -15,9 +15,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Pid, gettid};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Step as _};
 use crate::privileges::Resident;
@@ -37,13 +38,15 @@ const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Namespace ids that the kernel gives by itself start at 0; ours are taken at random from up here, so that
 /// a program that an earlier agent left asks for a namespace that is gone, and not for another one.
 const NETNS_IDS: Range<i32> = 0x1000_0000..0x7fff_ffff;
+const PRIVILEGE: &str = "needs CAP_SYS_ADMIN or root";
 /// Two agents have the same id once in a billion starts.
 const TRIES: usize = 8;
 
 /// What the programs need to know to reach the resolver.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ResolverLink {
-    /// ifindex of [`VETH`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolverLink {
+    /// ifindex of the veth's end in the node's namespace.
     pub(super) ifindex: u32,
     /// The resolver namespace's id as seen from the node's.
     pub(super) netns_id: u32,
@@ -56,6 +59,7 @@ pub(super) struct ResolverLink {
 #[derive(Debug)]
 pub(super) struct Namespace {
     path: PathBuf,
+    fd: OwnedFd,
     resident: Resident,
     link: ResolverLink,
 }
@@ -65,13 +69,35 @@ impl Namespace {
     pub(super) async fn create(listen: &[IpAddr], resident: Resident) -> Result<Self, Error> {
         remove().await?;
         let (fd, thread) = resident.run(make)?;
-        let path = format!("/proc/{}/task/{thread}/ns/net", Pid::this()).into();
         let link = connect(fd.as_fd(), &resident, listen).await?;
-        Ok(Self {
-            path,
+        Ok(Self::around(resident, fd, thread, link))
+    }
+
+    /// Settles the resident in the namespace of another agent, to which this link leads.
+    pub(super) async fn join(
+        listen: &[IpAddr],
+        resident: Resident,
+        fd: OwnedFd,
+        link: ResolverLink,
+    ) -> Result<Self, Error> {
+        let (fd, thread) = resident.run(move || enter(fd))?;
+        let this = Self::around(resident, fd, thread, link);
+        this.add_addresses(listen).await?;
+        Ok(this)
+    }
+
+    fn around(resident: Resident, fd: OwnedFd, thread: Pid, link: ResolverLink) -> Self {
+        Self {
+            path: format!("/proc/{}/task/{thread}/ns/net", Pid::this()).into(),
+            fd,
             resident,
             link,
-        })
+        }
+    }
+
+    /// The namespace once more, for [`Self::join`] in another process.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
     }
 
     /// Gives it further addresses; those that it has already are no error.
@@ -112,10 +138,19 @@ pub(super) async fn remove() -> Result<Vec<String>, Error> {
 /// A new namespace for the calling thread, and that thread's number.
 fn make() -> Result<(OwnedFd, Pid), Error> {
     let step = || "make the resolver's network namespace".to_owned();
-    unshare(CloneFlags::CLONE_NEWNET).step_hint(step, "needs CAP_SYS_ADMIN or root")?;
+    unshare(CloneFlags::CLONE_NEWNET).step_hint(step, PRIVILEGE)?;
     set_sysctls();
     let own = File::open("/proc/thread-self/ns/net").step(step)?;
     Ok((own.into(), gettid()))
+}
+
+/// Another agent's namespace for the calling thread.
+fn enter(namespace: OwnedFd) -> Result<(OwnedFd, Pid), Error> {
+    setns(&namespace, CloneFlags::CLONE_NEWNET).step_hint(
+        || "enter the resolver's network namespace".to_owned(),
+        PRIVILEGE,
+    )?;
+    Ok((namespace, gettid()))
 }
 
 /// Settings of the new namespace, which inherits some of the node's.

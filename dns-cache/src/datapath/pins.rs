@@ -14,7 +14,7 @@ use super::bpffs::ignore_missing;
 use super::error::{Error, Step as _};
 
 /// What the next agent goes on with. Counters begin anew with each agent, as its own do.
-const KEPT: [&str; 10] = [
+const KEPT: [&str; 11] = [
     names::INTERCEPT,
     names::INTERFACES,
     names::BRIDGE_PORTS,
@@ -23,6 +23,7 @@ const KEPT: [&str; 10] = [
     names::CONNECTIONS,
     names::DIVERSIONS,
     names::RESOLVER,
+    names::HEARTBEATS,
     names::INDEX,
     names::ARENA,
 ];

@@ -7,7 +7,7 @@ use std::thread;
 
 use dns_cache_common::maps::{HEARTBEATS, LISTENERS_HEARTBEAT};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::error::{Error, Step as _};
 use crate::privileges::Resident;
@@ -17,6 +17,37 @@ const PORT: u16 = 53;
 const BACKLOG: i32 = 4096;
 /// Room for a burst while the worker is busy: some 4,000 queries with the kernel's own overhead.
 const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Sockets at these addresses: those that there are already, and new ones at the addresses without.
+pub(super) fn complete(
+    resident: &Resident,
+    listen: &[IpAddr],
+    mut inherited: Sockets,
+) -> Result<Sockets, Error> {
+    let step = || "look at the sockets of the agent before".to_owned();
+    let mut there = Vec::new();
+    for socket in &inherited.udp {
+        keep_heartbeat(SockRef::from(socket).mark().step(step)?);
+        there.push(socket.local_addr().step(step)?.ip());
+    }
+    // The last agent's configuration may have had others.
+    let wanted = |address: io::Result<SocketAddr>| {
+        address.is_ok_and(|address| listen.contains(&address.ip()))
+    };
+    inherited.udp.retain(|socket| wanted(socket.local_addr()));
+    inherited
+        .tcp
+        .retain(|listener| wanted(listener.local_addr()));
+    let new: Vec<_> = listen
+        .iter()
+        .copied()
+        .filter(|address| !there.contains(address))
+        .collect();
+    let Sockets { udp, tcp } = open(resident, &new)?;
+    inherited.udp.extend(udp);
+    inherited.tcp.extend(tcp);
+    Ok(inherited)
+}
 
 /// One UDP socket an address and core, one TCP listener an address, where the resident is.
 pub(super) fn open(resident: &Resident, listen: &[IpAddr]) -> Result<Sockets, Error> {
@@ -42,9 +73,16 @@ pub(super) fn open(resident: &Resident, listen: &[IpAddr]) -> Result<Sockets, Er
     })
 }
 
+/// The slot of the next UDP socket's heartbeat.
+static NEXT: AtomicU32 = AtomicU32::new(LISTENERS_HEARTBEAT + 1);
+
+/// Leaves a slot to a socket that has it.
+fn keep_heartbeat(slot: u32) {
+    NEXT.fetch_max(slot.saturating_add(1), Relaxed);
+}
+
 /// The mark of the next UDP socket: the slot of its heartbeat. 0, which nobody looks at, when all are taken.
 fn next_heartbeat() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(LISTENERS_HEARTBEAT + 1);
     let slot = NEXT.fetch_add(1, Relaxed);
     if slot < HEARTBEATS { slot } else { 0 }
 }

@@ -128,7 +128,6 @@ pub struct Ticket(u64);
 pub struct KernelCache {
     store: Mutex<Store>,
     seed: Seed,
-    size: Size,
 }
 
 /// The seed of the entries in a map `ARENA`, if an agent has put any there.
@@ -162,13 +161,22 @@ impl KernelCache {
         Ok(Self {
             store: Mutex::new(Store::open(index, arena, size, &seed, contents)),
             seed,
-            size,
         })
+    }
+
+    /// Leaves the memory to another agent: from here on nothing is put in or taken out.
+    pub fn freeze(&self) {
+        self.lock().freeze();
+    }
+
+    /// Ends [`Self::freeze`], with what is in the memory by now. Whoever had it must have ended.
+    pub fn thaw(&self) {
+        self.lock().take_up(&self.seed);
     }
 
     /// Notes that the answers depend on something else from here on. Those that do not fit it are out already.
     pub fn set_contents(&self, contents: u64) {
-        self.lock().set_contents(contents);
+        self.write(|store| store.set_contents(contents));
     }
 
     /// Puts an answer in; `refresh` is the time from which on a hit asks for a new one. An answer that cannot be
@@ -189,39 +197,41 @@ impl KernelCache {
             return;
         };
         let hash = self.hash(&key);
-        let mut store = self.lock();
-        if store.flushes() != ticket.0 {
-            return;
-        }
-        match entry::encode(&key, hash, answer, refresh) {
-            Some(entry) => store.put(&key, entry, answer.stored_at()),
-            None => store.remove(hash, &key),
-        }
+        self.write(|store| {
+            if store.flushes() != ticket.0 {
+                return;
+            }
+            match entry::encode(&key, hash, answer, refresh) {
+                Some(entry) => store.put(&key, entry, answer.stored_at()),
+                None => store.remove(hash, &key),
+            }
+        });
     }
 
     /// Says in which zone an NXDOMAIN that covers the names below it ([`Entry::covers_below`]) answers for them, by its
     /// name in wire form; `None`: in none. Until it is told there is none.
     pub fn set_cut_zone(&self, zone: Option<&[u8]>) {
-        self.lock().set_cut_zone_len(zone.map_or(0, <[u8]>::len));
+        self.write(|store| store.set_cut_zone_len(zone.map_or(0, <[u8]>::len)));
     }
 
     /// Takes an answer out.
     pub fn remove(&self, key: &[u8]) {
         if let Some(key) = KeyParts::read(key) {
-            self.lock().remove(self.hash(&key), &key);
+            self.write(|store| store.remove(self.hash(&key), &key));
         }
     }
 
     /// Takes an answer out if it covers the names below it.
     pub fn remove_cut(&self, key: &[u8]) {
         if let Some(key) = KeyParts::read(key) {
-            self.lock().remove_cut(self.hash(&key), &key);
+            self.write(|store| store.remove_cut(self.hash(&key), &key));
         }
     }
 
     /// Takes out the answers that are chosen, by their key and whether they cover the names below; says how many.
     pub fn remove_if(&self, chosen: impl Fn(&KeyParts<'_>, bool) -> bool) -> u64 {
-        self.lock().remove_if(chosen)
+        self.write(|store| store.remove_if(chosen))
+            .unwrap_or_default()
     }
 
     /// The entry of a key.
@@ -245,11 +255,17 @@ impl KernelCache {
     /// What is in it.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.lock().usage(self.size)
+        self.lock().usage()
     }
 
     fn hash(&self, key: &KeyParts<'_>) -> u64 {
         hash(&self.seed, key)
+    }
+
+    /// Unless the memory is another agent's.
+    fn write<T>(&self, change: impl FnOnce(&mut Store) -> T) -> Option<T> {
+        let mut store = self.lock();
+        (!store.is_frozen()).then(|| change(&mut store))
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {

@@ -38,11 +38,15 @@ pub(super) struct Store {
     main: Ring,
     ghosts: Ghosts,
     generation: u64,
-    max_entries: u32,
+    size: Size,
+    /// What the answers depend on.
+    contents: u64,
     entries: u32,
     cells: u64,
     evicted: u64,
     flushes: u64,
+    /// Another agent writes this memory.
+    frozen: bool,
 }
 
 /// Which queue.
@@ -61,26 +65,9 @@ impl Store {
         seed: &Seed,
         contents: u64,
     ) -> Self {
-        let mut store = Self::empty(index, arena, size);
-        let found = header::seed(&store.arena);
-        if found.is_some_and(|found| found.0 == seed.0)
-            && header::contents(&store.arena) == contents
-        {
-            store.restore(seed);
-        } else {
-            let index = &store.index;
-            index.all().for_each(|way| index.clear(way));
-            header::begin(&store.arena, seed, contents);
-        }
-        store.note_heads();
-        store
-    }
-
-    fn empty(index: SharedWords, arena: SharedWords, size: Size) -> Self {
         let cells = size.elements * ELEMENT_CELLS;
         let small_end = (cells / SMALL_SHARE).max(SMALL_MIN);
-        arena[cached::CUT_ZONE_LEN].store(0, Relaxed);
-        Self {
+        let mut store = Self {
             index: Index::new(index, size.buckets),
             arena,
             // Cell 0 is the header's: a way that leads to it would look like none.
@@ -89,12 +76,45 @@ impl Store {
             ghosts: Ghosts::new(size.entries),
             // Not the number of an entry from before, should a program still read one.
             generation: RandomState::new().hash_one(0),
-            max_entries: size.entries,
+            size,
+            contents,
             entries: 0,
             cells: 0,
             evicted: 0,
             flushes: 0,
+            frozen: false,
+        };
+        store.take_up(seed);
+        store
+    }
+
+    /// Leaves the memory to another agent.
+    pub(super) fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Goes on with what is in the memory now, as another agent that had it left it.
+    pub(super) fn take_up(&mut self, seed: &Seed) {
+        self.frozen = false;
+        self.set_cut_zone_len(0);
+        let found = header::seed(&self.arena);
+        if found.is_some_and(|found| found.0 == seed.0)
+            && header::contents(&self.arena) == self.contents
+        {
+            self.restore(seed);
+        } else {
+            let index = &self.index;
+            index.all().for_each(|way| index.clear(way));
+            self.small.clear();
+            self.main.clear();
+            (self.entries, self.cells) = (0, 0);
+            header::begin(&self.arena, seed, self.contents);
         }
+        self.note_heads();
     }
 
     /// Takes up what an earlier agent left, wherever it was when it ended. It may have been killed while it wrote:
@@ -157,6 +177,7 @@ impl Store {
     }
 
     pub(super) fn set_contents(&mut self, contents: u64) {
+        self.contents = contents;
         header::set_contents(&self.arena, contents);
     }
 
@@ -250,11 +271,11 @@ impl Store {
         self.seen(self.find(hash, |_, found| found == cell)?)
     }
 
-    pub(super) fn usage(&self, size: Size) -> Usage {
+    pub(super) fn usage(&self) -> Usage {
         Usage {
             entries: self.entries.into(),
             bytes: self.cells * CELL as u64,
-            capacity: size.bytes(),
+            capacity: self.size.bytes(),
             evicted: self.evicted,
         }
     }
@@ -293,12 +314,12 @@ impl Store {
 
     /// Whether there are as many entries as may be, those on their way included.
     fn is_full(&self, moving: &Moving) -> bool {
-        self.entries as usize + moving.entries.len() >= self.max_entries as usize
+        self.entries as usize + moving.entries.len() >= self.size.entries as usize
     }
 
     /// The oldest entry of one of the queues leaves it; `false` if both are empty.
     fn make_room(&mut self, moving: &mut Moving, now: Time) -> bool {
-        let small_is_large = self.small.len() >= (self.max_entries / SMALL_SHARE) as usize;
+        let small_is_large = self.small.len() >= (self.size.entries / SMALL_SHARE) as usize;
         if (small_is_large || self.main.len() == 0)
             && let Some(span) = self.small.pop()
         {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,32 @@ impl Server {
             Ok(listener) => Ok(Self { listener }),
             Err(source) => Err(Error { address, source }),
         }
+    }
+
+    /// The socket of another agent, if it listens at this address.
+    ///
+    /// # Errors
+    /// If it cannot be watched.
+    pub fn inherit(
+        listener: std::net::TcpListener,
+        address: SocketAddr,
+    ) -> Result<Option<Self>, Error> {
+        if listener.local_addr().is_ok_and(|found| found != address) {
+            return Ok(None);
+        }
+        match TcpListener::from_std(listener) {
+            Ok(listener) => Ok(Some(Self { listener })),
+            Err(source) => Err(Error { address, source }),
+        }
+    }
+
+    /// The socket once more, for [`Self::inherit`] in another process.
+    ///
+    /// # Errors
+    /// If there are no more descriptors.
+    pub fn duplicate(&self) -> io::Result<std::net::TcpListener> {
+        let descriptor = self.listener.as_fd().try_clone_to_owned()?;
+        Ok(descriptor.into())
     }
 
     /// The address it listens at.

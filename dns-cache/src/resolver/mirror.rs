@@ -29,6 +29,21 @@ impl Resolver {
         let _ = self.kernel.set(kernel);
     }
 
+    /// Leaves the kernel cache to another agent: nothing is put in or taken out any more.
+    pub fn freeze_kernel(&self) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.freeze();
+        }
+    }
+
+    /// Ends [`Self::freeze_kernel`] when the other agent is gone.
+    pub fn thaw_kernel(&self) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.thaw();
+            kernel.set_cut_zone(self.zones().cuts.zone());
+        }
+    }
+
     /// What is in the kernel cache, if there is one.
     #[must_use]
     pub fn kernel_usage(&self) -> Option<kernel_cache::Usage> {

@@ -1,6 +1,7 @@
 //! Bytes in, bytes out: the listeners of the resolver's namespace.
 
 mod heartbeats;
+mod service;
 pub(crate) mod tally;
 mod tcp;
 #[cfg(test)]
@@ -9,26 +10,37 @@ mod udp;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 pub use heartbeats::Heartbeats;
 
 use crate::limits;
 use crate::places::Places;
 use crate::resolver::{Miss, Resolver, Time};
+use service::{Open, Service};
 use tally::{Manner, Tally};
 
 /// Sockets made in the resolver's namespace, all non-blocking.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sockets {
     /// One a listen address and core, bound with `SO_REUSEPORT` to that address and port 53.
     pub udp: Vec<std::net::UdpSocket>,
     /// One a listen address.
     pub tcp: Vec<std::net::TcpListener>,
+}
+
+/// A client's TCP connection between two queries.
+#[derive(Debug)]
+pub struct Connection {
+    /// Non-blocking; nothing that was read from it waits for an answer.
+    pub stream: std::net::TcpStream,
+    /// What was read from it of a query that is not whole yet.
+    pub unread: Vec<u8>,
 }
 
 /// Why the server did not start.
@@ -78,8 +90,9 @@ impl Default for Limits {
 pub struct Server {
     running: Running,
     places: Arc<Places>,
-    served: watch::Sender<Vec<IpAddr>>,
-    finished: mpsc::Receiver<()>,
+    service: service::Sender,
+    open: Mutex<Open>,
+    finished: mpsc::UnboundedReceiver<Connection>,
 }
 
 /// A query that waits for an upstream.
@@ -97,11 +110,11 @@ struct Running {
     tally: Arc<Tally>,
     heartbeats: Arc<Heartbeats>,
     limits: Limits,
-    /// The addresses at which queries are read.
-    served: watch::Receiver<Vec<IpAddr>>,
-    /// Which of them this is for.
+    service: service::Receiver,
+    /// Of the address that this is for.
     address: IpAddr,
-    _alive: mpsc::Sender<()>,
+    /// Takes connections that are left to a successor. When nobody holds it any more, all is done.
+    left: mpsc::UnboundedSender<Connection>,
 }
 
 impl Server {
@@ -124,23 +137,24 @@ impl Server {
         resolver: Arc<Resolver>,
         limits: Limits,
     ) -> Result<Self, Error> {
-        let (served, receiver) = watch::channel(Vec::new());
-        let (alive, finished) = mpsc::channel(1);
+        let (service, receiver) = service::channel();
+        let (left, finished) = mpsc::unbounded_channel();
         let this = Self {
             running: Running {
                 resolver,
                 tally: Arc::default(),
                 heartbeats: Arc::new(heartbeats),
                 limits,
-                served: receiver,
+                service: receiver,
                 address: Ipv4Addr::UNSPECIFIED.into(),
-                _alive: alive,
+                left,
             },
             places: Arc::new(Places::new(
                 limits.connections,
                 limits.connections_per_client,
             )),
-            served,
+            service,
+            open: Mutex::default(),
             finished,
         };
         this.listen(sockets)?;
@@ -152,13 +166,12 @@ impl Server {
     /// # Errors
     /// If a socket cannot be watched, or a thread not be started.
     pub fn listen(&self, sockets: Sockets) -> Result<(), Error> {
-        let udp = sockets.udp.iter().map(std::net::UdpSocket::local_addr);
-        let tcp = sockets.tcp.iter().map(std::net::TcpListener::local_addr);
-        let addresses = udp.chain(tcp).collect::<io::Result<Vec<_>>>()?;
-        self.served
-            .send_modify(|served| served.extend(addresses.iter().map(SocketAddr::ip)));
-        udp::start(sockets.udp, &self.running)?;
-        for listener in sockets.tcp {
+        let Sockets { udp, tcp } = sockets;
+        let udp: Vec<_> = udp.into_iter().map(Arc::new).collect();
+        let addresses = self.open().add(&udp, &tcp)?;
+        self.service.send_modify(|service| service.add(addresses));
+        udp::start(udp, &self.running)?;
+        for listener in tcp {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let running = self.running.at(listener.local_addr()?);
             tokio::spawn(tcp::listen(listener, running, Arc::clone(&self.places)));
@@ -168,8 +181,34 @@ impl Server {
 
     /// Ends the service at these addresses, as [`shutdown`](Self::shutdown) does it for all, and does not wait.
     pub fn leave(&self, addresses: &[IpAddr]) {
-        self.served
-            .send_modify(|served| served.retain(|address| !addresses.contains(address)));
+        self.open().remove(addresses);
+        self.service.send_modify(|service| service.leave(addresses));
+    }
+
+    /// The sockets that are served, once more, for a successor.
+    ///
+    /// # Errors
+    /// If there are no more descriptors.
+    pub fn sockets(&self) -> io::Result<Sockets> {
+        self.open().duplicate()
+    }
+
+    /// Goes on with a connection of a predecessor's. One too many is closed, as if it were new.
+    ///
+    /// # Errors
+    /// If it cannot be watched.
+    pub fn adopt(&self, connection: Connection) -> io::Result<()> {
+        let stream = tokio::net::TcpStream::from_std(connection.stream)?;
+        let running = self.running.at(stream.local_addr()?);
+        let unread = BytesMut::from(&connection.unread[..]);
+        let client = stream.peer_addr()?;
+        tcp::start(stream, client, unread, running, &self.places);
+        Ok(())
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, Open> {
+        // Each change is complete in itself.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The counts of queries and replies.
@@ -186,18 +225,34 @@ impl Server {
     /// The caller tells the datapath first to hand over no more UDP queries and TCP SYNs. The sockets stay
     /// open for the late answers, with nobody who reads them.
     pub async fn shutdown(self) {
+        self.end(Service::nowhere(), |_| {}).await;
+    }
+
+    /// Leaves the sockets to a successor, which serves on them already, and the connections that go on, each by
+    /// `pass`. Queries that were read are answered; returns when they are, or after [`Limits::drain`].
+    pub async fn hand_over(self, pass: impl FnMut(Connection)) {
+        self.end(Service::of_successor(), pass).await;
+    }
+
+    async fn end(self, service: Service, mut pass: impl FnMut(Connection)) {
         let Self {
             running,
-            served,
+            service: sender,
+            open,
             mut finished,
             ..
         } = self;
-        let drain = running.limits.drain;
-        drop(running);
-        served.send_replace(Vec::new());
-        if timeout(drain, finished.recv()).await.is_err() {
-            tracing::warn!("some queries were not answered in time for the end");
+        let end = Instant::now() + running.limits.drain;
+        drop((running, open));
+        sender.send_replace(service);
+        loop {
+            match timeout_at(end, finished.recv()).await {
+                Ok(Some(connection)) => pass(connection),
+                Ok(None) => return,
+                Err(_) => break,
+            }
         }
+        tracing::warn!("some queries were not answered in time for the end");
     }
 }
 
@@ -236,13 +291,8 @@ impl Running {
             .took(now.nanos().saturating_sub(since.nanos()), queries);
     }
 
-    /// Returns when no more queries shall be read.
-    async fn stopped(&mut self) {
-        // An error means that the server was dropped.
-        let address = self.address;
-        let _ = self
-            .served
-            .wait_for(|served| !served.contains(&address))
-            .await;
+    /// Returns when no more queries shall be read; says whether a successor reads them.
+    async fn stopped(&mut self) -> bool {
+        self.service.left(self.address).await
     }
 }

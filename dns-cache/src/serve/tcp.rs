@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use super::tally::Manner;
-use super::{Arrival, Running, heartbeats};
+use super::{Arrival, Connection, Running, heartbeats};
 use crate::places::{Place, Places};
 use crate::resolver::{Answer, Miss, Transport};
 
@@ -35,18 +35,14 @@ pub(super) async fn listen(listener: TcpListener, mut running: Running, places: 
         let now = running.resolver.clock().now();
         running.heartbeats.beat(LISTENERS_HEARTBEAT, now);
         let accepted = tokio::select! {
-            () = running.stopped() => return,
+            _ = running.stopped() => return,
             accepted = listener.accept() => accepted,
             _ = beats.tick() => continue,
         };
         match accepted {
-            Ok((stream, client)) => match places.take(client.ip()) {
-                Some(place) => {
-                    running.resolver.counters().tcp_connections.add(1);
-                    tokio::spawn(serve(stream, client, running.clone(), place));
-                }
-                None => running.resolver.counters().tcp_refused.add(1),
-            },
+            Ok((stream, client)) => {
+                start(stream, client, BytesMut::new(), running.clone(), &places);
+            }
             Err(error) => {
                 // Out of file descriptors, most likely; that passes, and must not become a busy loop.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -56,38 +52,75 @@ pub(super) async fn listen(listener: TcpListener, mut running: Running, places: 
     }
 }
 
-/// Serves a connection, and holds `running` until its last reply is written. Replies still get out after the client has closed its sending side: the writer ends
-/// when neither the reader nor any waiting query holds the channel.
-async fn serve(stream: TcpStream, client: SocketAddr, running: Running, _place: Place) {
+/// Serves a connection of which this was read already, if there is a place for its client.
+pub(super) fn start(
+    stream: TcpStream,
+    client: SocketAddr,
+    unread: BytesMut,
+    running: Running,
+    places: &Arc<Places>,
+) {
+    match places.take(client.ip()) {
+        Some(place) => {
+            running.resolver.counters().tcp_connections.add(1);
+            tokio::spawn(serve(stream, unread, client, running, place));
+        }
+        None => running.resolver.counters().tcp_refused.add(1),
+    }
+}
+
+/// Serves a connection, and holds `running` until its last reply is written. Replies still get out after the client
+/// has closed its sending side: the writer ends when neither the reader nor any waiting query holds the channel.
+async fn serve(
+    stream: TcpStream,
+    unread: BytesMut,
+    client: SocketAddr,
+    running: Running,
+    _place: Place,
+) {
     // Replies go out in few writes already; Nagle's algorithm would only hold them back.
     let _ = stream.set_nodelay(true);
     let idle = running.limits.idle;
+    let left = running.left.clone();
     let (reading, writing) = stream.into_split();
     let (replies, outgoing) = mpsc::channel(WAITING);
-    let reader = async {
-        let result = Reader {
-            running: running.clone(),
-            client,
-            manner: Manner {
-                transport: Transport::Tcp,
-                is_ipv6: client.is_ipv6(),
-                forwarded: false,
-            },
-            replies,
-            buffer: BytesMut::new(),
-        }
-        .run(reading)
-        .await;
-        if let Err(error) = result {
-            tracing::trace!(%client, %error, "connection ended");
-        }
-    };
+    let reader = Reader {
+        running,
+        client,
+        manner: Manner {
+            transport: Transport::Tcp,
+            is_ipv6: client.is_ipv6(),
+            forwarded: false,
+        },
+        replies,
+        buffer: unread,
+    }
+    .run(reading);
     let writer = write(writing, outgoing, idle);
     tokio::pin!(reader, writer);
     // A client that takes no replies is not read any further.
-    tokio::select! {
-        () = &mut reader => { let _ = writer.await; }
-        _ = &mut writer => {}
+    let (read, written) = tokio::select! {
+        read = &mut reader => (read, writer.await),
+        _ = &mut writer => return,
+    };
+    match (read, written) {
+        (Ok(Some((reading, unread))), Ok(writing)) => {
+            // Both are of one stream.
+            let stream = reading.reunite(writing).map(TcpStream::into_std);
+            if let Ok(Ok(stream)) = stream {
+                let unread = unread.to_vec();
+                // Nobody waits for it any more: it is closed.
+                let _ = left.send(Connection { stream, unread });
+            }
+        }
+        (read, written) => {
+            if let Ok(mut writing) = written {
+                let _ = writing.shutdown().await;
+            }
+            if let Err(error) = read {
+                tracing::trace!(%client, %error, "connection ended");
+            }
+        }
     }
 }
 
@@ -96,7 +129,7 @@ async fn write(
     mut stream: OwnedWriteHalf,
     mut replies: mpsc::Receiver<Vec<u8>>,
     idle: Duration,
-) -> io::Result<()> {
+) -> io::Result<OwnedWriteHalf> {
     while let Some(mut chunk) = replies.recv().await {
         while chunk.len() < WRITE_CHUNK
             && let Ok(more) = replies.try_recv()
@@ -105,7 +138,7 @@ async fn write(
         }
         timeout(idle, stream.write_all(&chunk)).await??;
     }
-    stream.shutdown().await
+    Ok(stream)
 }
 
 struct Reader {
@@ -118,8 +151,12 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads queries until the client sends no more, is idle for too long, or sends what is no query.
-    async fn run(mut self, mut stream: OwnedReadHalf) -> io::Result<()> {
+    /// Reads queries until the client sends no more, is idle for too long, or sends what is no query; or until a
+    /// successor is to go on, with what was read and is no query yet.
+    async fn run(
+        mut self,
+        mut stream: OwnedReadHalf,
+    ) -> io::Result<Option<(OwnedReadHalf, BytesMut)>> {
         let idle = self.running.limits.idle;
         let misses = Arc::new(Semaphore::new(self.running.limits.misses_per_connection));
         let mut deadline = Instant::now() + idle;
@@ -129,11 +166,17 @@ impl Reader {
             }
             self.buffer.reserve(READ_CHUNK);
             let read = tokio::select! {
-                () = self.running.stopped() => return self.finish(&stream, &misses).await,
+                has_successor = self.running.stopped() => {
+                    if has_successor {
+                        return Ok(Some((stream, self.buffer)));
+                    }
+                    self.finish(&stream, &misses).await?;
+                    return Ok(None);
+                }
                 read = timeout_at(deadline, stream.read_buf(&mut self.buffer)) => read??,
             };
             if read == 0 {
-                return Ok(());
+                return Ok(None);
             }
         }
     }

@@ -525,18 +525,18 @@ async fn shutdown_answers_what_waits_in_udp_sockets() {
         client.send(&query).await.unwrap();
     }
     // Workers that are told of the end before they read anything.
-    let (_served, served) = watch::channel(Vec::new());
-    let (alive, mut finished) = mpsc::channel(1);
+    let (_service, service) = service::channel();
+    let (left, mut finished) = mpsc::unbounded_channel();
     let running = Running {
         resolver,
         heartbeats: Arc::default(),
         tally: Arc::default(),
         limits: Limits::default(),
-        served,
+        service,
         address: Ipv4Addr::LOCALHOST.into(),
-        _alive: alive,
+        left,
     };
-    udp::start(vec![socket], &running).unwrap();
+    udp::start(vec![Arc::new(socket)], &running).unwrap();
     drop(running);
     let mut ids = vec![];
     for _ in 0..QUERIES {
@@ -544,7 +544,41 @@ async fn shutdown_answers_what_waits_in_udp_sockets() {
     }
     ids.sort_unstable();
     assert_eq!(ids, (0..QUERIES).collect::<Vec<_>>());
-    assert_eq!(timeout(PATIENCE, finished.recv()).await.unwrap(), None);
+    let left = timeout(PATIENCE, finished.recv()).await.unwrap();
+    assert!(left.is_none());
+}
+
+/// What was read is answered by the one that read it; the rest is the successor's, in the middle of a query too.
+#[tokio::test]
+async fn a_successor_goes_on_with_sockets_and_connections() {
+    let (fake, told) = slow_upstream().await;
+    let first = Bench::start(fake.address, Limits::default());
+    let mut stream = first.tcp().await;
+    let slow = fake::frame(&query(1, "s1", 1, 0x0100));
+    let fast = fake::frame(&query(2, "n2", 1, 0x0100));
+    let (start, end) = fast.split_at(7);
+    stream.write_all(&[&slow, start].concat()).await.unwrap();
+    in_flight(&first, 1).await;
+    let client = first.udp().await;
+    let sockets = first.server.sockets().unwrap();
+    assert_eq!((sockets.udp.len(), sockets.tcp.len()), (1, 1));
+    let second = Bench::start(fake.address, Limits::default());
+    second.server.listen(sockets).unwrap();
+    let (sender, mut passed) = mpsc::unbounded_channel();
+    let pass = move |connection| drop(sender.send(connection));
+    let left = tokio::spawn(first.server.hand_over(pass));
+    assert!(timeout(A_WHILE, passed.recv()).await.is_err(), "too early");
+    told.add_permits(1);
+    let connection = timeout(PATIENCE, passed.recv()).await.unwrap().unwrap();
+    assert_eq!(connection.unread, start);
+    second.server.adopt(connection).unwrap();
+    assert_eq!(id(&read(&mut stream).await.unwrap()), 1);
+    stream.write_all(end).await.unwrap();
+    assert_eq!(id(&read(&mut stream).await.unwrap()), 2);
+    timeout(PATIENCE, left).await.unwrap().unwrap();
+    client.send(&query(3, "n3", 1, 0x0100)).await.unwrap();
+    assert_eq!(id(&receive(&client).await), 3);
+    assert!(TcpStream::connect(first.address).await.is_ok());
 }
 
 #[tokio::test]

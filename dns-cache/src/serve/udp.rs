@@ -35,7 +35,7 @@ const MAX_QUERY: usize = 2048;
 const TURN: usize = 16;
 
 /// Serves sockets, spread over one thread a core, until the server stops.
-pub(super) fn start(sockets: Vec<std::net::UdpSocket>, running: &Running) -> io::Result<()> {
+pub(super) fn start(sockets: Vec<Arc<std::net::UdpSocket>>, running: &Running) -> io::Result<()> {
     let cores = available_parallelism().map_or(1, usize::from);
     let mut threads: Vec<_> = (0..cores.min(sockets.len())).map(|_| Vec::new()).collect();
     for (i, socket) in sockets.into_iter().enumerate() {
@@ -51,14 +51,14 @@ pub(super) fn start(sockets: Vec<std::net::UdpSocket>, running: &Running) -> io:
                 .map(worker)
                 .collect::<io::Result<Vec<_>>>()?
         };
-        let mut served = running.served.clone();
+        let mut service = running.service.clone();
         thread::Builder::new()
             .name("udp".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
                     join_all(workers.into_iter().map(|worker| tokio::spawn(worker.run()))).await;
                     // Late replies, and others' that wait for this thread's upstream connections.
-                    while served.changed().await.is_ok() {}
+                    service.ended().await;
                 });
             })?;
     }
@@ -81,16 +81,16 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(socket: std::net::UdpSocket, running: &Running) -> io::Result<Self> {
+    fn new(socket: Arc<std::net::UdpSocket>, running: &Running) -> io::Result<Self> {
         let address = socket.local_addr()?;
         Ok(Self {
-            mark: SockRef::from(&socket).mark()?,
+            mark: SockRef::from(&*socket).mark()?,
             manner: Manner {
                 transport: Transport::Udp,
                 is_ipv6: address.is_ipv6(),
                 forwarded: false,
             },
-            socket: sys::watch(Arc::new(socket), Interest::READABLE)?,
+            socket: sys::watch(socket, Interest::READABLE)?,
             running: running.at(address),
             received: Received::new(BATCH, MAX_QUERY),
             outgoing: Replies::new(BATCH),
@@ -104,7 +104,13 @@ impl Worker {
         loop {
             tokio::select! {
                 biased;
-                () = self.running.stopped() => return self.finish().await,
+                has_successor = self.running.stopped() => {
+                    // It reads what waits.
+                    if !has_successor {
+                        self.finish().await;
+                    }
+                    return;
+                }
                 ready = self.socket.readable() => if ready.is_err() { return },
                 // Nothing comes; it looks all the same.
                 _ = beats.tick() => {}

@@ -13,6 +13,7 @@ mod detach;
 mod fallback;
 mod faults;
 mod forged;
+mod hand_over;
 mod kernel;
 mod kubernetes;
 mod liar;

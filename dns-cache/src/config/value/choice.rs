@@ -1,6 +1,6 @@
 //! One word of a few.
 
-use super::super::{AttachMode, BlockedAnswer, InterceptEndpoints, LogFormat};
+use super::super::{AfterHandOver, AttachMode, BlockedAnswer, InterceptEndpoints, LogFormat};
 use super::quoted;
 
 pub(in super::super) fn attach(text: &str) -> Result<AttachMode, String> {
@@ -10,6 +10,14 @@ pub(in super::super) fn attach(text: &str) -> Result<AttachMode, String> {
         ("clsact", AttachMode::Clsact),
     ];
     one_of(text, &modes)
+}
+
+pub(in super::super) fn after_hand_over(text: &str) -> Result<AfterHandOver, String> {
+    let choices = [
+        ("exit", AfterHandOver::Exit),
+        ("standBy", AfterHandOver::StandBy),
+    ];
+    one_of(text, &choices)
 }
 
 pub(in super::super) fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -93,6 +93,36 @@ fn answers_of_another_configuration_or_seed_are_not() {
     assert!(seed_of(memory[1].as_fd()).unwrap().is_none());
 }
 
+/// While another agent has the memory nothing is written there; afterwards this one goes on with what that one left.
+#[test]
+fn a_successor_may_come_and_go() {
+    let mut bench = Bench::new(SIZE);
+    bench.put(&named(1), &new_entry(7, 100));
+    bench.cache.freeze();
+    let words = bench.words();
+    bench.put(&named(2), &new_entry(7, 100));
+    bench.cache.remove(named(1).as_bytes());
+    bench.cache.remove_if(|_, _| true);
+    bench.cache.set_contents(9);
+    assert_eq!(bench.words(), words);
+    let seed = seed_of(bench.files[1].as_fd()).unwrap().unwrap();
+    let other = open(&bench.files, bench.size, seed, 0);
+    let frozen = std::mem::replace(&mut bench.cache, other);
+    bench.put(&named(3), &new_entry(7, 100));
+    bench.cache = frozen;
+    bench.cache.thaw();
+    assert!(bench.has(&named(1)) && bench.has(&named(3)) && !bench.has(&named(2)));
+    bench.check();
+    bench.put(&named(4), &new_entry(7, 100));
+    bench.check();
+    // One that did not fit its configuration began anew.
+    bench.cache.freeze();
+    drop(open(&bench.files, bench.size, seed, 5));
+    bench.cache.thaw();
+    assert_eq!(bench.keys().len(), 0);
+    bench.check();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

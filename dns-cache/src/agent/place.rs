@@ -1,0 +1,116 @@
+//! The place of the node's agent: taken, or another agent's, who hands it over.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::Error;
+use crate::config::Config;
+use crate::control::{self, ServerError};
+use crate::datapath::{Inherited, NodeLock};
+use crate::metrics;
+use crate::succession::{Estate, Predecessor};
+
+/// Before another agent is asked again, or looked for.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What there is one of on a node.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) control: control::Server,
+    pub(super) lock: NodeLock,
+    pub(super) metrics: Option<metrics::Server>,
+    pub(super) inherited: Option<Inherited>,
+    /// Whose it was, and is until it is told to go.
+    pub(super) predecessor: Option<Predecessor>,
+}
+
+impl Place {
+    /// Takes the place, when another agent with this state directory hands it over or ends.
+    pub(super) async fn take(config: &Config) -> Result<Self, Error> {
+        let mut told = String::new();
+        loop {
+            match control::Server::bind(&config.state_dir) {
+                Ok(control) => return Self::first(config, control).await,
+                Err(ServerError::Taken { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let state_dir = config.state_dir.clone();
+            let asked = spawn_blocking(move || Predecessor::ask(&state_dir)).await;
+            match asked.map_err(io::Error::other)? {
+                Ok((predecessor, estate)) => {
+                    return Self::inherit(config, predecessor, estate).await;
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    if reason != told {
+                        warn!(
+                            reason,
+                            "another agent has the state directory and does not hand over; waiting for that, or for its end"
+                        );
+                        told = reason;
+                    }
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn first(config: &Config, control: control::Server) -> Result<Self, Error> {
+        // There is one agent a node: who comes second hears that, and not that a port is taken.
+        let lock = NodeLock::take()?;
+        Ok(Self {
+            control,
+            lock,
+            metrics: bind_metrics(config).await?,
+            inherited: None,
+            predecessor: None,
+        })
+    }
+
+    async fn inherit(
+        config: &Config,
+        predecessor: Predecessor,
+        estate: Estate,
+    ) -> Result<Self, Error> {
+        info!("taking over from another agent");
+        let Estate {
+            lock,
+            control,
+            node,
+            namespace,
+            link,
+            sockets,
+            metrics,
+        } = estate;
+        let metrics = match (metrics, config.metrics.listen) {
+            (Some(listener), Some(address)) => metrics::Server::inherit(listener, address)?,
+            _ => None,
+        };
+        let metrics = match metrics {
+            None => bind_metrics(config).await?,
+            inherited => inherited,
+        };
+        Ok(Self {
+            control: control::Server::inherit(&config.state_dir, lock, control),
+            lock: NodeLock::inherit(node),
+            metrics,
+            inherited: Some(Inherited {
+                namespace,
+                link,
+                sockets,
+            }),
+            predecessor: Some(predecessor),
+        })
+    }
+}
+
+async fn bind_metrics(config: &Config) -> Result<Option<metrics::Server>, Error> {
+    match config.metrics.listen {
+        Some(address) => Ok(Some(metrics::Server::bind(address).await?)),
+        None => Ok(None),
+    }
+}

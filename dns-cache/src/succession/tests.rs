@@ -1,0 +1,123 @@
+//! Both sides over a real socket pair.
+
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+
+use super::*;
+use crate::control::{ClientError, SOCKET_NAME};
+use crate::serve::{Connection, Sockets};
+
+/// More than go with one message.
+const SOCKETS: usize = 600;
+
+fn estate() -> Estate {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = || OwnedFd::from(tempfile::tempfile().unwrap());
+    Estate {
+        lock: file(),
+        control: file(),
+        node: file(),
+        namespace: file(),
+        link: serde_json::from_str(r#"{"ifindex":3,"netnsId":5,"innerMac":[1,2,3,4,5,6]}"#)
+            .unwrap(),
+        sockets: Sockets {
+            udp: (0..SOCKETS).map(|_| udp.try_clone().unwrap()).collect(),
+            tcp: vec![tcp],
+        },
+        metrics: None,
+    }
+}
+
+/// An agent that does this with whoever asks it.
+fn agent(
+    answer: impl FnOnce(UnixStream) + Send + 'static,
+) -> (tempfile::TempDir, thread::JoinHandle<()>) {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(dir.path().join(SOCKET_NAME)).unwrap();
+    let thread = thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        let mut incoming = message::Incoming::new(client.try_clone().unwrap());
+        let line = incoming.line().unwrap().unwrap();
+        let request = br#"{"version":1,"command":"hand-over","protocol":1}"#;
+        assert_eq!(line.trim_ascii(), request);
+        answer(client);
+    });
+    (dir, thread)
+}
+
+#[test]
+fn everything_arrives() {
+    let estate = estate();
+    let address = estate.sockets.udp[0].local_addr().unwrap();
+    let listening = estate.sockets.tcp[0].local_addr().unwrap();
+    let (dir, old) = agent(move |client| {
+        let mut successor = Successor::new(client).unwrap();
+        successor.leave_to(&estate).unwrap();
+        for unread in [vec![], vec![7; 65_537]] {
+            let stream = TcpStream::connect(listening).unwrap();
+            successor.pass(Connection { stream, unread }).unwrap();
+        }
+    });
+    let (predecessor, estate) = Predecessor::ask(dir.path()).unwrap();
+    assert_eq!(estate.sockets.udp.len(), SOCKETS);
+    for socket in &estate.sockets.udp {
+        assert_eq!(socket.local_addr().unwrap(), address);
+    }
+    assert_eq!(estate.sockets.tcp[0].local_addr().unwrap(), listening);
+    let passed: Vec<_> = predecessor.leave().unwrap().collect();
+    assert_eq!(passed.len(), 2);
+    assert_eq!(passed[1].unread, [7; 65_537]);
+    for connection in passed {
+        assert_eq!(connection.stream.peer_addr().unwrap(), listening);
+    }
+    old.join().unwrap();
+}
+
+#[test]
+fn a_successor_that_ends_before_it_serves_has_taken_nothing() {
+    let (dir, old) = agent(|client| {
+        let mut successor = Successor::new(client).unwrap();
+        let error = successor.leave_to(&estate()).unwrap_err();
+        assert_eq!(error.to_string(), "it has ended");
+    });
+    drop(Predecessor::ask(dir.path()).unwrap());
+    old.join().unwrap();
+}
+
+#[test]
+fn an_agent_that_refuses_or_does_not_understand_says_so() {
+    for (answer, expected) in [
+        (
+            r#"{"version":1,"error":"not a request: unknown variant `hand-over`"}"#,
+            "the agent says: not a request: unknown variant `hand-over`",
+        ),
+        ("", "it closed the connection"),
+        ("what?\n", "is not understood"),
+        (
+            r#"{"version":1,"handed-over":{"link":{"ifindex":3,"netnsId":5,"innerMac":[1,2,3,4,5,6]},"udp":1,"tcp":0,"metrics":false}}"#,
+            "descriptors are missing",
+        ),
+    ] {
+        let (dir, old) = agent(move |mut client| {
+            let line = if answer.is_empty() {
+                String::new()
+            } else {
+                format!("{answer}\n")
+            };
+            client.write_all(line.as_bytes()).unwrap();
+        });
+        let error = Predecessor::ask(dir.path())
+            .map(drop)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{answer}: {error}");
+        old.join().unwrap();
+    }
+    let nowhere = tempfile::tempdir().unwrap();
+    let error = Predecessor::ask(nowhere.path()).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Control(ClientError::NoAgent { .. })));
+}

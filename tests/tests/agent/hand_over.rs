@@ -1,0 +1,294 @@
+//! Another agent takes over from one that runs: nobody notices.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dns_cache_tests::wire::rtype;
+use dns_cache_tests::zones::BULK;
+use dns_cache_tests::{
+    Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Process, Query, Transport, tools,
+};
+
+use crate::{WEB, assert_web, fresh, lab_with_agent};
+
+/// Nobody waits for as long as this, and nobody asks twice.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// However busy the machine is: what takes the ordinary way in these tests shall not do so for that.
+fn patient() -> AgentConfig {
+    AgentConfig {
+        extra: "queries: {wedgedAfterMillis: 60000}\n".to_owned(),
+        ..AgentConfig::default()
+    }
+}
+
+/// Lookups of all kinds, until `done`: each one must be answered, over UDP after so many tries at most, and rightly.
+/// Says how many there were.
+fn look_up_until(lab: &Lab, done: &AtomicBool, tries: u32) -> u64 {
+    let numbers = AtomicU16::new(0);
+    let unknown = || fresh(numbers.fetch_add(1, Relaxed) % BULK);
+    let ask = |family: Family, transport: Transport| {
+        let client = lab.pod(0).client(family).timeout(PATIENCE);
+        let mut connection =
+            (transport == Transport::Tcp).then(|| client.tcp().or_panic("opening a connection"));
+        let mut count = 0;
+        while !done.load(Relaxed) {
+            let web = Query::new(WEB, rtype::A);
+            let query = Query::new(&unknown(), rtype::A);
+            for query in [web, query] {
+                let mut ask = || match &mut connection {
+                    // The same connection to the end.
+                    Some(connection) => connection.ask(&query),
+                    None => client.ask(transport, &query),
+                };
+                let mut reply = ask();
+                for _ in 1..tries {
+                    reply = reply.or_else(|_| ask());
+                }
+                let reply = reply.or_panic(format_args!("{family:?} {transport:?}"));
+                assert_eq!(reply.message.answers.len(), 1);
+                count += 1;
+            }
+        }
+        count
+    };
+    thread::scope(|scope| {
+        let ask = &ask;
+        let threads: Vec<_> = Family::BOTH
+            .into_iter()
+            .flat_map(|family| Transport::ALL.map(|transport| (family, transport)))
+            .map(|(family, transport)| scope.spawn(move || ask(family, transport)))
+            .collect();
+        let counts = threads.into_iter().map(|thread| {
+            let joined = thread.join();
+            joined.unwrap_or_else(|panic| {
+                done.store(true, Relaxed);
+                std::panic::resume_unwind(panic)
+            })
+        });
+        counts.sum()
+    })
+}
+
+/// Waits until the agent has ended by itself.
+fn assert_ends(agent: &Agent) {
+    let end = Instant::now() + Duration::from_secs(15);
+    loop {
+        match agent.process().exit_status() {
+            Some(status) => return assert!(status.success(), "{status}:\n{}", agent.log()),
+            None => assert!(Instant::now() < end, "it stays:\n{}", agent.log()),
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn nobody_notices(attach: &str, tries: u32, between: impl Fn(&Agent)) {
+    let config = AgentConfig {
+        attach: attach.to_owned(),
+        ..patient()
+    };
+    let lab = Lab::builder().start();
+    for family in Family::BOTH {
+        assert_web(&lab.pod(0).client(family), Transport::Tcp);
+    }
+    lab.node().conntrack().flush();
+    let before = lab.node().snapshot();
+    let mut agent = lab.agent(&config);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let lookups = scope.spawn(|| look_up_until(&lab, &done, tries));
+        for _ in 0..3 {
+            if lookups.is_finished() {
+                break;
+            }
+            between(&agent);
+            let successor = lab.agent(&config);
+            assert_ends(&agent);
+            agent = successor;
+        }
+        done.store(true, Relaxed);
+        let count = lookups
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        assert!(count > 100, "only {count} lookups");
+    });
+    lab.node().conntrack().assert_no_pod_dns();
+    // The last one is a whole agent.
+    let counters = agent.counters();
+    assert_web(&lab.pod(0).client(Family::V4), Transport::Tcp);
+    assert!(counters.resolved(&agent.counters()) > 0);
+    agent.stop();
+    agent.detach();
+    lab.node().assert_comes_back_to(&before);
+}
+
+#[test]
+fn nobody_notices_tcx() {
+    nobody_notices("auto", 1, |_| {});
+}
+
+#[test]
+fn nobody_notices_clsact() {
+    nobody_notices("clsact", 1, |_| {});
+}
+
+/// The maps of the agents before are of another layout each time: their pins are elsewhere. A reply may be lost that
+/// is under way when the program for replies changes, as the new one has not heard of its client.
+#[test]
+fn nobody_notices_another_layout() {
+    nobody_notices("auto", 2, |agent| {
+        let entries = fs::read_dir(agent.bpffs()).or_panic("reading the pins");
+        for entry in entries {
+            let path = entry.or_panic("reading the pins").path();
+            if path.file_name().is_some_and(|name| name != "links") {
+                let other = path.with_file_name("v4000000000");
+                fs::rename(&path, other).or_panic("renaming the pins' directory");
+            }
+        }
+    });
+}
+
+/// However far it got: the one that was there goes on, and is whole.
+#[test]
+fn a_successor_that_dies_has_taken_nothing() {
+    let lab = Lab::builder().start();
+    let mut agent = lab.agent(&patient());
+    let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
+    let file = agent.state_dir().with_file_name("dns-cache.yaml");
+    let (mut died, mut number) = (0, 0);
+    for delay in (0..).map(|step| Duration::from_millis(step * step * 20)) {
+        let successor = Process::start(
+            lab.node().netns(),
+            "successor",
+            &tools::agent(),
+            ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
+        );
+        thread::sleep(delay);
+        let has_taken_over =
+            successor.log().contains("\"started\"") || successor.log().contains(" started ");
+        successor.kill9();
+        if has_taken_over {
+            break;
+        }
+        died += 1;
+        assert!(agent.process().exit_status().is_none(), "{}", agent.log());
+        // It has noticed when it gives the kernel an answer again.
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            number += 1;
+            let name = fresh(number);
+            let query = Query::new(&name, rtype::A);
+            let before = agent.counters();
+            for _ in 0..2 {
+                let reply = client.ask(Transport::Connected, &query);
+                assert_eq!(reply.or_panic("a lookup").message.answers.len(), 1);
+            }
+            let after = agent.counters();
+            if before.answered(&after) > 0 {
+                break;
+            }
+            assert!(Instant::now() < end, "{after:?}\n{}", agent.log());
+        }
+        assert_web(&client, Transport::Tcp);
+    }
+    assert!(died > 3, "it is quick: only {died} died");
+    lab.node().conntrack().assert_no_pod_dns();
+    assert_ends(&agent);
+    agent = lab.agent(&patient());
+    assert_web(&client, Transport::Connected);
+    agent.stop();
+}
+
+/// One that cannot start says so, and harms nobody.
+#[test]
+fn a_successor_that_fails_has_taken_nothing() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&patient());
+    let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
+    assert_web(&client, Transport::Connected);
+    let file = agent.state_dir().with_file_name("other.yaml");
+    let text = fs::read_to_string(file.with_file_name("dns-cache.yaml"));
+    let text = text.or_panic("reading the configuration");
+    // Nobody has this address.
+    let text = format!("{text}\nmetrics: {{listen: \"198.51.100.1:9253\"}}\n");
+    fs::write(&file, text).or_panic("writing a configuration");
+    let successor = Process::start(
+        lab.node().netns(),
+        "successor",
+        &tools::agent(),
+        ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
+    );
+    let end = Instant::now() + Duration::from_secs(20);
+    while successor.exit_status().is_none() {
+        assert!(Instant::now() < end, "{}", successor.log());
+        assert_web(&client, Transport::Connected);
+        assert_web(&client, Transport::Tcp);
+    }
+    assert!(!successor.stop(PATIENCE).success());
+    assert!(
+        successor.log().contains("metrics.listen 198.51.100.1:9253"),
+        "{}",
+        successor.log()
+    );
+    let before = agent.counters();
+    let query = Query::new(&fresh(1), rtype::A);
+    assert!(client.ask(Transport::Connected, &query).is_ok());
+    assert_eq!(before.resolved(&agent.counters()), 1);
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// An agent that does not answer cannot hand over. The other one waits for its end, as at a restart.
+#[test]
+fn a_wedged_agent_is_waited_for() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
+    assert_web(&client, Transport::Connected);
+    agent.pause();
+    thread::scope(|scope| {
+        let successor = scope.spawn(|| lab.agent(&AgentConfig::default()));
+        while !agent.log().contains("waiting for that, or for its end") {
+            assert!(!successor.is_finished());
+            thread::sleep(Duration::from_millis(10));
+        }
+        agent.kill9();
+        let successor = successor
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let before = successor.counters();
+        let query = Query::new(WEB, rtype::A);
+        assert!(client.ask(Transport::Tcp, &query).is_ok());
+        assert!(before.resolved(&successor.counters()) > 0);
+    });
+}
+
+/// Under a supervisor that would start it again.
+#[test]
+fn one_that_stands_by_ends_with_its_successor() {
+    let config = AgentConfig {
+        extra: "afterHandOver: standBy\n".to_owned(),
+        ..AgentConfig::default()
+    };
+    let lab = Lab::builder().start();
+    let first = lab.agent(&config);
+    let second = lab.agent(&config);
+    let end = Instant::now() + Duration::from_secs(20);
+    while !first.log().contains("standing by") {
+        assert!(Instant::now() < end, "{}", first.log());
+        thread::sleep(Duration::from_millis(10));
+    }
+    // A third one takes over from the second one, and the first one is needed no more than before.
+    let third = lab.agent(&config);
+    assert!(first.process().exit_status().is_none());
+    third.kill9();
+    second.kill9();
+    assert_ends(&first);
+    // Told to end, it does so at once.
+    let fourth = lab.agent(&config);
+    let fifth = lab.agent(&config);
+    assert!(fourth.process().exit_status().is_none());
+    fourth.stop();
+    assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
+    fifth.stop();
+}
