@@ -4,8 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{CacheLimits, Prefetch, Queries, ServeStale, TtlCaps};
 
-/// The host sides of pods' interfaces as the usual network plugins name them.
-pub(super) const INTERFACES: [&str; 6] = ["veth*", "cali*", "lxc*", "eni*", "azv*", "gke*"];
+/// The host sides of pods' interfaces as the usual network plugins name them, and what looks like one under any name.
+pub(super) const INTERFACES: [&str; 7] = [
+    "veth*",
+    "cali*",
+    "lxc*",
+    "eni*",
+    "azv*",
+    "gke*",
+    super::InterfacePattern::AUTO,
+];
 pub(super) const CLUSTER_DOMAIN: &str = "cluster.local";
 pub(super) const REVERSE_ZONES: [&str; 2] = ["in-addr.arpa", "ip6.arpa"];
 /// NodeLocalDNS's caps: a negative answer for a service that is about to come must not last.

@@ -472,12 +472,18 @@ pub struct InterfacePattern {
 }
 
 impl InterfacePattern {
-    /// Whether `name` is meant: some pattern includes it and none excludes it.
-    pub fn any_matches(patterns: &[Self], name: &str) -> bool {
+    /// In the place of a glob: whatever looks as if it leads to a pod.
+    pub const AUTO: &str = "auto";
+
+    /// Whether the interface of this name is meant: some pattern includes it and none excludes it. `looks_like_pod` is for
+    /// [`AUTO`](Self::AUTO).
+    pub fn any_matches(patterns: &[Self], name: &str, looks_like_pod: bool) -> bool {
         let hit = |exclude| {
-            patterns
-                .iter()
-                .any(|pattern| pattern.exclude == exclude && pattern.matches(name))
+            let mut of_kind = patterns.iter().filter(|pattern| pattern.exclude == exclude);
+            of_kind.any(|pattern| match &*pattern.glob {
+                Self::AUTO => looks_like_pod,
+                _ => pattern.matches(name),
+            })
         };
         hit(false) && !hit(true)
     }
@@ -532,7 +538,7 @@ mod tests {
             ("*0", "eth0", true),
         ] {
             assert_eq!(
-                InterfacePattern::any_matches(&patterns(&[glob]), name),
+                InterfacePattern::any_matches(&patterns(&[glob]), name, false),
                 matches,
                 "{glob} on {name}"
             );
@@ -542,8 +548,24 @@ mod tests {
     #[test]
     fn an_exclusion_wins_whatever_the_order() {
         for globs in [["!veth0", "veth*"], ["veth*", "!veth0"]] {
-            assert!(!InterfacePattern::any_matches(&patterns(&globs), "veth0"));
-            assert!(InterfacePattern::any_matches(&patterns(&globs), "veth1"));
+            assert!(!InterfacePattern::any_matches(
+                &patterns(&globs),
+                "veth0",
+                true
+            ));
+            assert!(InterfacePattern::any_matches(
+                &patterns(&globs),
+                "veth1",
+                true
+            ));
         }
+    }
+
+    #[test]
+    fn whatever_looks_like_a_pod() {
+        let given = patterns(&["auto", "cali*", "!veth0"]);
+        let matches = |name, looks| InterfacePattern::any_matches(&given, name, looks);
+        assert!(matches("x0", true) && matches("cali1", false));
+        assert!(!matches("x0", false) && !matches("veth0", true) && !matches("auto", false));
     }
 }

@@ -22,7 +22,7 @@ pub struct Overrides {
     pub listen: Option<String>,
 
     /// Interfaces that lead to pods: patterns with `*`, a leading `!` excludes, separated by
-    /// commas [file: interfaces] [default: veth*,cali*,lxc*,eni*,azv*,gke*]
+    /// commas [file: interfaces] [default: veth*,cali*,lxc*,eni*,azv*,gke*,auto]
     #[arg(
         long,
         env = "DNS_CACHE_INTERFACES",

@@ -40,7 +40,7 @@ fn pattern(exclude: bool, glob: &str) -> InterfacePattern {
 }
 
 fn minimal() -> Config {
-    let globs = ["veth*", "cali*", "lxc*", "eni*", "azv*", "gke*"];
+    let globs = ["veth*", "cali*", "lxc*", "eni*", "azv*", "gke*", "auto"];
     Config {
         listen: addresses(&["10.96.0.10"]),
         fallbacks: vec![],

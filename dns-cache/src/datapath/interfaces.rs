@@ -9,6 +9,7 @@ use dns_cache_common::maps::{BridgePort, Interface};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::address::{AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -55,6 +56,8 @@ pub(super) struct State {
     attached: BTreeMap<u32, (Attached, Interface)>,
     /// Bridges that have pods behind them.
     bridges: BTreeSet<u32>,
+    /// Interfaces with which the node is in a network: uplinks, and bridges themselves.
+    in_subnets: BTreeSet<u32>,
     /// How often attaching has failed.
     failed: u64,
     /// Another agent does all this.
@@ -68,6 +71,8 @@ struct Link {
     ifindex: u32,
     name: String,
     interface: Interface,
+    /// Its peer is in another network namespace.
+    leads_out: bool,
 }
 
 impl State {
@@ -85,6 +90,7 @@ impl State {
             attacher,
             attached: BTreeMap::new(),
             bridges: BTreeSet::new(),
+            in_subnets: BTreeSet::new(),
             failed: 0,
             paused: false,
             link,
@@ -191,7 +197,7 @@ impl State {
 
     /// Attaches, detaches or leaves alone, as the link's name and kind say.
     fn link_changed(&mut self, link: Link) {
-        let wanted = link.name != VETH && InterfacePattern::any_matches(&self.patterns, &link.name);
+        let wanted = self.is_wanted(&link);
         match self.attached.get_mut(&link.ifindex) {
             Some(_) if !wanted => self.drop_interface(link.ifindex, Some(&link.name)),
             Some((attached, interface)) => {
@@ -206,11 +212,39 @@ impl State {
         }
     }
 
+    /// A pod's interface has its peer in the pod's namespace, and hangs on a bridge, or is reached by routes to the pod's own
+    /// addresses: with an uplink, which may be a veth as well, the node is in a subnet.
+    fn is_wanted(&self, link: &Link) -> bool {
+        let looks_like_pod = link.leads_out
+            && (link.interface.bridge != 0 || !self.in_subnets.contains(&link.ifindex));
+        link.name != VETH
+            && InterfacePattern::any_matches(&self.patterns, &link.name, looks_like_pod)
+    }
+
+    /// An address has come to an interface.
+    fn address_came(&mut self, message: &AddressMessage) {
+        let ifindex = message.header.index;
+        if !makes_subnet(message) || !self.in_subnets.insert(ifindex) {
+            return;
+        }
+        let Some((attached, interface)) = self.attached.get(&ifindex) else {
+            return;
+        };
+        let link = Link {
+            ifindex,
+            name: attached.name.clone(),
+            interface: *interface,
+            leads_out: true,
+        };
+        self.link_changed(link);
+    }
+
     fn attach(&mut self, link: Link) {
         let Link {
             ifindex,
             name,
             interface,
+            ..
         } = link;
         // First, so that the program knows the interface from its first packet on.
         self.register(ifindex, interface);
@@ -336,13 +370,18 @@ impl State {
             .keep_only(|ifindex| present.contains(&ifindex));
     }
 
-    /// Takes in a scan of all links and of all bridges' tables.
-    fn scanned(&mut self, links: Vec<Link>, neighbours: &[NeighbourMessage]) {
+    /// Takes in a scan.
+    fn scanned(&mut self, found: Found) {
         if self.paused {
             return;
         }
-        self.reconcile(links);
-        for message in neighbours {
+        let subnets = found
+            .addresses
+            .iter()
+            .filter(|message| makes_subnet(message));
+        self.in_subnets = subnets.map(|message| message.header.index).collect();
+        self.reconcile(found.links);
+        for message in &found.neighbours {
             self.neighbour(message);
         }
     }
@@ -366,6 +405,7 @@ impl State {
                 self.drop_interface(message.header.index, None);
             }
             RouteNetlinkMessage::NewNeighbour(message) => self.neighbour(&message),
+            RouteNetlinkMessage::NewAddress(message) => self.address_came(&message),
             _ => {}
         }
     }
@@ -381,6 +421,13 @@ impl State {
     }
 }
 
+/// All links, the node's addresses, and all bridges' tables.
+struct Found {
+    links: Vec<Link>,
+    addresses: Vec<AddressMessage>,
+    neighbours: Vec<NeighbourMessage>,
+}
+
 /// Subscribed events, and a handle for questions.
 pub(super) struct Events {
     handle: Handle,
@@ -390,14 +437,19 @@ pub(super) struct Events {
 impl Events {
     /// Subscribes, then brings `state` in line with what exists: nothing falls between the two.
     pub(super) async fn connect(state: &mut State) -> Result<Self, Error> {
-        let (events, links, neighbours) = Self::subscribe_and_scan().await?;
-        state.scanned(links, &neighbours);
+        let (events, found) = Self::subscribe_and_scan().await?;
+        state.scanned(found);
         Ok(events)
     }
 
-    async fn subscribe_and_scan() -> Result<(Self, Vec<Link>, Vec<NeighbourMessage>), Error> {
+    async fn subscribe_and_scan() -> Result<(Self, Found), Error> {
         let step = || "subscribe to the node's interfaces".to_owned();
-        let groups = [MulticastGroup::Link, MulticastGroup::Neigh];
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Neigh,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ];
         let (mut connection, handle, messages) =
             rtnetlink::new_multicast_connection(&groups).step(step)?;
         if let Err(error) = connection
@@ -408,6 +460,13 @@ impl Events {
             debug!(%error, "the netlink socket keeps its ordinary buffer");
         }
         tokio::spawn(connection);
+        let addresses = handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .step(|| "list the node's addresses".to_owned())?;
         let links = links(&handle).await?;
         let neighbours = handle
             .neighbours()
@@ -418,7 +477,12 @@ impl Events {
             .await
             .step(|| "read the bridges' tables".to_owned())?;
         let messages = messages.map(|(message, _)| message).boxed();
-        Ok((Self { handle, messages }, links, neighbours))
+        let found = Found {
+            links,
+            addresses,
+            neighbours,
+        };
+        Ok((Self { handle, messages }, found))
     }
 }
 
@@ -464,17 +528,19 @@ pub(super) async fn take_back(
 ) -> Result<(), Error> {
     lock(state).take_back(destinations)?;
     // Nobody looked meanwhile.
-    let (_, links, neighbours) = Events::subscribe_and_scan().await?;
-    lock(state).scanned(links, &neighbours);
+    let (_, found) = Events::subscribe_and_scan().await?;
+    lock(state).scanned(found);
     Ok(())
 }
 
 fn parse_link(message: &LinkMessage) -> Option<Link> {
     let (mut name, mut bridge, mut flags, mut is_port) = (None, 0, 0, false);
+    let mut is_elsewhere = false;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(found) => name = Some(found.clone()),
             LinkAttribute::Controller(found) => bridge = *found,
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::LinkInfo(info) => {
                 for info in info {
                     match info {
@@ -497,7 +563,17 @@ fn parse_link(message: &LinkMessage) -> Option<Link> {
         ifindex: message.header.index,
         name: name?,
         interface: Interface { bridge, flags },
+        leads_out: is_elsewhere && flags & Interface::PEER != 0,
     })
+}
+
+/// Whether the node reaches more than itself by this address. Each interface has link-local ones.
+fn makes_subnet(message: &AddressMessage) -> bool {
+    let host = match message.header.family {
+        AddressFamily::Inet => 32,
+        _ => 128,
+    };
+    message.header.prefix_len < host && message.header.scope == AddressScope::Universe
 }
 
 /// Follows the events until the task is aborted.
@@ -510,8 +586,8 @@ pub(super) async fn watch(mut events: Events, state: Arc<Mutex<State>>) {
         );
         loop {
             match Events::subscribe_and_scan().await {
-                Ok((new, links, neighbours)) => {
-                    lock(&state).scanned(links, &neighbours);
+                Ok((new, found)) => {
+                    lock(&state).scanned(found);
                     events = new;
                     break;
                 }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{Family, Flavour, Query, Transport, addresses};
+use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, Query, Transport, addresses};
 
 use crate::{assert_web, fresh, lab_with_agent};
 
@@ -149,5 +149,29 @@ fn pod_with_two_addresses() {
             }
         }
         lab.node().conntrack().assert_no_pod_dns();
+    }
+}
+
+/// Whatever a CNI calls them; and not the node's uplink, which here is a veth as well.
+#[test]
+fn what_looks_like_a_pods_interface_is_found() {
+    for flavour in [Flavour::Routed, Flavour::Bridged] {
+        let lab = Lab::builder().flavour(flavour).start();
+        let agent = lab.agent(&AgentConfig {
+            interfaces: vec!["auto".to_owned()],
+            ..AgentConfig::default()
+        });
+        assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
+        let found = agent.interfaces();
+        assert!(!found.contains(&"up0".to_owned()), "{found:?}");
+        // An interface that joins a subnet turns out to be an uplink, unless a bridge has it.
+        let veth = lab.pod(0).veth();
+        lab.node()
+            .netns()
+            .ip(&format!("addr add 192.0.2.1/24 dev {veth}\n"));
+        let new = lab.add_pod();
+        agent.wait_for(&[new.veth()], Duration::from_secs(20));
+        let is_left = agent.interfaces().iter().any(|name| name == veth);
+        assert_eq!(is_left, flavour == Flavour::Bridged);
     }
 }

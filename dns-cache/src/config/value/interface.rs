@@ -17,6 +17,12 @@ pub(in super::super) fn pattern(text: &str) -> Result<InterfacePattern, String> 
             quoted(text)
         ));
     }
+    if exclude && glob == InterfacePattern::AUTO {
+        return Err(format!(
+            "{} excludes whatever leads to a pod; give the names that are to be left out",
+            quoted(text)
+        ));
+    }
     let unusable = |c: char| {
         c.is_whitespace()
             || c.is_control()
