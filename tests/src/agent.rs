@@ -292,6 +292,30 @@ impl Agent {
         );
     }
 
+    /// Waits until it has ended by itself, in good order.
+    pub fn assert_ends(&self) {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            match self.process.exit_status() {
+                Some(status) => return assert!(status.success(), "{status}:\n{}", self.log()),
+                None => assert!(Instant::now() < end, "it stays:\n{}", self.log()),
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Puts its maps' pins where another layout's would be: the next agent has to make its own.
+    pub fn age_maps(&self) {
+        let entries = fs::read_dir(self.bpffs()).or_panic("reading the pins");
+        for entry in entries {
+            let path = entry.or_panic("reading the pins").path();
+            if path.file_name().is_some_and(|name| name != "links") {
+                let other = path.with_file_name("v4000000000");
+                fs::rename(&path, other).or_panic("renaming the pins' directory");
+            }
+        }
+    }
+
     /// SIGSTOP: it lives and does not answer.
     pub fn pause(&self) {
         self.process.signal(Signal::SIGSTOP);

@@ -11,13 +11,13 @@ const PROMISED: u64 = 20;
 pub(super) fn run(setting: &Setting) -> Report {
     let rate = setting.rate.unwrap_or(setting.of(20_000, 2_000));
     let (seconds, killed, again) = setting.of((50, 10.0, 20.0), (4, 1.0, 2.5));
-    let mut life = Life::start(setting, rate, seconds);
+    let mut life = Life::start(setting, &setting.agent(), rate, seconds);
     life.wait_until(killed);
     life.agent.kill9();
     life.wait_until(again);
     let entries = life.lab.node().conntrack().pod_dns().len();
     life.agent = life.lab.agent(&setting.agent());
-    let (outcomes, agent, _lab) = life.end();
+    let (outcomes, agent, lab) = life.end();
 
     let mut report = life::report(&outcomes);
     let (packets, unanswered) = life::packets(&outcomes);
@@ -33,7 +33,7 @@ pub(super) fn run(setting: &Setting) -> Report {
         seen(grouped(entries as u64), entries > 0),
         "> 0",
     );
-    let served = agent.counters().datapath("to_resolver_udp");
+    let served = life::handed(&agent, &lab);
     report.line(
         "queries that the new agent was handed",
         nothing(),

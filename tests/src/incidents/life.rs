@@ -3,9 +3,10 @@
 use super::report::{Report, nothing, seen, told};
 use super::{Setting, grouped, of, time};
 use crate::addresses::{CLUSTER_IP, Family};
-use crate::agent::Agent;
+use crate::agent::{Agent, AgentConfig};
 use crate::lab::Lab;
 use crate::load::{Load, Lookup, Outcome, Question, Running};
+use crate::wire::rtype;
 use crate::zones;
 
 /// One lookup in so many is of a name that is in no cache: 95 % hits.
@@ -22,9 +23,9 @@ pub(super) struct Life {
 
 impl Life {
     /// Starts so many seconds of lookups: clients with glibc's defaults, or shorter ones in a test.
-    pub(super) fn start(setting: &Setting, rate: u32, seconds: u32) -> Self {
+    pub(super) fn start(setting: &Setting, agent: &AgentConfig, rate: u32, seconds: u32) -> Self {
         let lab = Lab::builder().start();
-        let agent = lab.agent(&setting.agent());
+        let agent = lab.agent(agent);
         let (timeout, attempts) = setting.patience();
         let load = |index: usize, family, rate, count, questions: crate::load::Questions| {
             let load = Load {
@@ -102,6 +103,14 @@ pub(super) fn report(outcomes: &[Outcome; 2]) -> Report {
         grouped(hits as u64 * 100 / all.max(1))
     ));
     report
+}
+
+/// How many queries this agent was handed, one more among them: the load may have ended before it was there.
+pub(super) fn handed(agent: &Agent, lab: &Lab) -> u64 {
+    let name = format!("last{}.wild.types.svc.cluster.local", agent.process().pid());
+    let reply = lab.pod(0).client(Family::V4).lookup(&name, rtype::A);
+    assert_eq!(reply.answers.len(), 1);
+    agent.counters().datapath("to_resolver_udp")
 }
 
 /// The packets of all, and those that were not answered in time.

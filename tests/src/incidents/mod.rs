@@ -12,6 +12,7 @@ mod report;
 mod stop;
 mod three;
 mod two;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub struct Incident {
 }
 
 /// All, in the order in which they are shown.
-pub const ALL: [Incident; 7] = [
+pub const ALL: [Incident; 9] = [
     Incident {
         key: "1",
         title: "one of two CoreDNS pods is silent, and conntrack sends every retry to it",
@@ -61,6 +62,16 @@ pub const ALL: [Incident; 7] = [
         key: "stop",
         title: "the agent is stopped (SIGSTOP) under load, and goes on (SIGCONT)",
         run: stop::run,
+    },
+    Incident {
+        key: "upgrade",
+        title: "agents take over from each other under load",
+        run: upgrade::run,
+    },
+    Incident {
+        key: "layout",
+        title: "agents take over from each other under load, and their maps have another layout each time",
+        run: upgrade::across_layouts,
     },
     Incident {
         key: "detach",

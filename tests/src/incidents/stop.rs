@@ -15,7 +15,7 @@ const WAITED: Duration = Duration::from_millis(600);
 pub(super) fn run(setting: &Setting) -> Report {
     let rate = setting.rate.unwrap_or(setting.of(20_000, 2_000));
     let (seconds, stopped, resumed) = setting.of((20, 5.0, 10.0), (6, 1.0, 3.0));
-    let life = Life::start(setting, rate, seconds);
+    let life = Life::start(setting, &setting.agent(), rate, seconds);
     life.wait_until(stopped);
     let before = life.agent.counters();
     let from = life.now();

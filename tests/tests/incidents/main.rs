@@ -57,6 +57,16 @@ fn stopped_agent() {
 }
 
 #[test]
+fn upgraded_agent() {
+    shared("upgrade");
+}
+
+#[test]
+fn agent_with_another_layout() {
+    shared("layout");
+}
+
+#[test]
 fn detached_agent() {
     shared("detach");
 }

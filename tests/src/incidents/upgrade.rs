@@ -1,0 +1,70 @@
+//! Agents that take over from each other under load.
+
+use super::life::{self, Life};
+use super::report::{Report, nothing, seen, told};
+use super::{Setting, grouped, of};
+use crate::agent::Agent;
+
+/// Ten times, and no packet is lost.
+pub(super) fn run(setting: &Setting) -> Report {
+    let (outcome, mut report) = upgrades(setting, |_| {});
+    let (packets, unanswered) = outcome;
+    report.line(
+        "packets unanswered",
+        nothing(),
+        seen(of(unanswered, packets), unanswered == 0),
+        "0 of 1,000,000",
+    );
+    report
+}
+
+/// Each agent finds maps of another layout. What is under way at that moment may be asked for again.
+pub(super) fn across_layouts(setting: &Setting) -> Report {
+    let (outcome, mut report) = upgrades(setting, Agent::age_maps);
+    let (packets, unanswered) = outcome;
+    report.line(
+        "packets unanswered",
+        nothing(),
+        told(of(unanswered, packets)),
+        "",
+    );
+    report
+}
+
+fn upgrades(setting: &Setting, before: impl Fn(&Agent)) -> ((u64, u64), Report) {
+    let rate = setting.rate.unwrap_or(setting.of(20_000, 1_000));
+    let (seconds, times) = setting.of((50, 10), (6, 2));
+    let mut life = Life::start(setting, &setting.patient_agent(), rate, seconds);
+    let pause = f64::from(seconds) / f64::from(times + 1);
+    for time in 1..=times {
+        life.wait_until(f64::from(time) * pause);
+        before(&life.agent);
+        let successor = life.lab.agent(&setting.patient_agent());
+        life.agent.assert_ends();
+        life.agent = successor;
+    }
+    let (outcomes, agent, lab) = life.end();
+
+    let mut report = life::report(&outcomes);
+    let entries = lab.node().conntrack().pod_dns().len();
+    report.line(
+        "entries of the ordinary path",
+        nothing(),
+        seen(grouped(entries as u64), entries == 0),
+        "0",
+    );
+    let served = life::handed(&agent, &lab);
+    report.line(
+        "queries that the last agent was handed",
+        nothing(),
+        seen(grouped(served), served > 0),
+        "> 0",
+    );
+    report.line(
+        "upgrades, and rate",
+        nothing(),
+        told(format!("{times}, {}/s", grouped(rate.into()))),
+        "10, 20,000/s",
+    );
+    (life::packets(&outcomes), report)
+}
