@@ -13,12 +13,12 @@ use crate::config::{Log, LogFormat};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A filter that did not come from a checked configuration.
-    #[error("log.level {level:?} is not a filter: {source}")]
+    #[error("log.level {level:?} is not a filter: {reason}")]
     Filter {
         /// The filter.
         level: String,
         /// What is wrong with it.
-        source: ParseError,
+        reason: ParseError,
     },
     /// Something in this process set up a log before.
     #[error("a log is set up already: {0}")]
@@ -35,9 +35,9 @@ pub fn init(log: &Log) -> Result<(), Error> {
     let filter = EnvFilter::builder()
         .with_regex(false)
         .parse(&log.level)
-        .map_err(|source| Error::Filter {
+        .map_err(|reason| Error::Filter {
             level: log.level.clone(),
-            source,
+            reason,
         })?;
     let output = fmt::layer().with_writer(io::stderr);
     let output = match log.format {

@@ -52,12 +52,12 @@ pub enum ClientError {
         reason: String,
     },
     /// The system's word.
-    #[error("{}: {source}", socket.display())]
+    #[error("{}: {reason}", socket.display())]
     Io {
         /// The control socket.
         socket: PathBuf,
         /// How it went.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -72,7 +72,7 @@ pub fn request(
 ) -> Result<Response, ClientError> {
     let stream = connect(state_dir, patience)?;
     let line =
-        exchange(stream, command).map_err(|source| ClientError::of(state_dir, patience, source))?;
+        exchange(stream, command).map_err(|reason| ClientError::of(state_dir, patience, reason))?;
     read_response(state_dir, &line)
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn connect(state_dir: &Path, patience: Duration) -> Result<UnixStream
         stream.connect(&SockAddr::unix(state_dir.join(SOCKET_NAME))?)?;
         Ok(UnixStream::from(OwnedFd::from(stream)))
     };
-    connect().map_err(|source| ClientError::of(state_dir, patience, source))
+    connect().map_err(|reason| ClientError::of(state_dir, patience, reason))
 }
 
 /// The response that a line is, if it is no refusal.
@@ -118,9 +118,9 @@ pub fn status(state_dir: &Path, patience: Duration) -> Result<Status, ClientErro
 
 impl ClientError {
     /// The system's word about an agent's control socket.
-    pub(crate) fn of(state_dir: &Path, patience: Duration, source: io::Error) -> Self {
+    pub(crate) fn of(state_dir: &Path, patience: Duration, reason: io::Error) -> Self {
         let socket = state_dir.join(SOCKET_NAME);
-        match source.kind() {
+        match reason.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::NoAgent {
                 state_dir: state_dir.to_owned(),
             },
@@ -129,7 +129,7 @@ impl ClientError {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 Self::Silent { socket, patience }
             }
-            _ => Self::Io { socket, source },
+            _ => Self::Io { socket, reason },
         }
     }
 

@@ -67,14 +67,14 @@ pub enum ServerError {
         pid: String,
     },
     /// The system's word.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {reason}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On what.
         path: PathBuf,
         /// How it went.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -222,10 +222,10 @@ impl Server {
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> ServerError + 'a {
-    move |source| ServerError::Io {
+    move |reason| ServerError::Io {
         action,
         path: path.to_owned(),
-        source,
+        reason,
     }
 }
 

@@ -43,10 +43,10 @@ pub trait Source: Send + Sync + 'static {
 
 /// Why there is no endpoint.
 #[derive(Debug, thiserror::Error)]
-#[error("metrics.listen {address}: {source}; give another address and port there, or off")]
+#[error("metrics.listen {address}: {reason}; give another address and port there, or off")]
 pub struct Error {
     address: SocketAddr,
-    source: io::Error,
+    reason: io::Error,
 }
 
 /// The endpoint's socket.
@@ -63,7 +63,7 @@ impl Server {
     pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
         match TcpListener::bind(address).await {
             Ok(listener) => Ok(Self { listener }),
-            Err(source) => Err(Error { address, source }),
+            Err(reason) => Err(Error { address, reason }),
         }
     }
 
@@ -80,7 +80,7 @@ impl Server {
         }
         match TcpListener::from_std(listener) {
             Ok(listener) => Ok(Some(Self { listener })),
-            Err(source) => Err(Error { address, source }),
+            Err(reason) => Err(Error { address, reason }),
         }
     }
 

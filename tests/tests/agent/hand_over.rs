@@ -72,18 +72,6 @@ fn look_up_until(lab: &Lab, done: &AtomicBool, tries: u32) -> u64 {
     })
 }
 
-/// Waits until the agent has ended by itself.
-fn assert_ends(agent: &Agent) {
-    let end = Instant::now() + Duration::from_secs(15);
-    loop {
-        match agent.process().exit_status() {
-            Some(status) => return assert!(status.success(), "{status}:\n{}", agent.log()),
-            None => assert!(Instant::now() < end, "it stays:\n{}", agent.log()),
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn nobody_notices(attach: &str, tries: u32, between: impl Fn(&Agent)) {
     let config = AgentConfig {
         attach: attach.to_owned(),
@@ -105,7 +93,7 @@ fn nobody_notices(attach: &str, tries: u32, between: impl Fn(&Agent)) {
             }
             between(&agent);
             let successor = lab.agent(&config);
-            assert_ends(&agent);
+            agent.assert_ends();
             agent = successor;
         }
         done.store(true, Relaxed);
@@ -138,16 +126,7 @@ fn nobody_notices_clsact() {
 /// is under way when the program for replies changes, as the new one has not heard of its client.
 #[test]
 fn nobody_notices_another_layout() {
-    nobody_notices("auto", 2, |agent| {
-        let entries = fs::read_dir(agent.bpffs()).or_panic("reading the pins");
-        for entry in entries {
-            let path = entry.or_panic("reading the pins").path();
-            if path.file_name().is_some_and(|name| name != "links") {
-                let other = path.with_file_name("v4000000000");
-                fs::rename(&path, other).or_panic("renaming the pins' directory");
-            }
-        }
-    });
+    nobody_notices("auto", 2, Agent::age_maps);
 }
 
 /// However far it got: the one that was there goes on, and is whole.
@@ -195,7 +174,7 @@ fn a_successor_that_dies_has_taken_nothing() {
     }
     assert!(died > 3, "it is quick: only {died} died");
     lab.node().conntrack().assert_no_pod_dns();
-    assert_ends(&agent);
+    agent.assert_ends();
     agent = lab.agent(&patient());
     assert_web(&client, Transport::Connected);
     agent.stop();
@@ -227,15 +206,13 @@ fn a_successor_that_fails_has_taken_nothing() {
         assert_web(&client, Transport::Tcp);
     }
     assert!(!successor.stop(PATIENCE).success());
-    assert!(
-        successor.log().contains("metrics.listen 198.51.100.1:9253"),
-        "{}",
-        successor.log()
-    );
+    let said = successor.log();
+    let said: Vec<_> = said.matches("Cannot assign requested address").collect();
+    assert_eq!(said.len(), 1, "once: {}", successor.log());
     let before = agent.counters();
     let query = Query::new(&fresh(1), rtype::A);
     assert!(client.ask(Transport::Connected, &query).is_ok());
-    assert_eq!(before.resolved(&agent.counters()), 1);
+    assert!(before.resolved(&agent.counters()) > 0);
     lab.node().conntrack().assert_no_pod_dns();
 }
 
@@ -283,7 +260,7 @@ fn one_that_stands_by_ends_with_its_successor() {
     assert!(first.process().exit_status().is_none());
     third.kill9();
     second.kill9();
-    assert_ends(&first);
+    first.assert_ends();
     // Told to end, it does so at once.
     let fourth = lab.agent(&config);
     let fifth = lab.agent(&config);
