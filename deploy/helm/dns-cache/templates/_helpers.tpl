@@ -37,6 +37,7 @@ itself what the cluster's zone is. */}}
   "kubernetes" $kubernetes
   "log" (dict "format" .Values.log.format "level" .Values.log.level)
   "metrics" (dict "listen" (printf "0.0.0.0:%v" (int .Values.metrics.port)) "perPod" .Values.metrics.perPod)
+  "afterHandOver" "standBy"
   "stateDir" "/run/dns-cache"
   "bpffs" "/sys/fs/bpf/dns-cache" -}}
 {{- if ne .Values.mode "transparent" }}{{ $_ := set $config "listen" .Values.linkLocal.addresses }}{{ end -}}
