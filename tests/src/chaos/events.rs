@@ -23,22 +23,24 @@ enum AgentEvent {
     Stop,
     Restart,
     Detach,
+    Upgrade,
     Reload,
     Flush,
 }
 
-/// The agent's lane; what the agents have logged.
+/// The agent's lane; the last agent, which is to live as long as somebody asks.
 pub(super) fn agent(
     world: &World<'_>,
     mut random: Random,
     mut agent: Agent,
     mut config: AgentConfig,
-) -> String {
-    const EVENTS: [AgentEvent; 6] = [
+) -> Agent {
+    const EVENTS: [AgentEvent; 7] = [
         AgentEvent::Kill,
         AgentEvent::Stop,
         AgentEvent::Restart,
         AgentEvent::Detach,
+        AgentEvent::Upgrade,
         AgentEvent::Reload,
         AgentEvent::Flush,
     ];
@@ -56,6 +58,13 @@ pub(super) fn agent(
                     .ledger
                     .note(format!("reload: {:?}", config.positive_ttl));
                 agent.reload(&config);
+            }
+            AgentEvent::Upgrade => {
+                world.ledger.note("a new agent takes over".to_owned());
+                let successor = world.lab.agent(&config);
+                agent.assert_ends();
+                agent = successor;
+                world.ledger.note("the old one has ended".to_owned());
             }
             AgentEvent::Flush => {
                 world.ledger.note("flush".to_owned());
@@ -92,7 +101,7 @@ pub(super) fn agent(
             }
         }
     }
-    agent.log()
+    agent
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -165,10 +165,13 @@ impl Chaos {
                     world.ledger.fault(told(&*panic));
                 }
             }
-            agent.join().unwrap_or_else(|panic| {
-                world.ledger.fault(told(&*panic));
-                String::new()
-            })
+            match agent.join() {
+                Ok(agent) => agent.log(),
+                Err(panic) => {
+                    world.ledger.fault(told(&*panic));
+                    String::new()
+                }
+            }
         });
         ledger.outcome(self.seed, log)
     }
