@@ -23,6 +23,7 @@ pub mod embedded;
 pub mod fixed_port;
 pub mod incidents;
 mod ip;
+pub mod ipvs;
 pub mod lab;
 pub mod load;
 pub mod netns;

@@ -73,6 +73,13 @@ fn reproduce(args: &Args, agent: PathBuf) -> Result<ExitCode> {
     let mut problems = Vec::new();
     for incident in incidents::ALL.iter().filter(wanted) {
         println!("{}: {} …", incident.key, incident.title);
+        if let Some(lacks) = incident.lacks() {
+            println!("  not here: {lacks}\n");
+            if args.which.iter().any(|which| which == incident.key) {
+                bail!("{}: {lacks}", incident.key);
+            }
+            continue;
+        }
         let start = Instant::now();
         let report = incident.run(&setting);
         println!("\n{report}  ({} s)\n", start.elapsed().as_secs());

@@ -5,11 +5,14 @@
 
 mod detach;
 mod four;
+mod ipvs;
 mod kill;
 mod life;
+mod link_local;
 mod one;
 mod report;
 mod stop;
+mod tcp;
 mod three;
 mod two;
 mod upgrade;
@@ -32,7 +35,7 @@ pub struct Incident {
 }
 
 /// All, in the order in which they are shown.
-pub const ALL: [Incident; 9] = [
+pub const ALL: [Incident; 11] = [
     Incident {
         key: "1",
         title: "one of two CoreDNS pods is silent, and conntrack sends every retry to it",
@@ -47,6 +50,11 @@ pub const ALL: [Incident; 9] = [
         key: "3",
         title: "answers come from the CoreDNS pod's own address",
         run: three::run,
+    },
+    Incident {
+        key: "ipvs",
+        title: "the same under kube-proxy in IPVS mode",
+        run: ipvs::run,
     },
     Incident {
         key: "4",
@@ -74,6 +82,11 @@ pub const ALL: [Incident; 9] = [
         run: upgrade::across_layouts,
     },
     Incident {
+        key: "link-local",
+        title: "the agent is dead, and pods ask the link-local address",
+        run: link_local::run,
+    },
+    Incident {
         key: "detach",
         title: "the agent is ended and detached under load",
         run: detach::run,
@@ -85,6 +98,14 @@ impl Incident {
     #[must_use]
     pub fn find(key: &str) -> Option<Self> {
         ALL.into_iter().find(|incident| incident.key == key)
+    }
+
+    /// What this machine lacks for it.
+    #[must_use]
+    pub fn lacks(&self) -> Option<&'static str> {
+        (self.key == "ipvs" && !ipvs::is_there()).then_some(
+            "this kernel has no IPVS; another one has: cargo xtask kernel 6.12 -- cargo xtask reproduce ipvs --quick",
+        )
     }
 
     /// Makes it happen, in a lab of its own.

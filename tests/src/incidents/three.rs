@@ -8,9 +8,9 @@ use std::process::Command;
 use std::thread;
 
 use super::report::{Report, nothing, seen, told};
+use super::tcp::{self, Answered};
 use super::{Setting, of};
 use crate::addresses::{CLUSTER_IP, Family};
-use crate::client::Client;
 use crate::lab::Lab;
 use crate::load::{Load, Outcome, Question};
 use crate::or_panic::OrPanic;
@@ -18,21 +18,12 @@ use crate::{tools, zones};
 
 /// One name in so many is asked for once.
 const MISSES: u64 = 20;
-/// Queries over one connection.
-const PER_CONNECTION: u64 = 100;
 
 struct Measured {
     /// By family.
     udp: [Outcome; 2],
     tcp: [Answered; 2],
     musl: Answered,
-}
-
-/// Lookups of a client that does not say where an answer came from.
-#[derive(Clone, Copy)]
-struct Answered {
-    asked: u64,
-    right: u64,
 }
 
 pub(super) fn run(setting: &Setting) -> Report {
@@ -175,7 +166,7 @@ fn measure(lab: &Lab, tag: &'static str, rate: u32, answers: u64, musl: u16) -> 
             };
             let udp = load.start(lab.pod(index).netns(), Box::new(question(tag)));
             let client = lab.pod(index).client(family);
-            let tcp = scope.spawn(move || over_tcp(&client, answers / 20, &question(tag)));
+            let tcp = scope.spawn(move || tcp::ask(&client, answers / 20, &question(tag)));
             (udp, tcp)
         });
         let musl = over_musl(lab, musl);
@@ -191,27 +182,6 @@ fn measure(lab: &Lab, tag: &'static str, rate: u32, answers: u64, musl: u16) -> 
         }
         Measured { udp, tcp, musl }
     })
-}
-
-fn over_tcp(client: &Client, count: u64, question: &dyn Fn(u64) -> Question) -> Answered {
-    let mut right = 0;
-    let mut connection = None;
-    for number in 0..count {
-        if number % PER_CONNECTION == 0 {
-            connection = client.tcp().ok();
-        }
-        // Other names than over UDP: what is in no cache there shall not be in it here.
-        let question = question(number + (1 << 40));
-        let reply = connection
-            .as_mut()
-            .and_then(|c| c.ask(&question.query).ok());
-        let address = question.right.to_string();
-        right += u64::from(reply.is_some_and(|r| r.message.answers[0].data == address));
-    }
-    Answered {
-        asked: count,
-        right,
-    }
 }
 
 /// musl asks from a socket that is not connected, and knows no `single-request-reopen`.

@@ -67,6 +67,11 @@ fn agent_with_another_layout() {
 }
 
 #[test]
+fn link_local_address() {
+    shared("link-local");
+}
+
+#[test]
 fn detached_agent() {
     shared("detach");
 }
