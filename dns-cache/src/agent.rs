@@ -23,6 +23,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
+use crate::cni;
 use crate::config::{AfterHandOver, Config, Origin, no_fallback};
 use crate::control::{self, Handler, ServerError, Shutdown};
 use crate::datapath::{self, Datapath, KernelSide};
@@ -82,7 +83,9 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
     let (discovery, mut changes) = Discovery::new(config);
     tasks.spawn(Arc::clone(&discovery).follow_endpoints());
     changes.first(&discovery).await;
-    let config = discovery.current();
+    let mut config = discovery.current();
+    cni::exclude(&mut config);
+    let mut pods = cni::Watch::default();
     let resolver = Resolver::new(&config)?;
     // All that takes long is done: another agent waits from here on.
     let Place {
@@ -142,6 +145,7 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
     let (shutdown, told) = channel(Shutdown::Running);
     let mut control = tokio::spawn(control.run(Arc::clone(&agent) as Arc<dyn Handler>, told));
     let ended = loop {
+        let current = agent.config();
         tokio::select! {
             () = end.told() => break Ended::Told,
             ended = &mut control => break Ended::Broken(ended),
@@ -157,6 +161,10 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
             }
             _ = hangup.recv() => {}
             () = file.changed() => {}
+            () = pods.changed(&current) => {
+                agent.take_over_discovered(&server).await;
+                continue;
+            }
             () = changes.changed() => {
                 agent.take_over_discovered(&server).await;
                 continue;

@@ -5,13 +5,20 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
+use tokio::time::sleep;
+
+use crate::config::{Config, InterfacePattern};
 
 /// More than a node has pods.
 const MOST_FILES: usize = 4_096;
 /// A result has one or two kilobytes.
 const MOST_BYTES: u64 = 256 * 1024;
+
+/// Between two looks at the directory: for so long a new pod is served although it is excluded.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A pod's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +58,60 @@ pub(crate) fn pods(dir: &Path) -> HashMap<String, Pod> {
         .take(MOST_FILES)
         .filter_map(|entry| read(&entry.path()));
     cached.flat_map(|cached| cached.named()).collect()
+}
+
+/// Leaves the interfaces of excluded pods out.
+pub(crate) fn exclude(config: &mut Config) {
+    if config.exclude.is_empty() {
+        return;
+    }
+    let is_meant = |pod: &Pod| {
+        config.exclude.iter().any(|excluded| {
+            excluded.namespace == pod.namespace
+                && excluded.name.as_ref().is_none_or(|name| *name == pod.name)
+        })
+    };
+    let pods = pods(&config.cni_results);
+    let meant = pods.into_iter().filter(|(_, pod)| is_meant(pod));
+    let mut names: Vec<_> = meant.map(|(interface, _)| interface).collect();
+    names.sort();
+    let patterns = names.into_iter().map(|glob| InterfacePattern {
+        exclude: true,
+        glob,
+    });
+    config.interfaces.extend(patterns);
+}
+
+/// The directory with the results, which may change.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    seen: Option<(SystemTime, usize)>,
+    /// A file that has just come may not have been whole.
+    again: bool,
+}
+
+impl Watch {
+    /// Returns when pods have come or gone, if that matters.
+    pub(crate) async fn changed(&mut self, config: &Config) {
+        loop {
+            sleep(LOOK).await;
+            if config.exclude.is_empty() {
+                continue;
+            }
+            let now = version(&config.cni_results);
+            let has_changed = now != self.seen;
+            self.seen = now;
+            if std::mem::replace(&mut self.again, has_changed) || has_changed {
+                return;
+            }
+        }
+    }
+}
+
+/// When a directory was written, and how many files it has: the clock of a file system is coarse.
+fn version(dir: &Path) -> Option<(SystemTime, usize)> {
+    let written = fs::metadata(dir).and_then(|metadata| metadata.modified());
+    Some((written.ok()?, fs::read_dir(dir).ok()?.count()))
 }
 
 fn read(path: &Path) -> Option<Cached> {

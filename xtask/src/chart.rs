@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     /// Each with what must stand in what is rendered of it.
-    const COMBINATIONS: [(&[&str], &[&str]); 11] = [
+    const COMBINATIONS: [(&[&str], &[&str]); 12] = [
         (
             &[],
             &[
@@ -135,6 +135,13 @@ mod tests {
         (
             &["podMonitor.enabled=true", "metrics.port=9999"],
             &["kind: PodMonitor", "0.0.0.0:9999", "$1:9999"],
+        ),
+        (
+            &["exclude={payments,default/db-0}"],
+            &[
+                "    exclude:\n    - payments\n    - default/db-0\n",
+                "path: /var/lib/cni/results",
+            ],
         ),
         (
             &["metrics.perPod=true"],

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::config::{Config, Errors};
 use crate::control::ReloadStatus;
-use crate::{datapath, limits, resolver, serve};
+use crate::{cni, datapath, limits, resolver, serve};
 
 /// Why a configuration was not taken over.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,8 @@ impl Agent {
         new: &Config,
     ) -> Result<Vec<&'static str>, Error> {
         let old = self.config();
-        let (new, waiting) = old.reloaded(new);
+        let (mut new, waiting) = old.reloaded(new);
+        cni::exclude(&mut new);
         if new == *old {
             return Ok(waiting);
         }

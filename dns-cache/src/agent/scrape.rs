@@ -5,7 +5,7 @@ use dns_cache_common::types::rcode;
 
 use super::Agent;
 use crate::cni;
-use crate::config::Metrics;
+use crate::config::Config;
 use crate::datapath::Attached;
 use crate::metrics::names::Metric;
 use crate::metrics::{Exposition, Source, names, panics, process};
@@ -79,7 +79,7 @@ impl Source for Agent {
         fetches(out, &resolver, &kernel, self.resolver.loops().len());
         events(out, &resolver, &kernel);
         out.single(&names::INTERFACES, kernel.interfaces.len());
-        pods(out, &kernel, &config.metrics);
+        pods(out, &kernel, &config);
         out.single(&names::CACHE_BYTES, resolver.cache.bytes);
         out.single(&names::CACHE_MAX_ENTRIES, config.cache.max_entries);
         out.single(&names::CACHE_MAX_BYTES, config.cache.max_bytes);
@@ -299,9 +299,9 @@ fn events(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
     }
 }
 
-fn pods(out: &mut Exposition, kernel: &Kernel, config: &Metrics) {
+fn pods(out: &mut Exposition, kernel: &Kernel, config: &Config) {
     let mut samples = out.metric(&names::POD_QUERIES);
-    if !config.per_pod {
+    if !config.metrics.per_pod {
         return;
     }
     let named = cni::pods(&config.cni_results);

@@ -21,6 +21,10 @@ pub struct Config {
     pub fallbacks: Vec<Fallback>,
     /// Which of the node's interfaces lead to pods.
     pub interfaces: Vec<InterfacePattern>,
+    /// Pods that are left alone, whatever their interfaces are called.
+    pub exclude: Vec<ExcludedPods>,
+    /// Where the container runtime keeps its CNI plugins' results, which tell the pods' names.
+    pub cni_results: PathBuf,
     /// The cluster's own zones and servers.
     pub cluster: Cluster,
     /// Where the cluster says what its DNS servers are; `None`: the configuration alone does.
@@ -132,6 +136,8 @@ impl Config {
             listen: new.listen,
             fallbacks: new.fallbacks,
             interfaces: new.interfaces,
+            exclude: new.exclude,
+            cni_results: new.cni_results,
             cluster: new.cluster,
             zones: new.zones,
             hosts: new.hosts,
@@ -440,8 +446,6 @@ pub struct Metrics {
     pub listen: Option<SocketAddr>,
     /// Whether there is a sample for each pod's interface.
     pub per_pod: bool,
-    /// Where the container runtime keeps its CNI plugins' results, which tell the pods' names.
-    pub cni_results: PathBuf,
 }
 
 /// Log output.
@@ -469,6 +473,15 @@ pub struct InterfacePattern {
     pub exclude: bool,
     /// The pattern without its `!`.
     pub glob: String,
+}
+
+/// A namespace's pods, or one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExcludedPods {
+    /// The namespace.
+    pub namespace: String,
+    /// The pod's name; `None` for all of them.
+    pub name: Option<String>,
 }
 
 impl InterfacePattern {

@@ -15,16 +15,18 @@ use super::section::{Placed, Section};
 use super::setting::Setting;
 use super::tree::Node;
 use super::value::choice::TransportName;
-use super::value::{address, choice, filter, interface, name, number, path, quoted};
+use super::value::{self, address, choice, filter, interface, name, number, path, quoted};
 use super::{
     AfterHandOver, AttachMode, Cluster, Config, InterfacePattern, Kubernetes, Log, LogFormat,
     Metrics, Queries, Tls, Transport, TtlCaps, Upstream, Zone, defaults,
 };
 
-const TOP_KEYS: [&str; 20] = [
+const TOP_KEYS: [&str; 22] = [
     "listen",
     "fallback",
     "interfaces",
+    "exclude",
+    "cniResults",
     "cluster",
     "kubernetes",
     "zones",
@@ -62,7 +64,7 @@ const QUERIES_KEYS: [&str; 5] = [
     "missBurst",
     "wedgedAfterMillis",
 ];
-const METRICS_KEYS: [&str; 3] = ["listen", "perPod", "cniResults"];
+const METRICS_KEYS: [&str; 2] = ["listen", "perPod"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
@@ -106,10 +108,16 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let after_hand_over = Setting::scalar(&top, "afterHandOver", None, choice, report);
     let (state_dir, bpffs) = directories(&top, overrides, report);
     let cache = cache::read(&top, report);
+    let exclude = Setting::list(&top, "exclude", None, value::kubernetes::pods, report);
+    let cni_results = Setting::scalar(&top, "cniResults", None, path::file, report);
     Config {
         listen,
         fallbacks,
         interfaces,
+        exclude: exclude.values().unwrap_or_default(),
+        cni_results: cni_results
+            .valid()
+            .unwrap_or_else(|| defaults::CNI_RESULTS.into()),
         cluster,
         kubernetes,
         zones,
@@ -443,9 +451,6 @@ fn metrics(top: &Section<'_>, overrides: &Overrides, report: &mut Report) -> Met
         per_pod: Setting::scalar(&section, "perPod", None, choice::switch, report)
             .valid()
             .unwrap_or(false),
-        cni_results: Setting::scalar(&section, "cniResults", None, path::file, report)
-            .valid()
-            .unwrap_or_else(|| defaults::CNI_RESULTS.into()),
     }
 }
 

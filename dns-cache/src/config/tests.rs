@@ -45,6 +45,8 @@ fn minimal() -> Config {
         listen: addresses(&["10.96.0.10"]),
         fallbacks: vec![],
         interfaces: globs.map(|glob| pattern(false, glob)).into(),
+        exclude: vec![],
+        cni_results: "/var/lib/cni/results".into(),
         cluster: Cluster {
             domain: "cluster.local".to_owned(),
             reverse_zones: vec!["in-addr.arpa".to_owned(), "ip6.arpa".to_owned()],
@@ -99,7 +101,6 @@ fn minimal() -> Config {
         metrics: Metrics {
             listen: Some("0.0.0.0:9253".parse().unwrap()),
             per_pod: false,
-            cni_results: "/var/lib/cni/results".into(),
         },
         log: Log {
             format: LogFormat::Text,
@@ -119,6 +120,8 @@ fn a_full_file_means_what_it_says() {
 listen: [10.96.0.10, fd00:10:96::a, 169.254.20.10]
 fallback: [{address: "fd00:10:96::a", to: "fd00:10:96::b"}]
 interfaces: ["veth*", "!veth-infra*", eth1]
+exclude: [db, web/front-0]
+cniResults: /cni
 cluster:
   domain: K8s.Example.
   upstreams: [10.244.0.2, "10.244.0.3:5353", "[fd00::2]:53", fd00::3, "[fd00::4]"]
@@ -151,7 +154,7 @@ attach: clsact
 afterHandOver: standBy
 stateDir: /run//a/
 bpffs: /sys/fs/bpf/a
-metrics: {listen: "[::1]:9000", perPod: true, cniResults: /cni}
+metrics: {listen: "[::1]:9000", perPod: true}
 log: {format: json, level: "warn,dns_cache=debug"}
 "#;
     let expected = Config {
@@ -165,6 +168,17 @@ log: {format: json, level: "warn,dns_cache=debug"}
             pattern(true, "veth-infra*"),
             pattern(false, "eth1"),
         ],
+        exclude: vec![
+            ExcludedPods {
+                namespace: "db".to_owned(),
+                name: None,
+            },
+            ExcludedPods {
+                namespace: "web".to_owned(),
+                name: Some("front-0".to_owned()),
+            },
+        ],
+        cni_results: "/cni".into(),
         cluster: Cluster {
             domain: "k8s.example".to_owned(),
             reverse_zones: vec!["10.in-addr.arpa".to_owned()],
@@ -277,7 +291,6 @@ log: {format: json, level: "warn,dns_cache=debug"}
         metrics: Metrics {
             listen: Some("[::1]:9000".parse().unwrap()),
             per_pod: true,
-            cni_results: "/cni".into(),
         },
         log: Log {
             format: LogFormat::Json,

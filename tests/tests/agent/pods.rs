@@ -1,11 +1,12 @@
 //! Pods that come, move and go while the agent runs.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, Query, Transport, addresses};
+use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, addresses};
 
 use crate::{assert_web, fresh, lab_with_agent};
 
@@ -174,4 +175,42 @@ fn what_looks_like_a_pods_interface_is_found() {
         let is_left = agent.interfaces().iter().any(|name| name == veth);
         assert_eq!(is_left, flavour == Flavour::Bridged);
     }
+}
+
+/// Which pod an interface leads to is told by the container runtime's files, which come and go with pods.
+#[test]
+fn an_excluded_pod_is_left_alone() {
+    let lab = Lab::builder().start();
+    let dir = lab.scope().dir().join("results");
+    fs::create_dir(&dir).or_panic("making a directory");
+    let file = |pod: &str| dir.join(format!("pods-{pod}-eth0"));
+    let write = |pod: &str, veth: &str| {
+        let result = format!(
+            r#"{{"cniArgs":[["K8S_POD_NAMESPACE","db"],["K8S_POD_NAME","{pod}"]],"result":{{"interfaces":[{{"name":"{veth}"}}]}}}}"#
+        );
+        fs::write(file(pod), result).or_panic("writing a result");
+    };
+    write("one", lab.pod(1).veth());
+    let config = AgentConfig {
+        extra: format!("exclude: [db/two, db/one]\ncniResults: {dir:?}\n"),
+        ..AgentConfig::default()
+    };
+    let agent = lab.agent_on(&config, &[lab.pod(0).veth()]);
+    let wait_until = |veth: &str, attached: bool| {
+        let end = Instant::now() + Duration::from_secs(20);
+        while agent.interfaces().iter().any(|name| name == veth) != attached {
+            assert!(Instant::now() < end, "{veth}: {}", agent.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait_until(lab.pod(1).veth(), false);
+    let before = agent.counters();
+    assert_web(&lab.pod(1).client(Family::V4), Transport::Connected);
+    assert_eq!(before.resolved(&agent.counters()), 0);
+    write("two", lab.pod(0).veth());
+    wait_until(lab.pod(0).veth(), false);
+    fs::remove_file(file("one")).or_panic("removing a result");
+    wait_until(lab.pod(1).veth(), true);
+    assert_web(&lab.pod(1).client(Family::V4), Transport::Connected);
+    assert_eq!(before.resolved(&agent.counters()), 1);
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::super::{ApiServer, DaemonSet};
+use super::super::{ApiServer, DaemonSet, ExcludedPods};
 use super::{name, quoted};
 
 const HTTPS: u16 = 443;
@@ -38,6 +38,18 @@ pub(in super::super) fn node(text: &str) -> Result<String, String> {
         Some(error) => Err(error),
         None => Ok(whole),
     }
+}
+
+/// Pods: `NAMESPACE`, or `NAMESPACE/NAME`.
+pub(in super::super) fn pods(text: &str) -> Result<ExcludedPods, String> {
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (namespace, Some(node(name)?)),
+        None => (text, None),
+    };
+    Ok(ExcludedPods {
+        namespace: label(namespace)?,
+        name,
+    })
 }
 
 /// `NAMESPACE/NAME` of a DaemonSet.
@@ -140,6 +152,11 @@ mod tests {
             daemon_set("kube-system/dns-cache").unwrap().to_string(),
             "kube-system/dns-cache"
         );
+        assert_eq!(pods("db").unwrap().name, None);
+        assert_eq!(pods("db/db-0").unwrap().name.as_deref(), Some("db-0"));
+        for bad in ["", "/a", "a/", "a/b/c", "db/*"] {
+            assert!(pods(bad).is_err(), "{bad}");
+        }
         for bad in ["dns-cache", "/a", "a/", "a/b/c", "A/b"] {
             assert!(daemon_set(bad).is_err(), "{bad}");
         }

@@ -3,14 +3,14 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::load::under_load;
 use super::lookups::{answers, forget, same, tracked};
 use super::node_state::NodeState;
 use super::{Bed, DAEMONSET};
 use crate::chart::NAMESPACE;
-use crate::cluster::node::{output, wait, wait_for};
+use crate::cluster::node::{wait, wait_for};
 use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
 
 type Scenario = fn(&Bed) -> Result<String>;
@@ -33,7 +33,7 @@ pub(super) const SCENARIOS: [(&str, Scenario); 14] = [
     ("kubelet restarted under load", kubelet),
     ("a pod asks at the link-local address", link_local),
     ("a pod on the node's network", host_network),
-    ("a pod whose interface is left out", excluded),
+    ("a pod that is excluded", excluded),
     ("metrics name the pods", pod_names),
     ("NodeLocalDNS's ConfigMap is imported", imported),
     ("the API server takes the rendered manifests", manifests),
@@ -221,15 +221,7 @@ fn host_network(bed: &Bed) -> Result<String> {
 
 fn excluded(bed: &Bed) -> Result<String> {
     let before = answers(bed, "excluded")?;
-    // The node's end of a pod's interface has the index that the pod's end is linked to.
-    let mut link = bed.node.in_pod("excluded")?;
-    let index = output(link.args(["cat", "/sys/class/net/eth0/iflink"]))?;
-    let names = bed.node.run("ip", &["-o", "link"])?;
-    let prefix = format!("{}: ", index.trim());
-    let line = names.lines().find_map(|line| line.strip_prefix(&prefix));
-    let name = line.and_then(|line| line.split(['@', ':']).next());
-    let name = name.with_context(|| format!("no interface {index} among\n{names}"))?;
-    bed.install(&[&format!("config.interfaces={{veth*,!{name}}}")])?;
+    bed.install(&["exclude={default/excluded}"])?;
     forget(bed)?;
     same(&before, &answers(bed, "excluded")?)?;
     let (own, other) = (tracked(bed, "excluded")?, {
@@ -239,9 +231,7 @@ fn excluded(bed: &Bed) -> Result<String> {
     if own == 0 || other > 0 {
         bail!("{own} conntrack entries of the pod that is left out, {other} of another one");
     }
-    Ok(format!(
-        "{name} is left alone: {own} entries in conntrack; another pod: none"
-    ))
+    Ok(format!("{own} entries in conntrack; another pod: none"))
 }
 
 fn pod_names(bed: &Bed) -> Result<String> {
