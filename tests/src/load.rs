@@ -376,6 +376,10 @@ impl<'a> Client<'a> {
             // A late one, to the port's last lookup.
             return;
         }
+        // SERVFAIL, NOTIMP, REFUSED: glibc goes on to the next try.
+        if matches!(answer[3] & 0xf, 2 | 4 | 5) {
+            return self.again(index);
+        }
         let right = address(answer, question) == Some(lookup.right);
         if !right {
             let wrong = format!("{}: {answer:02x?}", question.escape_ascii());
