@@ -10,6 +10,7 @@ mod cohabitation;
 mod cuts;
 mod death;
 mod detach;
+mod edns;
 mod fallback;
 mod faults;
 mod forged;
