@@ -76,6 +76,11 @@ impl Cache {
         })
     }
 
+    /// Whether there is an answer for a key, fresh or not. It is not the use that keeps an entry.
+    pub(super) fn contains(&self, key: &[u8]) -> bool {
+        self.entries.contains_key(key) || self.newcomers.contains_key(key)
+    }
+
     /// The answer for a key and its age in seconds, if its TTL is not over.
     pub(super) fn fresh(&self, key: &[u8], now: Time) -> Option<(Arc<Entry>, u32)> {
         let entry = self.get(key)?;
@@ -212,6 +217,9 @@ mod tests {
             let (key, entry) = pair(&format!("once{i}"), now);
             cache.insert(key, entry);
         }
+        // One that is looked at stays a newcomer.
+        let (looked_at, entry) = pair("looked at", now);
+        cache.insert(looked_at.clone(), entry);
         let (key, entry) = pair("again", now);
         cache.insert(key.clone(), entry);
         assert!(cache.get(&key).is_some());
@@ -221,7 +229,11 @@ mod tests {
             if i % 50 == 0 {
                 assert!(cache.get(&key).is_some(), "{i}");
             }
+            if i < 10 {
+                assert!(cache.contains(&looked_at), "{i}");
+            }
         }
+        assert!(!cache.contains(&looked_at));
         // The newest one is there in the one place and the other.
         let (_, newer) = pair("again", now.after(Duration::from_secs(1)));
         cache.insert(key.clone(), newer);

@@ -195,7 +195,7 @@ impl Resolver {
                 return;
             };
             let meant = names.means(parts.name) && rtype.is_none_or(|rtype| rtype == parts.rtype);
-            if !meant || self.cache.get(&seen.key).is_some() {
+            if !meant || self.cache.contains(&seen.key) {
                 return;
             }
             most.offer(None, Some(seen.hits), || {
