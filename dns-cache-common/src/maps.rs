@@ -32,8 +32,14 @@ pub mod names {
     pub const FLOWS: &str = "FLOWS";
     /// [`super::Connection`] → `u32` (unused, 0): TCP connections whose first segment was handed over.
     pub const CONNECTIONS: &str = "CONNECTIONS";
-    /// [`super::Diversion`] → [`super::Address`]: whom the client had asked.
+    /// [`super::Diversion`] → [`super::Original`]: who had asked whom.
     pub const DIVERSIONS: &str = "DIVERSIONS";
+    /// [`super::Flow`] → `u32` (unused, 0): queries and connections of the node's own processes.
+    pub const HOST_FLOWS: &str = "HOST_FLOWS";
+    /// index 0 → [`super::Instead`]: whom the node's own processes ask in the place of other intercepted addresses.
+    pub const INSTEAD: &str = "INSTEAD";
+    /// Socket cookie (`u64`) → [`super::Address`]: whom the socket's process believes to ask.
+    pub const BELIEVED: &str = "BELIEVED";
     /// index 0 → [`super::Resolver`]: where queries go.
     pub const RESOLVER: &str = "RESOLVER";
     /// Slot → `u64`: when a listener has last looked for work, in nanoseconds since boot; in memory shared with the
@@ -101,6 +107,13 @@ pub mod measure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(4))]
 pub struct Address(pub [u8; 16]);
+
+/// What stands for the node's own address where the node's packets take the ordinary path in another's name: their
+/// answers must come back to the resolver's veth, and not to the client. The dummy address of RFC 7600, which no host
+/// has.
+pub const STAND_IN_V4: core::net::Ipv4Addr = core::net::Ipv4Addr::new(192, 0, 0, 8);
+/// The same for IPv6, of the dummy prefix of RFC 9780.
+pub const STAND_IN_V6: core::net::Ipv6Addr = core::net::Ipv6Addr::new(0x100, 0, 0, 1, 0, 0, 0, 8);
 
 impl Address {
     /// No address: `::`, which nobody has.
@@ -241,7 +254,7 @@ pub struct Connection {
 pub struct Diversion {
     /// ifindex of the interface that it came from, and that the answer leaves by.
     pub ifindex: u32,
-    /// The client's address.
+    /// The client's address, or the one that it was given.
     pub client: Address,
     /// The address that it was sent to.
     pub server: Address,
@@ -251,6 +264,33 @@ pub struct Diversion {
     pub id: u16,
     /// The IP protocol: 6 (TCP) or 17 (UDP).
     pub protocol: u32,
+}
+
+/// The ends that a packet had before it was diverted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Original {
+    /// The client.
+    pub client: Address,
+    /// The address that it asked.
+    pub server: Address,
+}
+
+/// The addresses that the node's own processes ask, by a route to the resolver; [`Address::NONE`]: none of that family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Instead {
+    /// For IPv4.
+    pub v4: Address,
+    /// For IPv6.
+    pub v6: Address,
+}
+
+impl Instead {
+    /// The value as the map holds it.
+    pub fn to_bytes(self) -> [u8; 32] {
+        concat(self.v4.0, self.v6.0)
+    }
 }
 
 /// Where the resolver is. All zero while there is none.
@@ -385,6 +425,10 @@ counters! {
     Diverted = "diverted",
     /// Answers to them that got back the source that was asked.
     DivertedBack = "diverted_back",
+    /// Packets of the node's own processes handed to the resolver.
+    FromHost = "from_host",
+    /// Other packets that the node sends into the resolver's namespace, dropped.
+    HostOther = "host_other",
     /// Client → interface pairs learnt or changed.
     Learnt = "learnt",
     /// Queries answered in the kernel with NOERROR.

@@ -10,7 +10,7 @@ use aya_ebpf::{
     helpers::generated::bpf_skb_load_bytes,
     programs::TcContext,
 };
-use dns_cache_common::maps::{Address, Counter, Diversion};
+use dns_cache_common::maps::{Address, Counter, Diversion, Original};
 
 use crate::{
     counters::count,
@@ -29,33 +29,85 @@ const ID_LEN: usize = 2;
 /// Leaves a packet to the ordinary path: as one to the fallback, if its destination has one.
 #[inline(always)]
 pub fn leave(ctx: &TcContext, packet: &Packet, ifindex: u32) -> i32 {
+    let Some(fallback) = fallback(packet) else {
+        // Its answer is none to a query, or in a connection, that came from the same port and was diverted.
+        let _ = DIVERSIONS.remove(&sent(
+            ctx,
+            packet,
+            ifindex,
+            packet.source,
+            packet.destination,
+        ));
+        return LEAVE;
+    };
+    let diversion = sent(ctx, packet, ifindex, packet.source, fallback);
+    if note(packet, &diversion).is_none()
+        || packet::readdress(ctx, packet, End::Destination, fallback).is_none()
+    {
+        return TC_ACT_SHOT;
+    }
+    count(Counter::Diverted);
+    LEAVE
+}
+
+/// Who is asked in the place of the packet's destination.
+#[inline(always)]
+pub fn fallback(packet: &Packet) -> Option<Address> {
     // SAFETY: the map is not preallocated, so an element lives until the grace period after its removal.
     let fallback = unsafe { INTERCEPT.get(&packet.destination) }.copied();
-    let fallback = fallback.filter(|address| *address != Address::NONE);
-    let diversion = Diversion {
+    fallback.filter(|address| *address != Address::NONE)
+}
+
+/// The packet as it is sent from `client` to `server`.
+#[inline(always)]
+pub fn sent(
+    ctx: &TcContext,
+    packet: &Packet,
+    ifindex: u32,
+    client: Address,
+    server: Address,
+) -> Diversion {
+    Diversion {
         ifindex,
-        client: packet.source,
-        server: fallback.unwrap_or(packet.destination),
+        client,
+        server,
         port: packet.source_port,
         id: id(ctx, packet),
         protocol: u32::from(packet.protocol),
-    };
-    let Some(fallback) = fallback else {
-        // Its answer is none to a query, or in a connection, that came from the same port and was diverted.
-        let _ = DIVERSIONS.remove(&diversion);
-        return LEAVE;
+    }
+}
+
+/// Notes the ends that the packet has. `None`: its answer would come from an address that was not asked.
+#[inline(always)]
+pub fn note(packet: &Packet, diversion: &Diversion) -> Option<()> {
+    let original = Original {
+        client: packet.source,
+        server: packet.destination,
     };
     // SAFETY: an LRU element may be reused while it is read; then it is written anew.
-    let known = unsafe { DIVERSIONS.get(&diversion) } == Some(&packet.destination);
-    if !known
-        && DIVERSIONS
-            .insert(&diversion, &packet.destination, 0)
-            .is_err()
-    {
-        // Its answer would come from an address that was not asked.
-        return TC_ACT_SHOT;
+    if unsafe { DIVERSIONS.get(diversion) } == Some(&original) {
+        return Some(());
     }
-    rewrite(ctx, packet, End::Destination, fallback, Counter::Diverted)
+    DIVERSIONS.insert(diversion, &original, 0).ok()
+}
+
+/// The ends that the packet had that this one answers.
+#[inline(always)]
+pub fn original(ctx: &TcContext, packet: &Packet, ifindex: u32) -> Option<Original> {
+    if packet.source_port != DNS_PORT {
+        return None;
+    }
+    let diversion = Diversion {
+        ifindex,
+        client: packet.destination,
+        server: packet.source,
+        port: packet.destination_port,
+        id: id(ctx, packet),
+        protocol: u32::from(packet.protocol),
+    };
+    // SAFETY: an LRU element may be reused while it is read. Then the client gets an answer from an address that it
+    // did not ask, and waits for another one.
+    unsafe { DIVERSIONS.get(&diversion) }.copied()
 }
 
 /// A packet on its way to a pod: an answer to what was diverted comes from the address that was asked.
@@ -64,32 +116,15 @@ pub fn pod_egress(ctx: &TcContext) -> i32 {
     let Parsed::Packet(packet) = packet::parse(ctx) else {
         return LEAVE;
     };
-    if packet.source_port != DNS_PORT {
-        return LEAVE;
-    }
-    let diversion = Diversion {
-        // SAFETY: the context is the kernel's.
-        ifindex: unsafe { (*ctx.skb.skb).ifindex },
-        client: packet.destination,
-        server: packet.source,
-        port: packet.destination_port,
-        id: id(ctx, &packet),
-        protocol: u32::from(packet.protocol),
-    };
-    // SAFETY: an LRU element may be reused while it is read. Then the client gets an answer from an address that it
-    // did not ask, and waits for another one.
-    let Some(asked) = (unsafe { DIVERSIONS.get(&diversion) }).copied() else {
+    // SAFETY: the context is the kernel's.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    let Some(original) = original(ctx, &packet, ifindex) else {
         return LEAVE;
     };
-    rewrite(ctx, &packet, End::Source, asked, Counter::DivertedBack)
-}
-
-#[inline(always)]
-fn rewrite(ctx: &TcContext, packet: &Packet, end: End, address: Address, counter: Counter) -> i32 {
-    if packet::readdress(ctx, packet, end, address).is_none() {
+    if packet::readdress(ctx, &packet, End::Source, original.server).is_none() {
         return TC_ACT_SHOT;
     }
-    count(counter);
+    count(Counter::DivertedBack);
     LEAVE
 }
 

@@ -3,7 +3,9 @@
 //! - `pod_ingress` sits on the host side of each pod's interface, sees what the pod sends, and answers from the
 //!   kernel cache; what it cannot answer goes on in `to_resolver`, by a tail call.
 //! - `pod_egress` sits on the same interfaces, and sees what goes to the pod, if an intercepted address has a fallback.
-//! - `resolver_ingress` sits on the host side of the resolver's veth and sees its replies.
+//! - `resolver_ingress` sits on the host side of the resolver's veth and sees its replies; `host_egress` sees there what
+//!   the node's own processes ask.
+//! - `host_connect4` and its like sit on a cgroup, where the node's own processes are served at the ClusterIP too.
 //! - `reflect` bounces queries and `measure` goes through the stages of a hit: for the benchmark, never loaded by the
 //!   agent.
 //!
@@ -19,6 +21,8 @@ mod counters;
 mod cut;
 mod entry;
 mod fallback;
+mod host;
+mod host_socket;
 mod key;
 mod maps;
 mod measure;
@@ -29,7 +33,11 @@ mod scratch;
 mod source;
 mod steer;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{cgroup_sock_addr, classifier},
+    programs::{SockAddrContext, TcContext},
+};
+use host_socket::{V4, V6};
 
 /// A pod's packet on its way into the node.
 #[classifier]
@@ -47,6 +55,54 @@ pub fn to_resolver(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn pod_egress(ctx: TcContext) -> i32 {
     fallback::pod_egress(&ctx)
+}
+
+/// A packet of the node's own on its way to the resolver.
+#[classifier]
+pub fn host_egress(ctx: TcContext) -> i32 {
+    host::host_egress(&ctx)
+}
+
+// The socket calls of the node's own processes.
+
+#[cgroup_sock_addr(connect4)]
+pub fn host_connect4(ctx: SockAddrContext) -> i32 {
+    host_socket::connect::<V4>(&ctx)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn host_connect6(ctx: SockAddrContext) -> i32 {
+    host_socket::connect::<V6>(&ctx)
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn host_sendmsg4(ctx: SockAddrContext) -> i32 {
+    host_socket::ask::<V4>(&ctx)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn host_sendmsg6(ctx: SockAddrContext) -> i32 {
+    host_socket::ask::<V6>(&ctx)
+}
+
+#[cgroup_sock_addr(recvmsg4)]
+pub fn host_recvmsg4(ctx: SockAddrContext) -> i32 {
+    host_socket::name::<V4>(&ctx)
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub fn host_recvmsg6(ctx: SockAddrContext) -> i32 {
+    host_socket::name::<V6>(&ctx)
+}
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn host_getpeername4(ctx: SockAddrContext) -> i32 {
+    host_socket::name::<V4>(&ctx)
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn host_getpeername6(ctx: SockAddrContext) -> i32 {
+    host_socket::name::<V6>(&ctx)
 }
 
 /// The resolver's packet on its way to a pod.

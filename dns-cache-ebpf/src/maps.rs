@@ -10,8 +10,8 @@ use aya_ebpf::{
 use dns_cache_common::{
     cached::{Bucket, ELEMENT},
     maps::{
-        self, Address, BridgePort, Client, Connection, Counter, Diversion, Flow, Interface,
-        Resolver, Traffic,
+        self, Address, BridgePort, Client, Connection, Counter, Diversion, Flow, Instead,
+        Interface, Original, Resolver, Traffic,
     },
 };
 
@@ -38,7 +38,16 @@ pub static FLOWS: LruHashMap<Flow, Client> = LruHashMap::with_max_entries(2048, 
 pub static CONNECTIONS: LruHashMap<Connection, u32> = LruHashMap::with_max_entries(4096, 0);
 
 #[map]
-pub static DIVERSIONS: LruHashMap<Diversion, Address> = LruHashMap::with_max_entries(8192, 0);
+pub static DIVERSIONS: LruHashMap<Diversion, Original> = LruHashMap::with_max_entries(8192, 0);
+
+#[map]
+pub static HOST_FLOWS: LruHashMap<Flow, u32> = LruHashMap::with_max_entries(2048, 0);
+
+#[map]
+pub static INSTEAD: Array<Instead> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static BELIEVED: LruHashMap<u64, Address> = LruHashMap::with_max_entries(8192, 0);
 
 #[map]
 pub static RESOLVER: Array<Resolver> = Array::with_max_entries(1, 0);

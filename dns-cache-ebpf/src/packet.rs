@@ -151,8 +151,8 @@ fn parse_ipv6(ctx: &TcContext) -> Parsed {
     };
     let ends = Ends {
         ipv4: false,
-        source: from_words(ip.source),
-        destination: from_words(ip.destination),
+        source: source::from_words(ip.source),
+        destination: source::from_words(ip.destination),
     };
     let payload = u16::from_be(ip.payload_len) as usize;
     let protocol = ip.next_header;
@@ -302,12 +302,6 @@ fn header<T>(ctx: &TcContext, offset: usize) -> Option<&T> {
     }
     // SAFETY: the bytes lie before data_end; T is a header of plain integers.
     Some(unsafe { &*(start as *const T) })
-}
-
-#[inline(always)]
-fn from_words(words: [u32; 4]) -> Address {
-    // SAFETY: sixteen bytes without padding on both sides.
-    unsafe { mem::transmute(words) }
 }
 
 /// Source (second) and destination (first) of the Ethernet header.

@@ -1,6 +1,7 @@
 //! The resolver's packet: find the client's interface and deliver it there.
 //!
-//! Nothing that the resolver's namespace sends may reach the node's stack, where netfilter is.
+//! Nothing that the resolver's namespace sends may reach the node's stack, where netfilter is, but the answers to the
+//! node's own processes.
 
 use aya_ebpf::{
     bindings::TC_ACT_SHOT,
@@ -12,6 +13,8 @@ use dns_cache_common::maps::{Counter, Interface};
 
 use crate::{
     counters::count,
+    fallback::LEAVE,
+    host,
     maps::{CLIENTS, FLOWS, INTERCEPT},
     packet::{self, DNS_PORT, Parsed},
     source,
@@ -24,17 +27,24 @@ pub fn resolver_ingress(ctx: &TcContext) -> i32 {
     };
     // SAFETY: only presence counts.
     if packet.source_port != DNS_PORT || unsafe { INTERCEPT.get(&packet.source) }.is_none() {
-        return other();
+        return if host::is_diverted(&packet) {
+            LEAVE
+        } else {
+            other()
+        };
     }
     // SAFETY: an LRU element may be reused while it is read. The copy is of one client or, in a race
     // of nanoseconds, of two; the interface is checked below, and a wrong MAC address is not answered to.
-    let client = unsafe { CLIENTS.get(&packet.destination) }
-        .copied()
-        .or_else(|| {
-            let flow = source::flow(packet.destination, packet.destination_port, &packet);
-            // SAFETY: as above.
-            unsafe { FLOWS.get(&flow) }.copied()
-        });
+    let known = unsafe { CLIENTS.get(&packet.destination) }.copied();
+    if known.is_none() && host::has_asked(&packet) {
+        count(Counter::Replies);
+        return LEAVE;
+    }
+    let client = known.or_else(|| {
+        let flow = source::flow(packet.destination, packet.destination_port, &packet);
+        // SAFETY: as above.
+        unsafe { FLOWS.get(&flow) }.copied()
+    });
     let Some(client) = client else {
         return unknown(ctx);
     };

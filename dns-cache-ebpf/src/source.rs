@@ -226,3 +226,17 @@ pub fn words(address: Address) -> [u32; 4] {
     // SAFETY: sixteen bytes without padding on both sides; Address is aligned for it.
     unsafe { mem::transmute(address) }
 }
+
+/// Whether this is an IPv4 address.
+#[inline(always)]
+pub fn is_ipv4(address: Address) -> bool {
+    let [a, b, c, _] = words(address);
+    a | b == 0 && c == 0xffff_u32.to_be()
+}
+
+/// The inverse of [`words`].
+#[inline(always)]
+pub fn from_words(words: [u32; 4]) -> Address {
+    // SAFETY: sixteen bytes without padding on both sides.
+    unsafe { mem::transmute(words) }
+}

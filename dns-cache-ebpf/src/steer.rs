@@ -1,6 +1,6 @@
 //! A pod's packet: is it DNS for us, is the resolver there, is the source right; then hand it over.
 
-use core::{mem, ptr};
+use core::{ffi::c_void, mem, ptr};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use dns_cache_common::maps::{
-    Connection, Counter, LISTENERS_HEARTBEAT, Resolver, STAGE_TO_RESOLVER,
+    Address, Connection, Counter, LISTENERS_HEARTBEAT, Resolver, STAGE_TO_RESOLVER,
 };
 
 use crate::{
@@ -37,7 +37,7 @@ static PATIENCE: u64 = 0;
 
 /// Whether the resolver takes a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Taken {
+pub enum Taken {
     Yes,
     /// It is not there, or leaves.
     No,
@@ -166,7 +166,7 @@ fn count_no_socket(packet: &Packet) {
 /// there. One whose socket is gone already (closed while idle, or over a limit) is still ours, and the
 /// resolver's namespace says so by a reset.
 #[inline(always)]
-fn taken(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Taken {
+pub fn taken(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Taken {
     if resolver.ifindex == 0 {
         return Taken::No;
     }
@@ -202,7 +202,7 @@ fn taken(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Taken {
 
 /// Whether the listener with this heartbeat has looked for work lately. One that has never done so is about to.
 #[inline(always)]
-fn beating(slot: u32) -> Taken {
+pub fn beating(slot: u32) -> Taken {
     // SAFETY: the agent sets it before the program is loaded.
     let patience = unsafe { ptr::read_volatile(&PATIENCE) };
     if patience == 0 {
@@ -223,7 +223,7 @@ fn beating(slot: u32) -> Taken {
 }
 
 #[inline(always)]
-fn connection(packet: &Packet) -> Connection {
+pub fn connection(packet: &Packet) -> Connection {
     Connection {
         client: packet.source,
         server: packet.destination,
@@ -231,25 +231,45 @@ fn connection(packet: &Packet) -> Connection {
     }
 }
 
-/// The state of the TCP socket, or the mark of the UDP socket, that the resolver's namespace has for the packet, if it
-/// has one.
+/// What a socket is looked for by, on its port 53.
+pub struct Peers {
+    pub udp: bool,
+    pub client: Address,
+    /// The client's port, in host order.
+    pub port: u16,
+    pub server: Address,
+}
+
 #[inline(always)]
 fn socket(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Option<u32> {
-    let (sport, dport) = (packet.source_port.to_be(), packet.destination_port.to_be());
+    let peers = Peers {
+        udp: packet.transport == Transport::Udp,
+        client: packet.source,
+        port: packet.source_port,
+        server: packet.destination,
+    };
+    socket_of(ctx.as_ptr(), &peers, packet.ipv4, resolver)
+}
+
+/// The state of the TCP socket, or the mark of the UDP socket, that the resolver's namespace has for these peers, if it
+/// has one. `ctx` is a program's own, of a kind for which there are these helpers.
+#[inline(always)]
+pub fn socket_of(ctx: *mut c_void, peers: &Peers, ipv4: bool, resolver: &Resolver) -> Option<u32> {
+    let (sport, dport) = (peers.port.to_be(), DNS_PORT.to_be());
     // SAFETY: all zero is a valid value of this plain C union.
     let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
-    let size = if packet.ipv4 {
+    let size = if ipv4 {
         tuple.__bindgen_anon_1.ipv4 = TupleV4 {
-            saddr: source::v4_word(packet.source),
-            daddr: source::v4_word(packet.destination),
+            saddr: source::v4_word(peers.client),
+            daddr: source::v4_word(peers.server),
             sport,
             dport,
         };
         mem::size_of::<TupleV4>()
     } else {
         tuple.__bindgen_anon_1.ipv6 = TupleV6 {
-            saddr: source::words(packet.source),
-            daddr: source::words(packet.destination),
+            saddr: source::words(peers.client),
+            daddr: source::words(peers.server),
             sport,
             dport,
         };
@@ -260,21 +280,18 @@ fn socket(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Option<u32> 
     // and not used afterwards. One load for both types would be refused by the verifier:
     // `hidden` keeps the compiler from making it.
     unsafe {
-        let (socket, state) = match packet.transport {
-            Transport::Udp => {
-                let socket = bpf_sk_lookup_udp(ctx.as_ptr(), &mut tuple, size, netns, 0);
-                if socket.is_null() {
-                    return None;
-                }
-                (socket, hidden((*socket).mark as usize) as u32)
+        let (socket, state) = if peers.udp {
+            let socket = bpf_sk_lookup_udp(ctx, &mut tuple, size, netns, 0);
+            if socket.is_null() {
+                return None;
             }
-            Transport::Tcp { .. } => {
-                let socket = bpf_skc_lookup_tcp(ctx.as_ptr(), &mut tuple, size, netns, 0);
-                if socket.is_null() {
-                    return None;
-                }
-                (socket, (*socket).state)
+            (socket, hidden((*socket).mark as usize) as u32)
+        } else {
+            let socket = bpf_skc_lookup_tcp(ctx, &mut tuple, size, netns, 0);
+            if socket.is_null() {
+                return None;
             }
+            (socket, (*socket).state)
         };
         bpf_sk_release(socket.cast());
         Some(state)

@@ -135,8 +135,9 @@ impl Agent {
         }
         server.leave(&gone);
         super::warn_of_lost(&new);
-        let interfaces = new.interfaces.clone();
+        let (interfaces, own) = (new.interfaces.clone(), new.own_addresses());
         self.set_config(new);
+        self.datapath.route(&own).await?;
         self.datapath.follow(interfaces).await?;
         Ok(waiting)
     }

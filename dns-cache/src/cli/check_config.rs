@@ -61,6 +61,13 @@ fn fallbacks(config: &Config) -> String {
             text += &format!("while the agent is away, {to} is asked in the place of {address}\n");
         }
     }
+    if config.host.enabled {
+        let own = joined(&config.own_addresses());
+        let cgroup = config.host.cgroup.display();
+        text += &format!(
+            "the node's own processes in {cgroup} ask {own} in the place of the other addresses\n"
+        );
+    }
     for address in config.without_fallback() {
         text += &match &config.kubernetes {
             Some(kubernetes) => format!(

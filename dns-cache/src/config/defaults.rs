@@ -52,6 +52,8 @@ pub(super) const QUERIES: Queries = Queries {
     miss_burst: 200,
     wedged_after_millis: 500,
 };
+/// Where systemd and container runtimes have the unified hierarchy.
+pub(super) const CGROUP: &str = "/sys/fs/cgroup";
 pub(super) const STATE_DIR: &str = "/run/dns-cache";
 pub(super) const BPFFS: &str = "/sys/fs/bpf/dns-cache";
 /// NodeLocalDNS's port: what scrapes it goes on to find it.

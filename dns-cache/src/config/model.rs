@@ -19,6 +19,8 @@ pub struct Config {
     pub listen: Vec<IpAddr>,
     /// Who is asked in the place of an address that has no ordinary path, while the agent is away.
     pub fallbacks: Vec<Fallback>,
+    /// The node's own processes.
+    pub host: HostProcesses,
     /// Which of the node's interfaces lead to pods.
     pub interfaces: Vec<InterfacePattern>,
     /// Pods that are left alone, whatever their interfaces are called.
@@ -86,6 +88,13 @@ impl Config {
         self.listen.iter().map(destination).collect()
     }
 
+    /// The addresses that nobody else answers at, but where they are diverted.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let own = self.destinations().into_iter().filter(Destination::is_own);
+        own.map(|to| to.address).collect()
+    }
+
     /// The addresses at which nobody answers while the agent is away, but for what the kernel has.
     #[must_use]
     pub fn without_fallback(&self) -> Vec<IpAddr> {
@@ -119,6 +128,7 @@ impl Config {
         let new = new.clone();
         let kept = [
             ("access", self.access != new.access),
+            ("host", self.host != new.host),
             ("kubernetes", self.kubernetes != new.kubernetes),
             ("cache", self.cache != new.cache),
             ("prefetch", self.prefetch != new.prefetch),
@@ -162,6 +172,23 @@ pub struct Destination {
     pub address: IpAddr,
     /// An address of the same family that the ordinary path knows; `None`: that path knows the address itself.
     pub fallback: Option<IpAddr>,
+}
+
+impl Destination {
+    /// Whether nobody else answers at this address.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.fallback.is_some() || is_link_local(self.address)
+    }
+}
+
+/// The node's own processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostProcesses {
+    /// Whether they are served at all intercepted addresses, not only at those to which they have a route.
+    pub enabled: bool,
+    /// A directory of a cgroup2 file system that they are in.
+    pub cgroup: PathBuf,
 }
 
 /// Who is asked in the place of an address that has no ordinary path.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod fallback;
+mod host;
 mod kubernetes;
 mod local;
 
@@ -21,9 +22,10 @@ use super::{
     Metrics, Queries, Tls, Transport, TtlCaps, Upstream, Zone, defaults,
 };
 
-const TOP_KEYS: [&str; 22] = [
+const TOP_KEYS: [&str; 23] = [
     "listen",
     "fallback",
+    "host",
     "interfaces",
     "exclude",
     "cniResults",
@@ -69,9 +71,10 @@ const LOG_KEYS: [&str; 2] = ["format", "level"];
 
 /// Every key, for the test that each is documented.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 16] = [
+pub(super) const ALL_KEYS: [&[&str]; 17] = [
     &TOP_KEYS,
     &fallback::KEYS,
+    &host::KEYS,
     &CLUSTER_KEYS,
     &kubernetes::KEYS,
     &ZONE_KEYS,
@@ -95,6 +98,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let kubernetes = kubernetes::read(&top, overrides.node_name(), report);
     let listen = listen(&top, overrides.listen(), kubernetes.as_ref(), report);
     let fallbacks = fallback::read(&top, &listen, report);
+    let host = host::read(&top, &listen, &fallbacks, report);
     let interfaces = interfaces(&top, overrides.interfaces(), report);
     let mut taken = Vec::new();
     let is_discovered = kubernetes.is_some();
@@ -113,6 +117,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     Config {
         listen,
         fallbacks,
+        host,
         interfaces,
         exclude: exclude.values().unwrap_or_default(),
         cni_results: cni_results

@@ -44,6 +44,10 @@ fn minimal() -> Config {
     Config {
         listen: addresses(&["10.96.0.10"]),
         fallbacks: vec![],
+        host: HostProcesses {
+            enabled: false,
+            cgroup: "/sys/fs/cgroup".into(),
+        },
         interfaces: globs.map(|glob| pattern(false, glob)).into(),
         exclude: vec![],
         cni_results: "/var/lib/cni/results".into(),
@@ -119,6 +123,7 @@ fn a_full_file_means_what_it_says() {
     let text = r#"
 listen: [10.96.0.10, fd00:10:96::a, 169.254.20.10]
 fallback: [{address: "fd00:10:96::a", to: "fd00:10:96::b"}]
+host: {enabled: true, cgroup: /sys/fs/cgroup/node/}
 interfaces: ["veth*", "!veth-infra*", eth1]
 exclude: [db, web/front-0]
 cniResults: /cni
@@ -163,6 +168,10 @@ log: {format: json, level: "warn,dns_cache=debug"}
             address: "fd00:10:96::a".parse().unwrap(),
             to: "fd00:10:96::b".parse().unwrap(),
         }],
+        host: HostProcesses {
+            enabled: true,
+            cgroup: "/sys/fs/cgroup/node".into(),
+        },
         interfaces: vec![
             pattern(false, "veth*"),
             pattern(true, "veth-infra*"),

@@ -247,7 +247,7 @@ fn check_first(program: &SchedClassifier, name: &str, direction: TcAttachType) {
 /// The programs that a filter may hold.
 const fn filters(direction: TcAttachType) -> &'static [&'static str] {
     match direction {
-        TcAttachType::Egress => &["pod_egress"],
+        TcAttachType::Egress => &["pod_egress", "host_egress"],
         _ => &["pod_ingress", "resolver_ingress"],
     }
 }

@@ -13,6 +13,7 @@ use super::error::{Error, Step as _};
 /// Where the kernel offers a mount point for the BPF file system.
 const SYSTEM: &str = "/sys/fs/bpf";
 const LINKS: &str = "links";
+const HOST: &str = "host";
 /// Comes before the number of a layout.
 const VERSION: &str = "v";
 
@@ -21,6 +22,8 @@ const VERSION: &str = "v";
 pub(super) struct Dirs {
     /// One link an interface, by its index.
     pub(super) links: PathBuf,
+    /// The links to the cgroup of the node's own processes; made when it is needed.
+    pub(super) host: PathBuf,
     /// The maps of this layout, by their names.
     pub(super) maps: PathBuf,
 }
@@ -50,6 +53,7 @@ pub(super) fn prepare(dir: &Path) -> Result<Dirs, Error> {
     }
     let dirs = Dirs {
         links: dir.join(LINKS),
+        host: dir.join(HOST),
         maps: dir.join(format!("{VERSION}{LAYOUT_VERSION}")),
     };
     for dir in [&dirs.links, &dirs.maps] {
@@ -70,7 +74,7 @@ pub(super) fn remove_other_layouts(dir: &Path) -> Result<(), Error> {
 /// Removes the pins, and the mount if it is ours alone.
 pub(super) fn remove(dir: &Path) -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
-    for dir in map_dirs(dir).chain([dir.join(LINKS)]) {
+    for dir in map_dirs(dir).chain([dir.join(LINKS), dir.join(HOST)]) {
         remove_dir(&dir, &mut removed)?;
     }
     if !dir.starts_with(SYSTEM) && is_mount_point(dir) && is_bpffs(dir) {
@@ -91,6 +95,11 @@ fn map_dirs(dir: &Path) -> impl Iterator<Item = PathBuf> {
     pins(dir)
         .into_iter()
         .filter(move |path| version(path).is_some())
+}
+
+/// Removes the links to the cgroup, if there are any.
+pub(super) fn remove_host(dirs: &Dirs) -> Result<(), Error> {
+    remove_dir(&dirs.host, &mut Vec::new())
 }
 
 fn remove_dir(dir: &Path, removed: &mut Vec<String>) -> Result<(), Error> {

@@ -165,12 +165,14 @@ impl State {
         self.set_intercepted(destinations)
     }
 
-    /// Puts the program on the resolver's link.
+    /// Puts the programs on the resolver's link.
     pub(super) fn attach_resolver(&mut self) -> Result<(), Error> {
+        let (ifindex, direction) = (self.link.ifindex, TcAttachType::Ingress);
         let program = self.programs.resolver_ingress()?;
-        let direction = TcAttachType::Ingress;
+        self.attacher.attach(program, VETH, ifindex, direction)?;
+        let program = self.programs.host_egress()?;
         self.attacher
-            .attach(program, VETH, self.link.ifindex, direction)?;
+            .attach(program, VETH, ifindex, TcAttachType::Egress)?;
         Ok(())
     }
 

@@ -5,6 +5,8 @@
 mod attach;
 mod bpffs;
 mod error;
+mod host_routes;
+mod host_sockets;
 mod inspect;
 mod interfaces;
 mod lock;
@@ -39,6 +41,7 @@ use crate::privileges::Resident;
 use crate::serve::{Heartbeats, Sockets};
 use attach::Attacher;
 use error::Step as _;
+use host_routes::HostRoutes;
 pub use lock::NodeLock;
 use namespace::Namespace;
 pub use namespace::ResolverLink;
@@ -50,6 +53,7 @@ pub struct Datapath {
     state: Arc<Mutex<interfaces::State>>,
     watcher: JoinHandle<()>,
     logger: Option<JoinHandle<()>>,
+    host_routes: tokio::sync::Mutex<HostRoutes>,
     namespace: Namespace,
     pins: Pins,
     bpffs: PathBuf,
@@ -135,7 +139,7 @@ impl Datapath {
     ) -> Result<(Self, Listening, Option<KernelSide>), Error> {
         let bpffs = config.bpffs.clone();
         let dirs = resident.run(move || bpffs::prepare(&bpffs))?;
-        let pins = Pins::new(dirs.maps);
+        let pins = Pins::new(dirs.maps.clone());
         let is_first = inherited.is_none();
         let listen = &config.listen;
         let (namespace, sockets) = match inherited {
@@ -160,11 +164,18 @@ impl Datapath {
         });
         let patience = Duration::from_millis(config.queries.wedged_after_millis.into());
         let (destinations, access) = (config.destinations(), config.access.clone());
+        let host = config.host.enabled;
         let (mut programs, pins) = namespace.resident().run(move || {
-            let programs = Programs::load(&pins, &destinations, &access, patience, cache)?;
+            let programs = Programs::load(&pins, &destinations, &access, patience, cache, host)?;
             Ok::<_, Error>((programs, pins))
         })?;
         let logger = programs.forward_logs();
+        let mut host_routes = HostRoutes::new(*namespace.link());
+        if host {
+            programs.attach_to_cgroup(&config.host.cgroup, &dirs.host);
+        } else {
+            bpffs::remove_host(&dirs)?;
+        }
         let heartbeats = programs.heartbeats()?;
         let kernel = programs.take_kernel_side();
         programs.set_resolver(namespace.link())?;
@@ -185,6 +196,7 @@ impl Datapath {
             state.attach_resolver()?;
             events
         };
+        host_routes.set(&config.own_addresses()).await?;
         let state = Arc::new(Mutex::new(state));
         let watcher = tokio::spawn(interfaces::watch(events, Arc::clone(&state)));
         Ok((
@@ -192,6 +204,7 @@ impl Datapath {
                 state,
                 watcher,
                 logger,
+                host_routes: tokio::sync::Mutex::new(host_routes),
                 namespace,
                 pins,
                 bpffs: config.bpffs.clone(),
@@ -267,6 +280,15 @@ impl Datapath {
     /// The kernel refuses to write a map.
     pub fn intercept(&self, destinations: &[Destination]) -> Result<(), Error> {
         interfaces::lock(&self.state).set_intercepted(destinations)
+    }
+
+    /// From here on the node's own processes reach these addresses at the resolver, and no others.
+    ///
+    /// # Errors
+    ///
+    /// The node's routes cannot be changed.
+    pub async fn route(&self, addresses: &[IpAddr]) -> Result<(), Error> {
+        self.host_routes.lock().await.set(addresses).await
     }
 
     /// From here on the interfaces that these patterns mean carry the program, and no others.

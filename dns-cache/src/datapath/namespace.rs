@@ -208,8 +208,11 @@ async fn connect(
         .execute()
         .await
         .step(|| "move the veth's inner end into the resolver's namespace".to_owned())?;
-    // The node's stack has no business on this link: no router solicitations, no link-local address.
-    let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{VETH}/disable_ipv6"), "1");
+    // The node's stack has no business on this link but the routes to our addresses: no router solicitations, no
+    // link-local address.
+    for (name, value) in [("addr_gen_mode", "1"), ("accept_ra", "0")] {
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{VETH}/{name}"), value);
+    }
 
     let (outer_index, outer_mac) = find(&node, VETH)
         .await?

@@ -14,7 +14,7 @@ use super::bpffs::ignore_missing;
 use super::error::{Error, Step as _};
 
 /// What the next agent goes on with. Counters begin anew with each agent, as its own do.
-const KEPT: [&str; 11] = [
+const KEPT: [&str; 13] = [
     names::INTERCEPT,
     names::INTERFACES,
     names::BRIDGE_PORTS,
@@ -22,6 +22,8 @@ const KEPT: [&str; 11] = [
     names::FLOWS,
     names::CONNECTIONS,
     names::DIVERSIONS,
+    names::HOST_FLOWS,
+    names::BELIEVED,
     names::RESOLVER,
     names::HEARTBEATS,
     names::INDEX,

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::iter;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +18,16 @@ use aya_log::EbpfLogger;
 use aya_obj::Object;
 use dns_cache_common::hash::Seed;
 use dns_cache_common::maps::{
-    Address, BridgePort, Client, Counter, HEARTBEATS, Interface, Resolver, STAGE_TO_RESOLVER,
-    Traffic, globals, names,
+    Address, BridgePort, Client, Counter, HEARTBEATS, Instead, Interface, Resolver,
+    STAGE_TO_RESOLVER, Traffic, globals, names,
 };
 use tokio::task::JoinHandle;
 use tracing::{Level, warn};
 
-use super::KernelSide;
 use super::error::{Error, Step as _};
 use super::namespace::ResolverLink;
 use super::pins::Pins;
+use super::{KernelSide, host_sockets};
 use crate::config::{Destination, Network};
 use crate::kernel_cache::{self, KernelCache, Size};
 use crate::serve::Heartbeats;
@@ -40,17 +41,19 @@ const VERIFY_ATTEMPTS: u32 = 10;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DNS_CACHE_EBPF_OBJECT"));
 
 /// The programs in it.
-pub(super) const NAMES: [&str; 4] = [
+pub(super) const NAMES: [&str; 5] = [
     "pod_ingress",
     "pod_egress",
     "to_resolver",
     "resolver_ingress",
+    "host_egress",
 ];
 
 /// Both programs, loaded, and the maps that the agent writes.
 pub(super) struct Programs {
     ebpf: Ebpf,
     intercept: HashMap<MapData, [u8; 16], [u8; 16]>,
+    instead: Array<MapData, [u8; 32]>,
     interfaces: HashMap<MapData, u32, [u8; 8]>,
     bridge_ports: HashMap<MapData, [u8; 12], u32>,
     clients: HashMap<MapData, [u8; 16], [u8; 16]>,
@@ -58,6 +61,8 @@ pub(super) struct Programs {
     counters: PerCpuArray<MapData, u64>,
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
     cpus: usize,
+    /// The programs for the node's own processes are loaded.
+    host: bool,
     kernel_side: Option<KernelSide>,
 }
 
@@ -136,6 +141,8 @@ fn sizes(cache: Option<Size>) -> Result<Vec<(&'static str, u32)>, Error> {
         (names::FLOWS, lru_entries(2048, cpus)),
         (names::CONNECTIONS, lru_entries(4096, cpus)),
         (names::DIVERSIONS, lru_entries(8192, cpus)),
+        (names::HOST_FLOWS, lru_entries(2048, cpus)),
+        (names::BELIEVED, lru_entries(8192, cpus)),
     ];
     if let Some(size) = cache {
         sizes.extend([(names::INDEX, size.buckets), (names::ARENA, size.elements)]);
@@ -250,6 +257,7 @@ impl Programs {
         allowed: &[Network],
         patience: Duration,
         cache: Option<Cache>,
+        host: bool,
     ) -> Result<Self, Error> {
         // The verifier removes log statements of levels that are off: they cost nothing then.
         let log_level = if tracing::enabled!(target: "dns_cache_ebpf", Level::DEBUG) {
@@ -271,6 +279,7 @@ impl Programs {
             unguarded: false,
         };
         let mut ebpf = load_with(&options, &sizes, Some(pins))?;
+        let host = host && host_sockets::load(&mut ebpf).map_err(no_host).is_ok();
         allow(&mut ebpf, allowed)?;
         // Its pin keeps what is in it.
         drop(stages(&mut ebpf)?);
@@ -283,9 +292,11 @@ impl Programs {
         };
         let mut programs = Self {
             cpus: cpus()?,
+            host,
             kernel_side,
             traffic: take(&mut ebpf, names::TRAFFIC)?,
             intercept: hash_map(&mut ebpf, names::INTERCEPT)?,
+            instead: take(&mut ebpf, names::INSTEAD)?,
             interfaces: hash_map(&mut ebpf, names::INTERFACES)?,
             bridge_ports: hash_map(&mut ebpf, names::BRIDGE_PORTS)?,
             clients: hash_map(&mut ebpf, names::CLIENTS)?,
@@ -329,6 +340,10 @@ impl Programs {
         program(&mut self.ebpf, "resolver_ingress")
     }
 
+    pub(super) fn host_egress(&mut self) -> Result<&mut SchedClassifier, Error> {
+        program(&mut self.ebpf, "host_egress")
+    }
+
     /// Sets the destinations that are intercepted: these, and no others any more.
     pub(super) fn set_intercepted(&mut self, destinations: &[Destination]) -> Result<(), Error> {
         for Destination { address, fallback } in destinations {
@@ -337,6 +352,7 @@ impl Programs {
                 .insert(Address::from(*address).0, fallback.0, 0)
                 .step(|| format!("intercept {address}"))?;
         }
+        self.set_instead(destinations)?;
         let known = |ip| destinations.iter().any(|known| known.address == ip);
         let gone: Vec<_> = self
             .intercept
@@ -350,6 +366,31 @@ impl Programs {
                 .step(|| format!("leave {} alone", Address(key).to_ip()))?;
         }
         Ok(())
+    }
+
+    /// The node's own processes ask the first address of each family to which there is a route.
+    fn set_instead(&mut self, destinations: &[Destination]) -> Result<(), Error> {
+        let own = destinations.iter().filter(|to| to.is_own());
+        let first = |ipv4| {
+            let mut own = own.clone().filter(|to| to.address.is_ipv4() == ipv4);
+            own.next()
+                .map_or(Address::NONE, |to| Address::from(to.address))
+        };
+        let instead = Instead {
+            v4: first(true),
+            v6: first(false),
+        };
+        self.instead
+            .set(0, instead.to_bytes(), 0)
+            .step(|| "tell the programs what the node's own processes ask".to_owned())
+    }
+
+    /// Attaches the programs for the node's own processes to a cgroup, if they are loaded. Pods are served without.
+    pub(super) fn attach_to_cgroup(&mut self, cgroup: &Path, pins: &Path) {
+        if self.host {
+            let attached = host_sockets::attach(&mut self.ebpf, cgroup, pins);
+            self.host = attached.map_err(no_host).is_ok();
+        }
     }
 
     /// Tells the programs where the resolver is: from here on they hand packets over.
@@ -473,6 +514,10 @@ impl Programs {
             })
             .collect()
     }
+}
+
+fn no_host(error: Error) {
+    warn!(%error, "the node's own processes are served at addresses with a route only");
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, Error> {

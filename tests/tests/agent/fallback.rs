@@ -15,7 +15,7 @@ use dns_cache_tests::{
 use crate::{assert_web, fresh};
 
 /// The link-local IPv4 address falls back by itself, its IPv6 twin because it is said so.
-fn config(attach: &str) -> AgentConfig {
+pub(crate) fn config(attach: &str) -> AgentConfig {
     AgentConfig {
         listen: [CLUSTER_IP, LINK_LOCAL]
             .iter()
@@ -38,17 +38,17 @@ fn client(lab: &Lab, family: Family) -> Client {
 }
 
 /// Names of which nothing knows yet.
-struct Names(u16);
+pub(crate) struct Names(pub(crate) u16);
 
 impl Names {
-    fn query(&mut self) -> Query {
+    pub(crate) fn query(&mut self) -> Query {
         self.0 += 1;
         Query::new(&fresh(self.0), rtype::A)
     }
 
     /// Asks once for a name that nobody knows yet.
     #[track_caller]
-    fn ask(&mut self, client: &Client, transport: Transport) {
+    pub(crate) fn ask(&mut self, client: &Client, transport: Transport) {
         let reply = client.ask(transport, &self.query());
         let reply = reply.or_panic(format_args!("{transport:?}, while the agent is away"));
         assert_eq!(reply.message.answers.len(), 1);

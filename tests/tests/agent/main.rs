@@ -15,6 +15,7 @@ mod fallback;
 mod faults;
 mod forged;
 mod hand_over;
+mod host;
 mod kernel;
 mod kubernetes;
 mod liar;

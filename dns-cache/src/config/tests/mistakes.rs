@@ -52,21 +52,28 @@ fn under_a_valid_file() {
             ],
         ),
         (
+            "host: {enabled: true, cgroup: cgroup}",
+            &[
+                "f:3:17: host.enabled: needs an address that the node has a route to; add a link-local one such as 169.254.20.10 to listen",
+                "f:3:31: host.cgroup: \"cgroup\" is not an absolute path; start it with /",
+            ],
+        ),
+        (
             "lisen: 1",
             &[
-                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"lisen\"; did you mean listen? allowed are listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "stateDIR: 1",
             &[
-                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"stateDIR\"; did you mean stateDir? allowed are listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "banana: 1",
             &[
-                "f:3:1: unknown key \"banana\"; allowed are listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"banana\"; allowed are listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -76,19 +83,19 @@ fn under_a_valid_file() {
         (
             "? [a]\n: b",
             &[
-                "f:3:3: a list found as a key; a key is one word, allowed are listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:3:3: a list found as a key; a key is one word, allowed are listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "? {a: b}\n: b",
             &[
-                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:3:3: a mapping found as a key; a key is one word, allowed are listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "~: 3",
             &[
-                "f:3:1: nothing found as a key; a key is one word, allowed are listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:3:1: nothing found as a key; a key is one word, allowed are listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -433,7 +440,7 @@ fn under_a_valid_file() {
         (
             "'': 3",
             &[
-                "f:3:1: unknown key \"\"; allowed are listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:3:1: unknown key \"\"; allowed are listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -470,19 +477,19 @@ fn of_a_whole_file() {
         (
             "[]",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "a",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
         (
             "3",
             &[
-                "f:1:1: a single value found; give a mapping with the keys listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:1:1: a single value found; give a mapping with the keys listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
         (
@@ -578,7 +585,7 @@ fn of_a_whole_file() {
         (
             "- a\n- b",
             &[
-                "f:1:1: a list found; give a mapping with the keys listen, fallback, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
+                "f:1:1: a list found; give a mapping with the keys listen, fallback, host, interfaces, exclude, cniResults, cluster, kubernetes, zones, hosts, blocked, access, resolvConf, transport, ttl, cache, queries, attach, afterHandOver, stateDir, bpffs, metrics, log",
             ],
         ),
     ];

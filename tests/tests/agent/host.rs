@@ -1,0 +1,326 @@
+//! The node's own processes: by the link-local address, and by the ClusterIP if they are to be served there too.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL, NODE};
+use dns_cache_tests::{AgentConfig, Client, Family, Lab, OrPanic, Transport};
+
+use crate::assert_web;
+use crate::fallback::{Names, config};
+
+/// A client among the node's own processes.
+fn client(lab: &Lab, server: IpAddr) -> Client {
+    let netns = Arc::clone(lab.node().netns());
+    Client::new(netns, (server, 53).into()).timeout(Duration::from_secs(1))
+}
+
+/// Entries of DNS to an address of [`LINK_LOCAL`] are as they are without any rule: nobody's address was changed.
+#[track_caller]
+fn assert_never_nated(lab: &Lab) {
+    let mut seen = 0;
+    for entry in lab.node().conntrack().entries() {
+        let (to, back) = (entry.original, entry.reply);
+        if to.dport == 53
+            && Family::BOTH
+                .map(|family| LINK_LOCAL.of(family))
+                .contains(&to.dst)
+        {
+            seen += 1;
+            assert_eq!(
+                (back.src, back.dst, back.dport),
+                (to.dst, to.src, to.sport),
+                "{}",
+                entry.line
+            );
+        }
+    }
+    assert!(seen > 0, "the node's own packets are tracked");
+}
+
+#[test]
+fn they_ask_the_link_local_address() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&config("auto"));
+    let mut names = Names(0);
+    for family in Family::BOTH {
+        let client = client(&lab, LINK_LOCAL.of(family));
+        for transport in Transport::ALL {
+            let before = agent.counters();
+            assert_web(&client, transport);
+            names.ask(&client, transport);
+            let after = agent.counters();
+            assert!(after.datapath("from_host") > before.datapath("from_host"));
+        }
+    }
+    assert_never_nated(&lab);
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// As for pods: the ordinary servers answer, from the address that was asked.
+fn all_are_answered_while_it_is_away(lab: &Lab, names: &mut Names) {
+    for family in Family::BOTH {
+        let client = client(lab, LINK_LOCAL.of(family));
+        for _ in 0..10 {
+            for transport in Transport::ALL {
+                names.ask(&client, transport);
+            }
+        }
+    }
+}
+
+/// The way to a killed agent goes with it, and the next one makes it anew.
+#[test]
+fn their_way_goes_with_the_agent_and_comes_with_the_next() {
+    let lab = Lab::builder().start();
+    let before = lab.node().snapshot();
+    lab.agent(&config("auto")).kill9();
+    let routes = ["ip link", "ip route"].map(|part| before.part(part).map(str::to_owned));
+    let end = Instant::now() + Duration::from_secs(3);
+    loop {
+        let now = lab.node().snapshot();
+        if ["ip link", "ip route"].map(|part| now.part(part).map(str::to_owned)) == routes {
+            break;
+        }
+        assert!(Instant::now() < end, "a route to nobody: {now:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let agent = lab.agent(&config("auto"));
+    let mut names = Names(0);
+    for family in Family::BOTH {
+        let before = agent.counters();
+        names.ask(&client(&lab, LINK_LOCAL.of(family)), Transport::Connected);
+        let after = agent.counters();
+        assert!(after.datapath("from_host") > before.datapath("from_host"));
+    }
+}
+
+#[test]
+fn their_link_local_address_is_answered_when_wedged() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&config("auto"));
+    let client = client(&lab, LINK_LOCAL.of(Family::V4));
+    let mut names = Names(0);
+    for transport in Transport::ALL {
+        names.ask(&client, transport);
+    }
+    let mut connection = client.tcp().or_panic("connecting");
+    connection.ask(&names.query()).or_panic("it lives");
+    agent.pause();
+    let stopped = Instant::now();
+    let hasty = client.clone().timeout(Duration::from_millis(100));
+    for transport in Transport::ALL {
+        while hasty.ask(transport, &names.query()).is_err() {
+            let waited = stopped.elapsed();
+            assert!(waited < Duration::from_secs(3), "{transport:?}: {waited:?}");
+        }
+    }
+    all_are_answered_while_it_is_away(&lab, &mut names);
+    agent.resume();
+    connection
+        .ask(&names.query())
+        .or_panic("what is open goes on");
+}
+
+/// The routes follow the configuration, and others' packets do not get in by them.
+#[test]
+fn routes_come_and_go() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&AgentConfig::default());
+    let routes = || {
+        let snapshot = lab.node().snapshot();
+        // All tables, so both families.
+        let lines = snapshot.part("ip route").unwrap_or_default().lines();
+        let ours = |line: &&str| {
+            Family::BOTH.iter().any(|family| {
+                line.starts_with(&format!("{} dev dnscache0", LINK_LOCAL.of(*family)))
+            })
+        };
+        lines.filter(ours).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(routes(), [""; 0]);
+    agent.reload(&config("auto"));
+    assert_eq!(routes().len(), 2, "{:?}", routes());
+    // A neighbour of the node's, which takes it for a router.
+    let outside = lab.node().outside();
+    outside.ip(&format!("route add {}/32 via {}", LINK_LOCAL.v4, NODE.v4));
+    let stranger = Client::new(Arc::clone(outside), LINK_LOCAL.dns(Family::V4));
+    let stranger = stranger.timeout(Duration::from_millis(200));
+    let before = agent.counters();
+    assert!(
+        stranger
+            .ask(Transport::Connected, &Names(0).query())
+            .is_err()
+    );
+    let after = agent.counters();
+    assert_eq!(
+        after.resolver("queries_udp"),
+        before.resolver("queries_udp")
+    );
+    assert!(after.datapath("host_other") > before.datapath("host_other"));
+    agent.reload(&AgentConfig::default());
+    assert_eq!(routes(), [""; 0]);
+}
+
+/// Where the unified hierarchy is on this machine.
+fn cgroup2() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/mounts").or_panic("reading the mounts");
+    let mut mounts = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let found = mounts.find(|words| words.get(2) == Some(&"cgroup2"));
+    found.or_panic("no cgroup2 file system")[1].into()
+}
+
+/// As [`config`], and the node's processes are served at the ClusterIP.
+fn serving(cgroup: &Path) -> AgentConfig {
+    let plain = config("auto");
+    AgentConfig {
+        extra: format!(
+            "{}host: {{enabled: true, cgroup: {cgroup:?}}}\n",
+            plain.extra
+        ),
+        ..plain
+    }
+}
+
+#[test]
+fn they_are_served_at_the_cluster_ip() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&serving(&cgroup2()));
+    let mut names = Names(0);
+    for family in Family::BOTH {
+        let server = CLUSTER_IP.dns(family);
+        let client = client(&lab, server.ip());
+        for transport in Transport::ALL {
+            let before = agent.counters();
+            assert_web(&client, transport);
+            names.ask(&client, transport);
+            let after = agent.counters();
+            assert!(after.datapath("from_host") > before.datapath("from_host"));
+        }
+        // Each socket's process hears the name that it gave.
+        let peers = lab.node().netns().run(|| {
+            let stream = TcpStream::connect(server)?;
+            let any: IpAddr = if server.is_ipv4() {
+                Ipv4Addr::UNSPECIFIED.into()
+            } else {
+                Ipv6Addr::UNSPECIFIED.into()
+            };
+            let socket = UdpSocket::bind((any, 0))?;
+            socket.connect(server)?;
+            Ok::<_, std::io::Error>([stream.peer_addr()?, socket.peer_addr()?])
+        });
+        assert_eq!(peers.or_panic("connecting"), [server; 2]);
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+    assert_never_nated(&lab);
+    // A pod's processes are in the cgroup too.
+    let before = agent.counters();
+    for family in Family::BOTH {
+        for transport in Transport::ALL {
+            names.ask(&lab.pod(0).client(family), transport);
+        }
+    }
+    let after = agent.counters();
+    assert!(before.resolved(&after) >= 6);
+    assert_eq!(after.datapath("from_host"), before.datapath("from_host"));
+}
+
+/// An IPv6 socket that asks an IPv4 address, as many programs do it.
+#[test]
+fn a_socket_of_both_families_is_served() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&serving(&cgroup2()));
+    let server = SocketAddr::from((CLUSTER_IP.v4.to_ipv6_mapped(), 53));
+    let socket = lab.node().netns().run(|| UdpSocket::bind("[::]:0"));
+    let socket = socket.or_panic("opening a socket");
+    let patience = Some(Duration::from_secs(2));
+    socket
+        .set_read_timeout(patience)
+        .or_panic("setting a time-out");
+    for connected in [false, true] {
+        let query = Names(u16::from(connected)).query();
+        if connected {
+            socket.connect(server).or_panic("connecting");
+            socket.send(&query.to_bytes()).or_panic("sending");
+            assert_eq!(socket.peer_addr().or_panic("asking for the peer"), server);
+        } else {
+            let sent = socket.send_to(&query.to_bytes(), server);
+            sent.or_panic("sending");
+        }
+        let (_, from) = socket.recv_from(&mut [0; 512]).or_panic("no answer");
+        assert_eq!(from, server, "connected: {connected}");
+    }
+    assert_eq!(agent.counters().datapath("from_host"), 2);
+}
+
+/// With nobody there, the ClusterIP is what it was before: kube-proxy's.
+#[test]
+fn their_cluster_ip_takes_the_ordinary_way_when_killed() {
+    let lab = Lab::builder().start();
+    let config = serving(&cgroup2());
+    let agent = lab.agent(&config);
+    let mut names = Names(0);
+    for family in Family::BOTH {
+        names.ask(&client(&lab, CLUSTER_IP.of(family)), Transport::Connected);
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+    agent.kill9();
+    for family in Family::BOTH {
+        let client = client(&lab, CLUSTER_IP.of(family));
+        for _ in 0..10 {
+            for transport in Transport::ALL {
+                names.ask(&client, transport);
+            }
+        }
+    }
+    assert!(!lab.node().conntrack().pod_dns().is_empty());
+    let agent = lab.agent(&config);
+    for family in Family::BOTH {
+        let before = agent.counters();
+        names.ask(&client(&lab, CLUSTER_IP.of(family)), Transport::Unconnected);
+        let after = agent.counters();
+        assert!(after.datapath("from_host") > before.datapath("from_host"));
+    }
+}
+
+#[test]
+fn the_cgroup_is_left_as_it_was() {
+    let lab = Lab::builder().start();
+    for family in Family::BOTH {
+        assert_web(&lab.pod(0).client(family), Transport::Tcp);
+    }
+    let before = lab.node().snapshot();
+    let agent = lab.agent(&serving(&cgroup2()));
+    let pins = agent.bpffs().join("host");
+    let count = || fs::read_dir(&pins).map_or(0, Iterator::count);
+    assert_eq!(count(), 8);
+    agent.kill9();
+    // In each other's place.
+    let agent = lab.agent(&serving(&cgroup2()));
+    assert_eq!(count(), 8);
+    agent.kill9();
+    let agent = lab.agent(&config("auto"));
+    assert_eq!(count(), 0);
+    agent.kill9();
+    lab.agent(&serving(&cgroup2())).kill9();
+    agent.detach();
+    lab.node().assert_comes_back_to(&before);
+    assert!(!pins.exists());
+}
+
+#[test]
+fn pods_are_served_without_a_cgroup() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&serving(Path::new("/proc")));
+    assert_web(&lab.pod(0).client(Family::V4), Transport::Tcp);
+    let log = agent.log();
+    assert!(
+        log.contains("host.cgroup must be a directory of a cgroup2"),
+        "{log}"
+    );
+}
