@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use crate::cni;
 use crate::config::{AfterHandOver, Config, Origin, no_fallback};
 use crate::control::{self, Handler, ServerError, Shutdown};
-use crate::datapath::{self, Datapath, KernelSide};
+use crate::datapath::{self, Capabilities, Datapath, KernelSide};
 use crate::kernel_cache;
 use crate::kubernetes::Discovery;
 use crate::metrics;
@@ -73,7 +73,12 @@ pub enum Error {
 ///
 /// # Errors
 /// If a part cannot be started, or fails.
-pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(), Error> {
+pub async fn run(
+    config: Config,
+    origin: Origin,
+    resident: Resident,
+    capabilities: Capabilities,
+) -> Result<(), Error> {
     // Signals first: one that comes during the start ends the agent in good order too.
     let mut end = End::new()?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -99,7 +104,7 @@ pub async fn run(config: Config, origin: Origin, resident: Resident) -> Result<(
         () = end.told() => return Ok(()),
     };
     let (datapath, listening, kernel) =
-        Datapath::start(&config, lock, resident.clone(), inherited).await?;
+        Datapath::start(&config, lock, resident.clone(), capabilities, inherited).await?;
     if let Some(KernelSide { cache, refreshes }) = kernel {
         resolver.mirror_into(cache);
         tasks.spawn(refresh(refreshes, Arc::clone(&resolver)));

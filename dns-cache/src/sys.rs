@@ -1,17 +1,20 @@
 //! The system calls that the standard library does not have: the boot clock, datagrams in batches, and memory
-//! shared with the eBPF programs, a thread's capabilities, and descriptors between processes. And the one of tokio that
-//! it leaves to the caller's word.
+//! shared with the eBPF programs, a thread's capabilities, descriptors between processes, and the order of an
+//! interface's programs. And the one of tokio that it leaves to the caller's word.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg, mmap, capset, prctl, CLOCK_BOOTTIME and received descriptors have no safe interface in std; AsyncFd has none for one interest"
+    reason = "recvmmsg, sendmmsg, mmap, capset, prctl, bpf, CLOCK_BOOTTIME and received descriptors have no safe interface in std; AsyncFd has none for one interest"
 )]
 
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::{self, MaybeUninit};
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
@@ -113,6 +116,92 @@ fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Commands of bpf(2), and attach types (linux/bpf.h).
+const OBJ_GET: libc::c_long = 7;
+const PROG_QUERY: libc::c_long = 16;
+const LINK_DETACH: libc::c_long = 34;
+const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
+/// More than may be attached to an interface (`BPF_MPROG_MAX`).
+const MOST_PROGRAMS: usize = 64;
+
+/// What `OBJ_GET` is asked with.
+#[repr(C)]
+struct ObjectPath {
+    path: u64,
+    others: u64,
+}
+
+/// What `LINK_DETACH` is asked with.
+#[repr(C)]
+struct LinkDetach {
+    link: i32,
+}
+
+/// What `PROG_QUERY` is asked with.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramQuery {
+    ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    program_ids: u64,
+    count: u32,
+    reserved: u32,
+    others: [u64; 4],
+}
+
+/// bpf(2) with the part of its attributes that the command has.
+///
+/// # Safety
+/// They are the command's, and the pointers among them point to what it expects.
+unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
+    let attributes: *mut T = attributes;
+    // SAFETY: the kernel reads and writes within the attributes' size, and what the caller answers for.
+    match unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) } {
+        // A descriptor, or 0.
+        done @ 0.. => Ok(done as i32),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The ids of an interface's TCX programs for what comes in, or goes out, in the order in which they run (Linux 6.6).
+/// Needs CAP_NET_ADMIN; aya's own function needs CAP_SYS_ADMIN, for it opens the programs as well.
+pub(crate) fn tcx_programs(ifindex: u32, is_egress: bool) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0_u32; MOST_PROGRAMS];
+    let mut query = ProgramQuery {
+        ifindex,
+        attach_type: if is_egress { TCX_EGRESS } else { TCX_INGRESS },
+        program_ids: ids.as_mut_ptr() as u64,
+        count: MOST_PROGRAMS as u32,
+        ..ProgramQuery::default()
+    };
+    // SAFETY: the pointer is to `count` ids, which live until the call returns.
+    unsafe { bpf(PROG_QUERY, &mut query) }?;
+    ids.truncate(query.count as usize);
+    Ok(ids)
+}
+
+/// Detaches the link that is pinned here before it returns; without it, the kernel lets go of it some time after the
+/// last reference to it.
+pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut object = ObjectPath {
+        path: path.as_ptr() as u64,
+        others: 0,
+    };
+    // SAFETY: the path ends with a zero, and lives until the call returns.
+    let link = unsafe { bpf(OBJ_GET, &mut object) }?;
+    // SAFETY: a new descriptor that nobody else has.
+    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    let mut detach = LinkDetach {
+        link: link.as_raw_fd(),
+    };
+    // SAFETY: no pointer is passed.
+    unsafe { bpf(LINK_DETACH, &mut detach) }.map(drop)
 }
 
 /// Descriptors of one message at most (`SCM_MAX_FD` of include/net/scm.h).

@@ -107,7 +107,8 @@ impl Agent {
             binary,
             process,
         };
-        agent.wait_for(veths, Duration::from_secs(20));
+        // A machine that translates instructions takes its time.
+        agent.wait_for(veths, Duration::from_secs(60));
         agent
     }
 

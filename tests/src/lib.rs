@@ -43,6 +43,7 @@ pub mod snapshot;
 pub mod tools;
 pub mod unbound;
 pub mod wire;
+pub mod xdp;
 pub mod zones;
 
 pub use addresses::{Family, Pair};

@@ -164,6 +164,12 @@ impl Pod {
         ));
     }
 
+    /// Puts back what goes with an interface that is down: routes, and addresses of IPv6.
+    pub fn reconnect(&self) {
+        self.node.ip(&self.host_side());
+        self.netns.ip(&self.pod_side());
+    }
+
     /// Takes its veth away at once, as the runtime does; its namespace goes with the value.
     pub fn remove(self) {}
 
@@ -173,7 +179,7 @@ impl Pod {
             Flavour::Routed => {
                 let Pair { v4, v6 } = GATEWAY;
                 format!(
-                    "addr add {v4}/32 dev {veth}\naddr add {v6}/128 dev {veth} nodad\nlink set {veth} up\n{}",
+                    "addr replace {v4}/32 dev {veth}\naddr replace {v6}/128 dev {veth} nodad\nlink set {veth} up\n{}",
                     self.host_routes()
                 )
             }
@@ -183,7 +189,7 @@ impl Pod {
 
     fn host_routes(&self) -> String {
         let (Pair { v4, v6 }, veth) = (self.addresses, &self.veth);
-        format!("route add {v4}/32 dev {veth}\nroute add {v6}/128 dev {veth}\n")
+        format!("route replace {v4}/32 dev {veth}\nroute replace {v6}/128 dev {veth}\n")
     }
 
     fn pod_side(&self) -> String {
@@ -203,7 +209,7 @@ impl Pod {
             Flavour::Bridged => (24, 64, String::new()),
         };
         format!(
-            "addr add {v4}/{prefix4} dev eth0\naddr add {v6}/{prefix6} dev eth0 nodad\nlink set eth0 up\n{on_link}\
+            "addr replace {v4}/{prefix4} dev eth0\naddr replace {v6}/{prefix6} dev eth0 nodad\nlink set eth0 up\n{on_link}\
              route replace default via {gateway4}\nroute replace default via {gateway6}\n"
         )
     }

@@ -96,6 +96,16 @@ pub fn resident(pid: i32) -> u64 {
     kib * 1024
 }
 
+/// The running kernel's version.
+#[must_use]
+pub fn linux() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").or_panic("reading the release");
+    let mut numbers = release.split('.').map_while(|part| part.parse().ok());
+    let (major, minor) = (numbers.next(), numbers.next());
+    let what = format_args!("the release {release}");
+    (major.or_panic(what), minor.or_panic(what))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

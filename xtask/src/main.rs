@@ -9,6 +9,7 @@ mod ebpf_toolchain;
 mod exec;
 mod fuzz;
 mod image;
+mod kernel;
 mod programs;
 mod replay;
 mod reproduce;
@@ -49,6 +50,7 @@ enum Command {
     Image(image::Args),
     Chart(chart::Args),
     Cluster(cluster::Args),
+    Kernel(kernel::Args),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::main(&args),
         Command::Chart(args) => chart::main(&args),
         Command::Cluster(args) => cluster::main(&args),
+        Command::Kernel(args) => kernel::main(&args),
     };
     report(result)
 }

@@ -16,10 +16,14 @@ use dns_cache_tests::{scope, signals, tools};
 
 use crate::build::{self, Executable};
 use crate::cluster;
+use crate::kernel::{Version, suite};
 use crate::programs::{cargo, workspace};
 use crate::replay::AGAINST;
 use crate::root;
 use crate::setup::{self, Want};
+
+/// For all of one kernel's tests, on a machine that has other things to do.
+const KERNEL_LIMIT: Duration = Duration::from_secs(40 * 60);
 
 /// Run all tests: units, eBPF programs, and the whole path in network namespaces
 #[derive(Debug, Default, clap::Args)]
@@ -27,12 +31,29 @@ pub(crate) struct Args {
     /// Only tests whose name contains this
     #[arg(long, value_name = "STR")]
     filter: Option<String>,
-    /// Without the tests in network namespaces
+    /// Without the tests in network namespaces and those on other kernels
     #[arg(long)]
     quick: bool,
     /// The tests in a real cluster in the place of all others: Kubernetes is built if need be, and none is skipped
-    #[arg(long, conflicts_with_all = ["quick", "filter"])]
+    #[arg(long, conflicts_with_all = ["quick", "filter", "kernel"])]
     require_cluster: bool,
+    /// Only the eBPF part, on this kernel under qemu; may be given again
+    #[arg(long, value_name = "VERSION", conflicts_with = "quick")]
+    kernel: Vec<Version>,
+    /// Without the tests on other kernels under qemu, which are run at the end of all
+    #[arg(long, conflicts_with = "kernel")]
+    no_kernels: bool,
+}
+
+impl Args {
+    /// The kernels that are tested beside this machine's: also those by default, if all tests are run.
+    fn kernels(&self) -> &[Version] {
+        if !self.kernel.is_empty() || self.quick || self.no_kernels || self.filter.is_some() {
+            &self.kernel
+        } else {
+            &Version::DEFAULT
+        }
+    }
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
@@ -44,6 +65,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     } else {
         Want::Everything
     })?;
+    if !args.kernels().is_empty() {
+        setup::ensure_kernels(args.kernels())?;
+    }
     let agent = build::agent()?;
     let tests = build::tests()?;
     let child = Arc::new(Running::default());
@@ -52,16 +76,19 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         signals::clean_up_on_signals(move || end(&child)).context("listening to signals")?;
     }
     let mut sum = Counts::default();
-    for test in tests
-        .iter()
-        .filter(|test| !(args.quick && test.kind == "test"))
-    {
-        println!("\n── {} ({})", test.name, test.kind);
-        sum.add(run(test, args, &agent, &child)?);
+    if args.kernel.is_empty() {
+        for test in tests.iter().filter(|test| here(test, args)) {
+            println!("\n── {} ({})", test.name, test.kind);
+            sum.add(run(test, args, &agent, &child)?);
+        }
+        if args.filter.is_none() {
+            println!("\n── examples in the documentation");
+            sum.add(documentation(&child)?);
+        }
     }
-    if args.filter.is_none() {
-        println!("\n── examples in the documentation");
-        sum.add(documentation(&child)?);
+    for version in args.kernels() {
+        println!("\n── on Linux {version}");
+        sum.add(on_kernel(*version, &tests, args, &agent, &child)?);
     }
     println!(
         "\n{} passed, {} failed, {} skipped",
@@ -159,6 +186,32 @@ fn run(test: &Executable, args: &Args, agent: &Path, child: &Running) -> Result<
         .arg(program)
         .args(&args.filter)
         .current_dir(&test.dir);
+    counted(&mut command, child)
+}
+
+/// Whether a test program is run on this machine's kernel.
+fn here(test: &Executable, args: &Args) -> bool {
+    test.name != suite::IPVS && !(args.quick && test.kind == "test")
+}
+
+/// Runs the eBPF part in a guest.
+fn on_kernel(
+    version: Version,
+    tests: &[Executable],
+    args: &Args,
+    agent: &Path,
+    child: &Running,
+) -> Result<Counts> {
+    let script = suite::script(tests, agent, args.filter.as_deref())?;
+    let own = env::current_exe().context("finding this program's own path")?;
+    let own = own
+        .to_str()
+        .context("the target folder's path is no UTF-8")?;
+    let mut command = root::command(own, "sharing this machine's files with a guest")?;
+    let version = version.to_string();
+    let limit = KERNEL_LIMIT.as_secs().to_string();
+    command.args(["kernel", &version, "--limit", &limit, "--"]);
+    command.args(["bash", "-c", &script]);
     counted(&mut command, child)
 }
 

@@ -12,13 +12,14 @@ const fn package(name: &'static str, program: &'static str) -> Package {
 }
 
 /// What the lab and its tests run.
-pub(crate) const PACKAGES: [Package; 9] = [
+pub(crate) const PACKAGES: [Package; 10] = [
     package("iproute2", "ip"),
     package("iproute2", "tc"),
     package("iptables", "ip6tables-restore"),
     package("nftables", "nft"),
     package("conntrack", "conntrack"),
     package("util-linux", "setpriv"),
+    package("ethtool", "ethtool"),
     package("bind9-dnsutils", "dig"),
     package("dnsperf", "dnsperf"),
     package("unbound", "unbound"),
@@ -43,6 +44,16 @@ pub(crate) const CLUSTER_PACKAGES: [Package; 5] = [
     package("containernetworking-plugins", "/usr/lib/cni/portmap"),
     package("catatonit", "catatonit"),
     package("openssl", "openssl"),
+];
+
+/// What boots another kernel (`cargo xtask kernel`), and what is tested there alone.
+pub(crate) const KERNEL_PACKAGES: [Package; 6] = [
+    package("qemu-system-x86", "qemu-system-x86_64"),
+    package("busybox-static", "busybox"),
+    package("kmod", "depmod"),
+    package("xz-utils", "xz"),
+    package("util-linux", "setpriv"),
+    package("ipvsadm", "ipvsadm"),
 ];
 
 /// The last line of bpf-linker that finds LLVM in the Rust tool chain.

@@ -13,6 +13,7 @@ use super::Agent;
 use crate::control::{
     Command, DatapathStatus, Handler, MOST_ENTRIES, Names, ResolverStatus, Response, Status,
 };
+use crate::datapath;
 use crate::presentation;
 use crate::resolver::Selection;
 
@@ -109,7 +110,7 @@ impl Agent {
 
     fn datapath_status(&self) -> DatapathStatus {
         let mut status = DatapathStatus {
-            kernel: kernel_release(),
+            kernel: datapath::release(),
             resolver_netns: Some(self.datapath.namespace_path().to_owned()),
             cache: self.resolver.kernel_usage(),
             ..DatapathStatus::default()
@@ -117,6 +118,7 @@ impl Agent {
         match self.datapath.status() {
             Ok(datapath) => {
                 status.mechanism = Some(datapath.mechanism);
+                status.lacks = datapath.lacks;
                 status.interfaces = datapath.interfaces;
                 status.counters = named(datapath.counters);
             }
@@ -142,10 +144,4 @@ fn named(counters: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count))
         .collect()
-}
-
-fn kernel_release() -> String {
-    nix::sys::utsname::uname()
-        .map(|uname| uname.release().to_string_lossy().into_owned())
-        .unwrap_or_default()
 }

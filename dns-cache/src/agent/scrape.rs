@@ -79,6 +79,8 @@ impl Source for Agent {
         fetches(out, &resolver, &kernel, self.resolver.loops().len());
         events(out, &resolver, &kernel);
         out.single(&names::INTERFACES, kernel.interfaces.len());
+        let behind = kernel.interfaces.iter().filter(|i| i.behind.is_some());
+        out.single(&names::INTERFACES_BEHIND, behind.count());
         pods(out, &kernel, &config);
         out.single(&names::CACHE_BYTES, resolver.cache.bytes);
         out.single(&names::CACHE_MAX_ENTRIES, config.cache.max_entries);

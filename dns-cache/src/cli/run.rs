@@ -5,6 +5,7 @@ use clap::Args;
 use tracing::debug;
 
 use super::ConfigArgs;
+use crate::datapath::Capabilities;
 use crate::{agent, limits, log, privileges};
 
 /// Run the agent in the foreground until SIGTERM or Ctrl-C
@@ -33,11 +34,18 @@ impl Run {
         debug!(open_files, "limit");
         // Before there is a second thread.
         let resident = privileges::divide()?;
+        // Before anything is made.
+        let capabilities = Capabilities::probe(&resident, config.attach)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("the agent's threads cannot be started")?;
-        runtime.block_on(agent::run(config, self.config.origin(), resident))?;
+        runtime.block_on(agent::run(
+            config,
+            self.config.origin(),
+            resident,
+            capabilities,
+        ))?;
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::ask::Ask;
 use super::table::Table;
 use super::units::{bytes, duration};
 use super::upstreams::upstreams;
-use crate::control::{KubernetesStatus, Status};
+use crate::control::{AttachedInterface, KubernetesStatus, Status};
 use crate::resolver::Loop;
 
 /// Show what the agent on this node does: interfaces, cache, servers, counters
@@ -99,6 +99,9 @@ fn glance(status: &Status) -> String {
     }
     row("attached", attached);
     row("kernel", datapath.kernel.clone());
+    for lack in &datapath.lacks {
+        row("kernel lacks", lack.to_string());
+    }
     row(
         "namespace",
         path(datapath.resolver_netns.as_deref(), "none"),
@@ -170,13 +173,24 @@ fn interfaces(status: &Status) -> String {
         table.row(vec![
             interface.name.clone(),
             interface.ifindex.to_string(),
-            interface.mechanism.to_string(),
+            attached(interface),
             interface.hits.to_string(),
             interface.misses.to_string(),
             interface.bypasses.to_string(),
         ]);
     }
     table.render()
+}
+
+fn attached(
+    AttachedInterface {
+        mechanism, behind, ..
+    }: &AttachedInterface,
+) -> String {
+    match behind {
+        Some(program) => format!("{mechanism}, behind program {program}"),
+        None => mechanism.to_string(),
+    }
 }
 
 fn counters(header: &str, counters: &BTreeMap<String, u64>) -> String {
@@ -195,7 +209,7 @@ fn path(path: Option<&Path>, none: &str) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::control::{
-        AttachedInterface, DatapathStatus, KubernetesStatus, Mechanism, ReloadStatus,
+        AttachedInterface, DatapathStatus, KubernetesStatus, Lack, Mechanism, ReloadStatus,
         ResolverStatus, UpstreamStatus,
     };
     use crate::kernel_cache;
@@ -218,11 +232,17 @@ pub(super) mod tests {
             datapath: DatapathStatus {
                 mechanism: Some(Mechanism::Tcx),
                 kernel: "6.18.0".to_owned(),
+                lacks: vec![Lack {
+                    what: "that".to_owned(),
+                    since: "6.19".to_owned(),
+                    instead: "this".to_owned(),
+                }],
                 interfaces: vec![
                     AttachedInterface {
                         name: "veth0".to_owned(),
                         ifindex: 7,
                         mechanism: Mechanism::Tcx,
+                        behind: None,
                         hits: 0,
                         misses: 0,
                         bypasses: 0,
@@ -231,6 +251,7 @@ pub(super) mod tests {
                         name: "veth0123456789a".to_owned(),
                         ifindex: 123,
                         mechanism: Mechanism::Clsact,
+                        behind: Some(99),
                         hits: 0,
                         misses: 0,
                         bypasses: 0,
@@ -285,13 +306,14 @@ state          /run/dns-cache
 listening      10.96.0.10, fd00::a
 attached       tcx, 2 interfaces
 kernel         6.18.0
+kernel lacks   that (Linux 6.19): this instead
 namespace      /proc/7/task/8/ns/net
 cache          12 entries, 3.4 KiB
 kernel cache   10 entries, 2.0 KiB of 4.0 KiB, 3 evicted
 
-INTERFACE        IFINDEX  ATTACHED  KERNEL HITS  MISSES  BYPASSES
-veth0                  7  tcx                 0       0         0
-veth0123456789a      123  clsact              0       0         0
+INTERFACE        IFINDEX  ATTACHED                   KERNEL HITS  MISSES  BYPASSES
+veth0                  7  tcx                                  0       0         0
+veth0123456789a      123  clsact, behind program 99            0       0         0
 
 ZONE           SERVER        CONNECTIONS  IN FLIGHT  QUERIES  FAILURES  ROUND TRIP
 cluster.local  [fd00::2]:53            1          0       12         0     1.23 ms

@@ -22,8 +22,8 @@ pub(crate) use protocol::versioned;
 pub use protocol::{Command, MOST_ENTRIES, Names, Response, VERSION};
 pub use server::{Handler, Server, ServerError, Shutdown};
 pub use status::{
-    AttachedInterface, DatapathStatus, KubernetesStatus, Mechanism, ReloadStatus, ResolverStatus,
-    Status, UpstreamStatus,
+    AttachedInterface, DatapathStatus, KubernetesStatus, Lack, Mechanism, ReloadStatus,
+    ResolverStatus, Status, UpstreamStatus,
 };
 
 /// The socket's name in the state directory.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel_cache;
 use crate::resolver::Loop;
 
-pub use crate::datapath::{Attached as AttachedInterface, Mechanism};
+pub use crate::datapath::{Attached as AttachedInterface, Lack, Mechanism};
 pub use crate::resolver::UpstreamStatus;
 
 /// An agent at a glance.
@@ -59,6 +59,9 @@ pub struct DatapathStatus {
     pub mechanism: Option<Mechanism>,
     /// The kernel's release (`uname -r`).
     pub kernel: String,
+    /// What that kernel lacks, and what is done instead.
+    #[serde(default)]
+    pub lacks: Vec<Lack>,
     /// Interfaces with a program.
     pub interfaces: Vec<AttachedInterface>,
     /// What is in the kernel cache; none if it is switched off.

@@ -44,6 +44,7 @@ impl Fixed {
                     name: "veth0".to_owned(),
                     ifindex: 3,
                     mechanism: Mechanism::Clsact,
+                    behind: None,
                     hits: 5,
                     misses: 2,
                     bypasses: 1,

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{
@@ -17,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use super::error::{Error, Step as _};
-use super::{bpffs, interfaces, namespace};
+use super::{Capabilities, bpffs, interfaces, namespace};
 use crate::config::AttachMode;
+use crate::sys;
 
 /// The filter's place in a clsact chain: first, and always the same, so that it is replaced and not doubled.
 const PRIORITY: u16 = 1;
@@ -44,33 +46,59 @@ impl fmt::Display for Mechanism {
     }
 }
 
-/// Attaches programs, and knows what the kernel can do.
+/// Attaches programs, in the way that the configuration and the kernel allow.
 #[derive(Debug)]
 pub(super) struct Attacher {
     mode: AttachMode,
-    tcx_works: Option<bool>,
+    capabilities: Capabilities,
+    budget: Budget,
     links: PathBuf,
     qdiscs: Qdiscs,
 }
 
 impl Attacher {
     /// `links` is the directory, on a BPF file system, for pinned links.
-    pub(super) fn new(mode: AttachMode, links: PathBuf, state_dir: &Path) -> Self {
+    pub(super) fn new(
+        mode: AttachMode,
+        capabilities: Capabilities,
+        links: PathBuf,
+        state_dir: &Path,
+    ) -> Self {
         Self {
             mode,
-            tcx_works: None,
+            capabilities,
+            budget: Budget::new(Instant::now()),
             links,
             qdiscs: Qdiscs::of(state_dir),
         }
     }
 
-    /// What is used for the next interface.
-    pub(super) fn mechanism(&self) -> Mechanism {
+    /// What is used for an interface, unless many come at once.
+    pub(super) const fn mechanism(&self) -> Mechanism {
         match self.mode {
-            AttachMode::Clsact => Mechanism::Clsact,
-            AttachMode::Auto if self.tcx_works == Some(false) => Mechanism::Clsact,
-            AttachMode::Auto | AttachMode::Tcx => Mechanism::Tcx,
+            AttachMode::Tcx => Mechanism::Tcx,
+            AttachMode::Auto if self.capabilities.tcx => Mechanism::Tcx,
+            AttachMode::Auto | AttachMode::Clsact => Mechanism::Clsact,
         }
+    }
+
+    /// What is used for this one. A link that is there is taken over, and before another's TCX program there is no way
+    /// but TCX; else it is a question of time.
+    fn mechanism_for(&mut self, ifindex: u32, direction: TcAttachType) -> Mechanism {
+        let may_wait = self.mode == AttachMode::Auto && self.mechanism() == Mechanism::Tcx;
+        let tcx = !may_wait
+            || self.pin(ifindex, direction).exists()
+            || first_in_tcx(ifindex, direction).is_some()
+            || self.budget.take(Instant::now());
+        match tcx {
+            true => self.mechanism(),
+            false => Mechanism::Clsact,
+        }
+    }
+
+    /// What the kernel can do.
+    pub(super) const fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 
     /// Attaches `program` as the first of the interface's programs for this direction.
@@ -83,30 +111,19 @@ impl Attacher {
         ifindex: u32,
         direction: TcAttachType,
     ) -> Result<Mechanism, Error> {
-        if self.mechanism() == Mechanism::Tcx {
-            match self.attach_tcx(program, name, ifindex, direction) {
-                Ok(()) => {
-                    self.tcx_works = Some(true);
-                    // A filter of an agent that used clsact here would run behind the link's program.
-                    remove_filters(name, direction);
-                    return Ok(Mechanism::Tcx);
-                }
-                // Once it has worked, a failure is about this interface.
-                Err(error) if self.mode == AttachMode::Tcx || self.tcx_works == Some(true) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    debug!(%error, "no TCX here, using clsact");
-                    self.attach_clsact(program, name, ifindex, direction)?;
-                    self.tcx_works = Some(false);
-                }
+        // What an agent that used the other way left would run beside it.
+        let mechanism = self.mechanism_for(ifindex, direction);
+        match mechanism {
+            Mechanism::Tcx => {
+                self.attach_tcx(program, name, ifindex, direction)?;
+                remove_filters(name, direction);
             }
-        } else {
-            self.attach_clsact(program, name, ifindex, direction)?;
+            Mechanism::Clsact => {
+                self.attach_clsact(program, name, ifindex, direction)?;
+                self.unpin(ifindex, direction);
+            }
         }
-        // A link of an agent that used TCX here would run beside the filter.
-        self.unpin(ifindex, direction);
-        Ok(Mechanism::Clsact)
+        Ok(mechanism)
     }
 
     fn attach_tcx(
@@ -140,14 +157,10 @@ impl Attacher {
         let options = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = program
             .attach_with_options(name, direction, options)
-            .step_hint(
-                step,
-                "TCX needs Linux 6.6 or newer; `attach: auto` takes clsact below",
-            )?;
+            .step(step)?;
         let link: FdLink = program.take_link(id).step(step)?.try_into().step(step)?;
         link.pin(&pin)
             .step(|| format!("pin the link of {name} at {}", pin.display()))?;
-        check_first(program, name, direction);
         Ok(())
     }
 
@@ -183,6 +196,34 @@ impl Attacher {
         // Dropping it would detach; the filter is to outlive this process.
         std::mem::forget(link);
         Ok(())
+    }
+
+    /// The id of another's TCX program that sees the packets of this interface before ours does.
+    pub(super) fn in_front(&self, program: &SchedClassifier, ifindex: u32) -> Option<u32> {
+        let first = self
+            .capabilities
+            .tcx
+            .then(|| first_in_tcx(ifindex, TcAttachType::Ingress))
+            .flatten()?;
+        let own = program.info().ok()?;
+        (first != own.id()).then_some(first)
+    }
+
+    /// Puts the program in front of all others. Meanwhile the interface's packets take the ordinary path: a link keeps
+    /// its place for as long as it is there.
+    pub(super) fn move_to_front(
+        &mut self,
+        program: &mut SchedClassifier,
+        name: &str,
+        ifindex: u32,
+    ) -> Result<Mechanism, Error> {
+        let direction = TcAttachType::Ingress;
+        let pin = self.pin(ifindex, direction);
+        if pin.exists() {
+            sys::detach_link(&pin).step(|| format!("detach the program from {name}"))?;
+            self.unpin(ifindex, direction);
+        }
+        self.attach(program, name, ifindex, direction)
     }
 
     /// Removes what holds a program of ours, or of an earlier agent, on an interface that is gone (without a
@@ -231,16 +272,43 @@ impl Attacher {
     }
 }
 
-/// A program of others that came in front would take the packets before ours sees them.
-fn check_first(program: &SchedClassifier, name: &str, direction: TcAttachType) {
-    let Ok((_, order)) = SchedClassifier::query_tcx(name, direction) else {
-        return;
-    };
-    let own = program.info().map(|info| info.id());
-    if let (Some(first), Ok(own)) = (order.first(), own)
-        && first.id() != own
-    {
-        warn!(interface = name, program = ?first.name_as_str(), id = first.id(), "another TCX program runs before ours");
+/// The id of the first of an interface's TCX programs for a direction.
+fn first_in_tcx(ifindex: u32, direction: TcAttachType) -> Option<u32> {
+    let is_egress = matches!(direction, TcAttachType::Egress);
+    let programs = sys::tcx_programs(ifindex, is_egress).ok()?;
+    programs.first().copied()
+}
+
+/// How many TCX links may be made. Each waits for a grace period of RCU, with the lock that all changes of interfaces
+/// take (`tcx_entry_sync` of kernel/bpf/tcx.c): 12 ms at 250 Hz, where a filter takes less than one. So what
+/// comes in crowds gets filters, and the node's other users of that lock have their turn.
+#[derive(Debug)]
+struct Budget {
+    left: u32,
+    refilled: Instant,
+}
+
+impl Budget {
+    const BURST: u32 = 16;
+    const REFILL: Duration = Duration::from_millis(250);
+
+    const fn new(now: Instant) -> Self {
+        Self {
+            left: Self::BURST,
+            refilled: now,
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let periods = now.duration_since(self.refilled).as_millis() / Self::REFILL.as_millis();
+        let periods = u32::try_from(periods).unwrap_or(u32::MAX);
+        if periods > 0 {
+            self.left = self.left.saturating_add(periods).min(Self::BURST);
+            self.refilled = now;
+        }
+        let taken = self.left > 0;
+        self.left -= u32::from(taken);
+        taken
     }
 }
 
@@ -323,4 +391,20 @@ async fn remove_empty_clsact(handle: &Handle, ifindex: u32) -> Result<(), rtnetl
     let mut request = handle.qdisc().del(ifindex);
     request.message_mut().header.parent = netlink_packet_route::tc::TcHandle::CLSACT;
     request.execute().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_made_as_time_allows() {
+        let start = Instant::now();
+        let mut budget = Budget::new(start);
+        let taken = |budget: &mut Budget, now| (0..100).filter(|_| budget.take(now)).count();
+        assert_eq!(taken(&mut budget, start), 16);
+        assert_eq!(taken(&mut budget, start + Duration::from_secs(1)), 4);
+        assert_eq!(taken(&mut budget, start + Duration::from_secs(1)), 0);
+        assert_eq!(taken(&mut budget, start + Duration::from_secs(3600)), 16);
+    }
 }

@@ -1,6 +1,7 @@
 //! Which interfaces lead to pods: rtnetlink's events, the configured patterns, and what is attached.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::AsyncSocket as _;
 use rtnetlink::{Handle, MulticastGroup};
 use serde::{Deserialize, Serialize};
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use super::attach::{Attacher, Mechanism};
@@ -28,6 +30,13 @@ use crate::config::{Destination, InterfacePattern};
 /// Bytes of events that may wait while we work: some thousands of interfaces at once.
 const EVENT_BUFFER: usize = 8 << 20;
 const RETRY: Duration = Duration::from_millis(200);
+/// Between two looks at whether our programs are where they were put.
+const CHECK: Duration = Duration::from_secs(2);
+/// Looks after which interfaces that could not be attached to are tried again.
+const CHECKS_PER_SCAN: u32 = 10;
+/// How often a program in front of ours is looked at before ours is put in front of it again, from one attempt to the
+/// next: it doubles, for the other one may insist as well.
+const PATIENCE: RangeInclusive<u32> = 1..=256;
 
 /// An interface that leads to a pod and carries the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +47,9 @@ pub struct Attached {
     pub ifindex: u32,
     /// How the program is attached.
     pub mechanism: Mechanism,
+    /// The id of another's TCX program that has the packets first; whether ours sees them is up to that.
+    #[serde(default)]
+    pub behind: Option<u32>,
     /// Queries from it that the kernel answered.
     pub hits: u64,
     /// Queries from it that the kernel had no answer for.
@@ -62,6 +74,12 @@ pub(super) struct State {
     failed: u64,
     /// Another agent does all this.
     paused: bool,
+    /// An interface has no program that should have one.
+    incomplete: bool,
+    /// Looks so far.
+    checks: u32,
+    /// Interfaces where another's program is in front: looks until the next attempt, and from that to the one after it.
+    taken: BTreeMap<u32, (u32, u32)>,
     /// The resolver's link; its program is not ours to look after.
     link: ResolverLink,
 }
@@ -93,6 +111,9 @@ impl State {
             in_subnets: BTreeSet::new(),
             failed: 0,
             paused: false,
+            incomplete: false,
+            checks: 0,
+            taken: BTreeMap::new(),
             link,
         }
     }
@@ -179,6 +200,7 @@ impl State {
     pub(super) fn status(&self) -> Result<Status, Error> {
         Ok(Status {
             mechanism: self.attacher.mechanism(),
+            lacks: self.attacher.capabilities().lacks().to_owned(),
             interfaces: self
                 .attached
                 .values()
@@ -265,6 +287,7 @@ impl State {
                             name,
                             ifindex,
                             mechanism,
+                            behind: None,
                             hits: 0,
                             misses: 0,
                             bypasses: 0,
@@ -275,12 +298,67 @@ impl State {
             }
             Err(error) => {
                 self.failed += 1;
+                self.incomplete = true;
                 self.attacher.forget(Some(&name), ifindex);
                 self.programs.remove_interface(ifindex);
                 // A pod that was removed at once is no fault.
                 warn!(interface = name, ifindex, %error, "not attached: its DNS takes the ordinary path");
             }
         }
+    }
+
+    /// Looks whether another's program has come in front of ours, says so, and puts ours in front again: at once, and
+    /// then ever more seldom.
+    fn check_order(&mut self) -> Result<(), Error> {
+        for (ifindex, (attached, _)) in &mut self.attached {
+            let program = self.programs.pod_ingress()?;
+            let behind = self.attacher.in_front(program, *ifindex);
+            if behind != attached.behind
+                && let Some(program) = behind
+            {
+                warn!(
+                    interface = attached.name,
+                    program, "another TCX program runs before ours"
+                );
+            }
+            attached.behind = behind;
+            if attached.behind.is_none() {
+                continue;
+            }
+            let (wait, pause) = self.taken.entry(*ifindex).or_insert((0, *PATIENCE.start()));
+            if *wait > 0 {
+                *wait -= 1;
+                continue;
+            }
+            (*wait, *pause) = (*pause, (*pause * 2).min(*PATIENCE.end()));
+            match self
+                .attacher
+                .move_to_front(program, &attached.name, *ifindex)
+            {
+                Ok(mechanism) => {
+                    attached.mechanism = mechanism;
+                    attached.behind = self.attacher.in_front(program, *ifindex);
+                    info!(interface = attached.name, "in front again");
+                }
+                Err(error) => {
+                    self.failed += 1;
+                    warn!(interface = attached.name, %error, "not attached: its DNS takes the ordinary path");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks after what is attached; whether all interfaces have to be gone through again.
+    fn check(&mut self) -> bool {
+        if self.paused {
+            return false;
+        }
+        if let Err(error) = self.check_order() {
+            warn!(%error, "the order of programs cannot be looked at");
+        }
+        self.checks = self.checks.wrapping_add(1);
+        self.checks.is_multiple_of(CHECKS_PER_SCAN) && std::mem::take(&mut self.incomplete)
     }
 
     fn register(&mut self, ifindex: u32, interface: Interface) {
@@ -314,6 +392,7 @@ impl State {
         if let Some((attached, _)) = self.attached.remove(&ifindex) {
             self.attacher.forget(name, ifindex);
             self.programs.remove_interface(ifindex);
+            self.taken.remove(&ifindex);
             info!(interface = attached.name, ifindex, "detached");
         }
     }
@@ -582,10 +661,12 @@ fn makes_subnet(message: &AddressMessage) -> bool {
 pub(super) async fn watch(mut events: Events, state: Arc<Mutex<State>>) {
     loop {
         let lost = follow(&mut events, &state).await;
-        warn!(
-            reason = lost,
-            "interface events were lost, reading all of them anew"
-        );
+        if let Some(reason) = lost {
+            warn!(
+                reason,
+                "interface events were lost, reading all of them anew"
+            );
+        }
         loop {
             match Events::subscribe_and_scan().await {
                 Ok((new, found)) => {
@@ -602,18 +683,31 @@ pub(super) async fn watch(mut events: Events, state: Arc<Mutex<State>>) {
     }
 }
 
-/// Handles events until some were lost; says why.
-async fn follow(events: &mut Events, state: &Mutex<State>) -> &'static str {
-    while let Some(message) = events.messages.next().await {
-        match message.payload {
-            NetlinkPayload::InnerMessage(message) => lock(state).event(message),
-            NetlinkPayload::Overrun(_) => return "netlink overrun",
-            _ => {}
+/// Handles events until some were lost, and says why; or until something has to be tried again.
+async fn follow(events: &mut Events, state: &Mutex<State>) -> Option<&'static str> {
+    let mut checks = tokio::time::interval(CHECK);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let message = tokio::select! {
+            message = events.messages.next() => message,
+            _ = checks.tick() => {
+                if lock(state).check() {
+                    return None;
+                }
+                continue;
+            }
+        };
+        match message.map(|message| message.payload) {
+            Some(NetlinkPayload::InnerMessage(message)) => lock(state).event(message),
+            Some(NetlinkPayload::Overrun(_)) => return Some("netlink overrun"),
+            Some(_) => {}
+            // The handle lives as long as the stream: the connection ends with both.
+            None => {
+                let _ = &events.handle;
+                return Some("netlink connection ended");
+            }
         }
     }
-    // The handle lives as long as the stream: the connection ends with both.
-    let _ = &events.handle;
-    "netlink connection ended"
 }
 
 pub(super) fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {

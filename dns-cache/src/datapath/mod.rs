@@ -4,6 +4,7 @@
 
 mod attach;
 mod bpffs;
+mod capabilities;
 mod error;
 mod host_routes;
 mod host_sockets;
@@ -28,6 +29,7 @@ use aya::maps::{MapData, RingBuf};
 use tokio::task::JoinHandle;
 
 pub use attach::Mechanism;
+pub use capabilities::{Capabilities, Lack, release};
 pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
@@ -92,6 +94,8 @@ pub struct KernelSide {
 pub struct Status {
     /// How programs are attached to new interfaces.
     pub mechanism: Mechanism,
+    /// What the kernel lacks, and what is done instead.
+    pub lacks: Vec<Lack>,
     /// Interfaces that lead to pods and carry the program.
     pub interfaces: Vec<Attached>,
     /// Interfaces that could not be attached to since the start.
@@ -115,10 +119,12 @@ impl Datapath {
         config: &Config,
         lock: NodeLock,
         resident: Resident,
+        capabilities: Capabilities,
         inherited: Option<Inherited>,
     ) -> Result<(Self, Listening, Option<KernelSide>), Error> {
         let is_first = inherited.is_none();
-        let started = Self::start_steps(config, lock, resident.clone(), inherited).await;
+        let started =
+            Self::start_steps(config, lock, resident.clone(), capabilities, inherited).await;
         let started = started.and_then(|started| {
             let settled = resident.settle();
             settled.step(|| "give up the privileges of the start".to_owned())?;
@@ -135,6 +141,7 @@ impl Datapath {
         config: &Config,
         lock: NodeLock,
         resident: Resident,
+        capabilities: Capabilities,
         inherited: Option<Inherited>,
     ) -> Result<(Self, Listening, Option<KernelSide>), Error> {
         let bpffs = config.bpffs.clone();
@@ -183,7 +190,7 @@ impl Datapath {
             config.interfaces.clone(),
             has_fallback(&config.destinations()),
             programs,
-            Attacher::new(config.attach, dirs.links, &config.state_dir),
+            Attacher::new(config.attach, capabilities, dirs.links, &config.state_dir),
             *namespace.link(),
         );
         // Replies first have a way back, or keep the one that they have: the old program knows the clients of the

@@ -108,6 +108,8 @@ metrics! {
         "What the resolver counted.",
     INTERFACES: Gauge "dns_cache_interfaces"
         "Pods' interfaces that carry the program.",
+    INTERFACES_BEHIND: Gauge "dns_cache_interfaces_behind"
+        "Those on which another's TCX program has the packets before this one.",
     POD_QUERIES: Counter "dns_cache_pod_queries_total"
         "UDP queries of each pod's interface by what the kernel did: hit, miss, bypass; with the pod's name where the node knows it. Only with metrics.perPod.",
     CACHE_BYTES: Gauge "dns_cache_cache_bytes"

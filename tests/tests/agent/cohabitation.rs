@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use dns_cache::datapath::{self, LoadOptions};
+use dns_cache::kernel_cache::random_seed;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Pod, Query, Transport};
 
-use crate::{WEB, assert_web, lab_with_agent};
+use crate::{WEB, assert_web, attach_modes, lab_with_agent};
 
 /// Whether a query to the first replica's own address, which is not intercepted, is answered.
 fn asks_the_replica(lab: &Lab, pod: &Pod) -> bool {
@@ -23,7 +27,7 @@ fn asks_the_replica(lab: &Lab, pod: &Pod) -> bool {
 /// A filter that drops what reaches it, as a CNI's policy might: a packet that we leave alone must reach it.
 #[test]
 fn programs_behind_ours_still_run() {
-    for attach in ["tcx", "clsact"] {
+    for attach in attach_modes() {
         let lab = Lab::builder().start();
         let pod = lab.pod(0);
         assert!(asks_the_replica(&lab, pod));
@@ -92,7 +96,8 @@ fn pin(lab: &Lab, pod: &Pod, agent: &Agent) -> PathBuf {
 #[test]
 fn a_change_of_mode_leaves_nothing_behind() {
     let lab = Lab::builder().start();
-    for (attach, expected) in [("clsact", 1), ("tcx", 0), ("clsact", 1)] {
+    for attach in [attach_modes(), attach_modes()].concat() {
+        let expected = usize::from(attach == "clsact");
         let agent = lab.agent(&AgentConfig {
             attach: attach.to_owned(),
             ..AgentConfig::default()
@@ -107,7 +112,7 @@ fn a_change_of_mode_leaves_nothing_behind() {
 /// A pod that a new configuration leaves out is on the ordinary way, not on an earlier agent's.
 #[test]
 fn an_interface_that_is_left_out_is_let_go() {
-    for attach in ["tcx", "clsact"] {
+    for attach in attach_modes() {
         let lab = Lab::builder().start();
         let config = AgentConfig {
             attach: attach.to_owned(),
@@ -168,4 +173,55 @@ fn a_second_agent_is_refused_and_harms_nobody() {
         let after = agent.counters();
         assert!(before.resolved(&after) + before.answered(&after) >= 3);
     }
+}
+
+/// Another's program that ends the chain comes in front of ours: it is found, said, and put behind ours again.
+#[test]
+fn an_interface_that_another_program_took_is_taken_back() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let (veth, netns) = (lab.pod(0).veth(), lab.node().netns());
+    // The one of the benchmark: it sends queries back as their own answers.
+    let options = LoadOptions {
+        log_level: 0,
+        patience: Duration::ZERO,
+        restricted: false,
+        cache: None,
+        seed: random_seed(),
+        unguarded: false,
+    };
+    let mut object = datapath::load(&options).or_panic("loading a program");
+    let program = object.program_mut("reflect").or_panic("it is there");
+    let program: &mut SchedClassifier = program.try_into().or_panic("and of tc");
+    program.load().or_panic("loading it");
+    let behind = || {
+        let status = agent.status().or_panic("asking for the status");
+        let interfaces = status["datapath"]["interfaces"].as_array().cloned();
+        let mut interfaces = interfaces.into_iter().flatten();
+        let ours = interfaces.find(|interface| interface["name"] == veth);
+        ours.and_then(|ours| ours["behind"].as_u64())
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut said = Vec::new();
+    // The first time ours is put in front at once, the second time after a while, for which the status says it.
+    for round in 1..=2 {
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let attach = || program.attach_with_options(veth, TcAttachType::Ingress, options);
+        let link = netns.run(attach).or_panic("attaching it");
+        while agent.log().matches("in front again").count() < round {
+            said.extend(behind());
+            assert!(Instant::now() < end, "round {round}: {}", agent.log());
+        }
+        assert_eq!(behind(), None, "round {round}");
+        for transport in Transport::ALL {
+            assert_web(&lab.pod(0).client(Family::V4), transport);
+        }
+        program.detach(link).or_panic("detaching it");
+    }
+    let id = program.info().or_panic("asking for its id").id();
+    assert!(
+        said.contains(&id.into()),
+        "what the status has said: {said:?}"
+    );
+    assert!(agent.log().contains("another TCX program runs before ours"));
+    lab.node().conntrack().assert_no_pod_dns();
 }

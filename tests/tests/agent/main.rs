@@ -5,6 +5,7 @@
 mod access;
 mod answers;
 mod cache;
+mod capabilities;
 mod clients;
 mod cohabitation;
 mod cuts;
@@ -28,12 +29,15 @@ mod overload;
 mod pods;
 mod privileges;
 mod reload;
+mod scale;
 mod sizes;
 mod transports;
+mod trouble;
 mod untouched;
 mod upstreams;
 mod way;
 
+use dns_cache_tests::procfs::linux;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{
     Agent, AgentConfig, Client, Flavour, Lab, Message, OrPanic, Query, Transport,
@@ -59,6 +63,12 @@ fn assert_web(client: &Client, transport: Transport) -> Message {
         .message;
     assert_eq!(message.data(), [WEB_A]);
     message
+}
+
+/// The ways to attach that this kernel has, by its version.
+fn attach_modes() -> Vec<&'static str> {
+    let tcx = (linux() >= (6, 6)).then_some("tcx");
+    ["clsact"].into_iter().chain(tcx).collect()
 }
 
 /// A name of which no test has asked before: it is in no cache.

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use dns_cache_tests::{Agent, AgentConfig, Family, Lab, OrPanic, Transport, Way, tools};
 
-use crate::assert_web;
+use crate::{assert_web, attach_modes};
 
 /// Bits of capabilities (`linux/capability.h`).
 const NET_BIND_SERVICE: u64 = 1 << 10;
@@ -118,7 +118,7 @@ fn what_the_start_needs_is_given_up_and_all_goes_on() {
         (format!("{CHART},+setpcap"), true),
         (CHART.to_owned(), false),
     ] {
-        for attach in ["tcx", "clsact"] {
+        for attach in attach_modes() {
             let lab = Lab::builder().start();
             let config = AgentConfig {
                 binary: Some(limited(&lab, &capabilities)),

@@ -6,7 +6,7 @@ use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::EXPECTED;
 use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport};
 
-use crate::{WEB, assert_web, fresh, lab_with_agent};
+use crate::{WEB, assert_web, attach_modes, fresh, lab_with_agent};
 
 fn no_query_reaches_conntrack(flavour: Flavour) {
     let lab = Lab::builder().flavour(flavour).start();
@@ -123,8 +123,8 @@ fn parallel_a_and_aaaa_leave_conntrack_alone() {
 
 /// Every attach mode brings the packets the same way.
 #[test]
-fn clsact_and_tcx_both_serve() {
-    for attach in ["tcx", "clsact"] {
+fn every_way_to_attach_serves() {
+    for attach in attach_modes() {
         let lab = Lab::builder().start();
         let agent = lab.agent(&AgentConfig {
             attach: attach.to_owned(),

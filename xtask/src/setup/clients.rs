@@ -1,4 +1,4 @@
-//! The small programs that look names up as applications do, built from `tests/clients` into the tools folder.
+//! The small programs that look names up as applications do, and one that runs the agent as on another kernel, built from `tests/clients` into the tools folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,10 +16,11 @@ use crate::step;
 pub(super) struct Clients;
 
 /// A compiler with its arguments, the source, and what is linked to it; the program's name is `client-` and the first.
-const PROGRAMS: [(&str, &[&str], &str, &[&str]); 4] = [
+const PROGRAMS: [(&str, &[&str], &str, &[&str]); 5] = [
     ("glibc", &["gcc"], "getaddrinfo.c", &[]),
     ("musl", &["musl-gcc", "-static"], "getaddrinfo.c", &[]),
     ("cares", &["gcc"], "cares.c", &["-lcares"]),
+    ("without", &["gcc"], "without.c", &[]),
     ("go", &["go", "build"], "lookups.go", &[]),
 ];
 

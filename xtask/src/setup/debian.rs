@@ -8,7 +8,9 @@ use dns_cache_tests::tools;
 
 use super::Part;
 use crate::programs::find;
-use crate::versions::{BENCH_PACKAGES, CLUSTER_PACKAGES, PACKAGES, Package, REAL_PACKAGES};
+use crate::versions::{
+    BENCH_PACKAGES, CLUSTER_PACKAGES, KERNEL_PACKAGES, PACKAGES, Package, REAL_PACKAGES,
+};
 use crate::{root, step};
 
 const LIMIT: Duration = Duration::from_secs(900);
@@ -52,8 +54,13 @@ impl Packages {
         what: "the cluster's programs",
         packages: &CLUSTER_PACKAGES,
     };
+    /// What boots another kernel, and what is tested there alone.
+    pub(super) const KERNEL: Self = Self {
+        what: "virtual machines",
+        packages: &KERNEL_PACKAGES,
+    };
 
-    fn missing(&self) -> Vec<&'static str> {
+    pub(super) fn missing(&self) -> Vec<&'static str> {
         let mut missing: Vec<_> = self
             .packages
             .iter()

@@ -7,12 +7,15 @@ mod debian;
 mod ebpf_rust;
 mod go;
 pub(crate) mod helm;
+mod kernels;
 pub(crate) mod kubernetes;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use dns_cache_tests::tools;
+
+use crate::kernel::Version;
 
 /// Install what is missing for building and for the lab
 #[derive(Debug, clap::Args)]
@@ -49,11 +52,15 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     println!("Tools: {}", tools::folder().display());
     if !args.check {
         ensure(Want::Everything)?;
+        ensure_kernels(&Version::DEFAULT)?;
         println!("Everything is there.");
         return Ok(ExitCode::SUCCESS);
     }
     let mut missing = false;
-    for part in parts(Want::Everything) {
+    for part in parts(Want::Everything)
+        .into_iter()
+        .chain(kernels(&Version::DEFAULT))
+    {
         let found = part.found();
         missing |= found.is_none();
         println!(
@@ -70,10 +77,20 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs what is missing of what is wanted. Goes on after a failure, so that all of them are said.
+/// Installs what is missing of what is wanted.
 pub(crate) fn ensure(want: Want) -> Result<()> {
+    ensure_parts(parts(want))
+}
+
+/// Installs what is missing to boot these kernels, and the kernels.
+pub(crate) fn ensure_kernels(versions: &[Version]) -> Result<()> {
+    ensure_parts(kernels(versions))
+}
+
+/// Goes on after a failure, so that all of them are said.
+fn ensure_parts(parts: Vec<Box<dyn Part>>) -> Result<()> {
     let mut failures = Vec::new();
-    for part in parts(want) {
+    for part in parts {
         if let Some(found) = part.found() {
             println!("ok: {}{}", part.name(), place(Some(found)));
             continue;
@@ -113,6 +130,14 @@ fn parts(want: Want) -> Vec<Box<dyn Part>> {
     if want == Want::Cluster {
         parts.push(Box::new(debian::Packages::CLUSTER));
         parts.push(Box::new(kubernetes::Kubernetes));
+    }
+    parts
+}
+
+fn kernels(versions: &[Version]) -> Vec<Box<dyn Part>> {
+    let mut parts: Vec<Box<dyn Part>> = vec![Box::new(kernels::Machine)];
+    for version in versions {
+        parts.push(Box::new(*version));
     }
     parts
 }
