@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::control::{self, ServerError};
 use crate::datapath::{Inherited, NodeLock};
 use crate::metrics;
-use crate::succession::{Estate, Predecessor};
+use crate::succession::{self, Estate, Predecessor};
 
 /// Before another agent is asked again, or looked for.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -33,17 +33,18 @@ impl Place {
     pub(super) async fn take(config: &Config) -> Result<Self, Error> {
         let mut told = String::new();
         loop {
-            match control::Server::bind(&config.state_dir) {
+            let taken = match control::Server::bind(&config.state_dir) {
                 Ok(control) => return Self::first(config, control).await,
-                Err(ServerError::Taken { .. }) => {}
+                Err(error @ ServerError::Taken { .. }) => error,
                 Err(error) => return Err(error.into()),
-            }
+            };
             let state_dir = config.state_dir.clone();
             let asked = spawn_blocking(move || Predecessor::ask(&state_dir)).await;
             match asked.map_err(io::Error::other)? {
                 Ok((predecessor, estate)) => {
                     return Self::inherit(config, predecessor, estate).await;
                 }
+                Err(succession::Error::OtherNode) => return Err(taken.into()),
                 Err(error) => {
                     let reason = error.to_string();
                     if reason != told {
@@ -81,6 +82,7 @@ impl Place {
             lock,
             control,
             node,
+            node_netns: _,
             namespace,
             link,
             sockets,

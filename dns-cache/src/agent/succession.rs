@@ -16,7 +16,7 @@ use super::Agent;
 use crate::config::Config;
 use crate::control::{self, ServerError};
 use crate::serve::{Connection, Server};
-use crate::succession::{Estate, PROTOCOL, Predecessor, Successor};
+use crate::succession::{Estate, PROTOCOL, Predecessor, Successor, own_netns};
 
 /// Connections of clients that wait for the main loop to take them in.
 const WAITING: usize = 64;
@@ -90,6 +90,7 @@ impl Agent {
             lock: self.legacy.lock.try_clone()?,
             control: self.legacy.control.try_clone()?,
             node,
+            node_netns: own_netns()?,
             namespace,
             link,
             sockets: server.sockets()?,

@@ -1,8 +1,10 @@
 //! What is handed over.
 
+use std::fs;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,8 @@ use crate::serve::Sockets;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
+    /// The inode of the network namespace whose agent it is.
+    pub(super) node_netns: u64,
     link: ResolverLink,
     udp: usize,
     tcp: usize,
@@ -29,6 +33,8 @@ pub struct Estate {
     pub control: OwnedFd,
     /// The node's lock.
     pub node: OwnedFd,
+    /// The inode of the node's network namespace.
+    pub node_netns: u64,
     /// The resolver's network namespace.
     pub namespace: OwnedFd,
     /// The way there.
@@ -39,9 +45,18 @@ pub struct Estate {
     pub metrics: Option<TcpListener>,
 }
 
+/// The inode of the network namespace that this process is in.
+///
+/// # Errors
+/// If there is no `/proc`.
+pub fn own_netns() -> io::Result<u64> {
+    Ok(fs::metadata("/proc/self/ns/net")?.ino())
+}
+
 impl Estate {
     pub(super) fn manifest(&self) -> Manifest {
         Manifest {
+            node_netns: self.node_netns,
             link: self.link,
             udp: self.sockets.udp.len(),
             tcp: self.sockets.tcp.len(),
@@ -55,6 +70,7 @@ impl Estate {
             lock,
             control,
             node,
+            node_netns: _,
             namespace,
             link: _,
             sockets,
@@ -92,6 +108,7 @@ impl Manifest {
             lock,
             control,
             node,
+            node_netns: self.node_netns,
             namespace,
             link: self.link,
             sockets: Sockets { udp, tcp },

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use manifest::{Estate, Manifest};
+pub use manifest::{Estate, Manifest, own_netns};
 pub use predecessor::{Error, Predecessor};
 pub use successor::Successor;
 

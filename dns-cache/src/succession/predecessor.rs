@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::message::{self, Incoming};
-use super::{Estate, PATIENCE, PROTOCOL, Passed, START, Serving};
+use super::{Estate, PATIENCE, PROTOCOL, Passed, START, Serving, own_netns};
 use crate::control::{self, ClientError, Command, Response};
 use crate::serve::Connection;
 
@@ -14,6 +14,9 @@ pub enum Error {
     /// It says so, or says nothing that is understood.
     #[error(transparent)]
     Control(#[from] ClientError),
+    /// It is another node's: what it has is of no use here.
+    #[error("it serves another network namespace")]
+    OtherNode,
     /// It is gone, or silent, or what it sent is not whole.
     #[error("the conversation with it broke off: {0}")]
     Io(#[from] io::Error),
@@ -41,6 +44,9 @@ impl Predecessor {
             Response::HandedOver(manifest) => manifest,
             other => return Err(ClientError::beside_the_point(state_dir, &other).into()),
         };
+        if manifest.node_netns != own_netns()? {
+            return Err(Error::OtherNode);
+        }
         let descriptors = incoming.descriptors(manifest.count())?;
         let estate = manifest.estate(descriptors)?;
         Ok((Self { incoming }, estate))

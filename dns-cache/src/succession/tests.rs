@@ -21,6 +21,7 @@ fn estate() -> Estate {
         lock: file(),
         control: file(),
         node: file(),
+        node_netns: own_netns().unwrap(),
         namespace: file(),
         link: serde_json::from_str(r#"{"ifindex":3,"netnsId":5,"innerMac":[1,2,3,4,5,6]}"#)
             .unwrap(),
@@ -88,28 +89,29 @@ fn a_successor_that_ends_before_it_serves_has_taken_nothing() {
     old.join().unwrap();
 }
 
+/// Of a UDP socket that does not come with it.
+fn manifest(node_netns: u64) -> String {
+    format!(
+        r#"{{"version":1,"handed-over":{{"nodeNetns":{node_netns},"link":{{"ifindex":3,"netnsId":5,"innerMac":[1,2,3,4,5,6]}},"udp":1,"tcp":0,"metrics":false}}}}"#
+    )
+}
+
 #[test]
 fn an_agent_that_refuses_or_does_not_understand_says_so() {
-    for (answer, expected) in [
-        (
-            r#"{"version":1,"error":"not a request: unknown variant `hand-over`"}"#,
-            "the agent says: not a request: unknown variant `hand-over`",
-        ),
-        ("", "it closed the connection"),
-        ("what?\n", "is not understood"),
-        (
-            r#"{"version":1,"handed-over":{"link":{"ifindex":3,"netnsId":5,"innerMac":[1,2,3,4,5,6]},"udp":1,"tcp":0,"metrics":false}}"#,
-            "descriptors are missing",
-        ),
-    ] {
-        let (dir, old) = agent(move |mut client| {
-            let line = if answer.is_empty() {
-                String::new()
-            } else {
-                format!("{answer}\n")
-            };
-            client.write_all(line.as_bytes()).unwrap();
-        });
+    let refused = r#"{"version":1,"error":"not a request: unknown variant `hand-over`"}"#;
+    let answers = [
+        (refused.to_owned(), "the agent says: not a request"),
+        (String::new(), "it closed the connection"),
+        ("what?".to_owned(), "is not understood"),
+        (manifest(own_netns().unwrap()), "descriptors are missing"),
+        (manifest(1), "it serves another network namespace"),
+    ];
+    for (answer, expected) in answers {
+        let line = match answer.as_str() {
+            "" => String::new(),
+            answer => format!("{answer}\n"),
+        };
+        let (dir, old) = agent(move |mut client| client.write_all(line.as_bytes()).unwrap());
         let error = Predecessor::ask(dir.path())
             .map(drop)
             .unwrap_err()
