@@ -102,8 +102,9 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let interfaces = interfaces(&top, overrides.interfaces(), report);
     let mut taken = Vec::new();
     let is_discovered = kubernetes.is_some();
-    let cluster = cluster(&top, overrides, &listen, is_discovered, &mut taken, report);
-    let zones = zones(&top, &listen, &mut taken, report);
+    let own = own(&listen, host.enabled);
+    let cluster = cluster(&top, overrides, &own, is_discovered, &mut taken, report);
+    let zones = zones(&top, &own, &mut taken, report);
     let flag = Some(overrides.resolv_conf());
     let resolv_conf = Setting::scalar(&top, "resolvConf", flag, path::file, report);
     let flag = Some(overrides.attach());
@@ -183,7 +184,7 @@ fn interfaces(top: &Section<'_>, flag: Flag<'_>, report: &mut Report) -> Vec<Int
 fn cluster(
     top: &Section<'_>,
     overrides: &Overrides,
-    listen: &[IpAddr],
+    own: &[IpAddr],
     is_discovered: bool,
     taken: &mut Vec<Taken>,
     report: &mut Report,
@@ -201,7 +202,7 @@ fn cluster(
     let reverse_zones = reverse_zones(&section, taken, report);
     let transport = transport(&section, report);
     let flag = overrides.cluster_upstreams();
-    let upstreams = upstreams(&section, Some(flag), &transport, listen, report);
+    let upstreams = upstreams(&section, Some(flag), &transport, own, report);
     if upstreams.is_missing() && !is_discovered {
         let advice =
             "give the addresses of the cluster's DNS servers, as in [10.244.0.2, 10.244.0.3]";
@@ -249,20 +250,20 @@ fn reverse_zones(
 
 fn zones(
     top: &Section<'_>,
-    listen: &[IpAddr],
+    own: &[IpAddr],
     taken: &mut Vec<Taken>,
     report: &mut Report,
 ) -> Vec<Zone> {
     let sections = top.sections("zones", &ZONE_KEYS, report);
     sections
         .iter()
-        .map(|section| zone(section, listen, taken, report))
+        .map(|section| zone(section, own, taken, report))
         .collect()
 }
 
 fn zone(
     section: &Section<'_>,
-    listen: &[IpAddr],
+    own: &[IpAddr],
     taken: &mut Vec<Taken>,
     report: &mut Report,
 ) -> Zone {
@@ -287,7 +288,7 @@ fn zone(
         }
     }
     let transport = transport(section, report);
-    let upstreams = upstreams(section, None, &transport, listen, report);
+    let upstreams = upstreams(section, None, &transport, own, report);
     if upstreams.is_missing() {
         let advice = "give the addresses of the zone's DNS servers, as in [192.0.2.53]";
         missing(section, "upstreams", None, advice, report);
@@ -305,7 +306,7 @@ fn upstreams(
     section: &Section<'_>,
     flag: Option<Flag<'_>>,
     transport: &Transport,
-    listen: &[IpAddr],
+    own: &[IpAddr],
     report: &mut Report,
 ) -> Setting<Vec<Placed<Upstream>>> {
     let rule = match transport {
@@ -323,9 +324,15 @@ fn upstreams(
                 let message = format!("{address} is in the list already; remove it");
                 server.blame(message, report);
             }
-            if is_ours_alone(address.ip(), listen) {
+            if own.contains(&address.ip()) {
+                let what = match is_link_local(address.ip()) {
+                    true => "a link-local address that this cache answers at",
+                    false => {
+                        "answered by this cache for all of the node's processes (host.enabled)"
+                    }
+                };
                 let message = format!(
-                    "{address} is a link-local address that this cache answers at, so it would ask itself; give the servers' own addresses"
+                    "{address} is {what}, so it would ask itself; give the servers' own addresses"
                 );
                 server.blame(message, report);
             }
@@ -334,10 +341,11 @@ fn upstreams(
     found
 }
 
-/// A ClusterIP may be asked: the agent's own queries take kube-proxy's way to the servers behind it. Behind a
-/// link-local address there is nobody else.
-fn is_ours_alone(address: IpAddr, listen: &[IpAddr]) -> bool {
-    is_link_local(address) && listen.contains(&address)
+/// The addresses at which the agent would reach itself. A ClusterIP is none: its own queries take kube-proxy's way to the
+/// servers behind it, unless the node's processes are served there. Behind a link-local address there is nobody else.
+fn own(listen: &[IpAddr], for_host: bool) -> Vec<IpAddr> {
+    let own = |address: &IpAddr| for_host || is_link_local(*address);
+    listen.iter().copied().filter(own).collect()
 }
 
 fn transport(section: &Section<'_>, report: &mut Report) -> Transport {

@@ -145,7 +145,7 @@ kubernetes:
   tokenFile: /token
 zones:
   - zone: _tcp.Corp.example
-    upstreams: [192.0.2.53, 10.96.0.10:53]
+    upstreams: [192.0.2.53, 192.0.2.54:53]
     ttl: {positive: 86400}
   - {zone: ., upstreams: 192.0.2.1}
 hosts: [{name: DB.corp.example., addresses: [192.0.2.1, "fd00::1"]}]
@@ -227,7 +227,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
         zones: vec![
             Zone {
                 zone: "_tcp.corp.example".to_owned(),
-                upstreams: servers(&["192.0.2.53:53", "10.96.0.10:53"]),
+                upstreams: servers(&["192.0.2.53:53", "192.0.2.54:53"]),
                 transport: Transport::Tcp,
                 ttl: TtlCaps {
                     positive: 86_400,

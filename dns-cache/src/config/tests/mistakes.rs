@@ -525,6 +525,12 @@ fn of_a_whole_file() {
             ],
         ),
         (
+            "listen: [169.254.20.10, 10.0.0.1]\nhost: {enabled: true}\ncluster:\n  upstreams: [10.0.0.1, 10.0.0.2]",
+            &[
+                "f:4:15: cluster.upstreams[0]: 10.0.0.1:53 is answered by this cache for all of the node's processes (host.enabled), so it would ask itself; give the servers' own addresses",
+            ],
+        ),
+        (
             "listen: [fe80::a, 'FEBF::1', 192.0.0.8, 169.254.20.10, 'fec0::1']\ncluster:\n  upstreams: 10.0.0.1",
             &[
                 "f:1:10: listen[0]: fe80::a is an IPv6 link-local address, which each link has for itself; give the DNS service's ClusterIP or a unique local address such as fd00:10:96::a",
