@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     /// Each with what must stand in what is rendered of it.
-    const COMBINATIONS: [(&[&str], &[&str]); 12] = [
+    const COMBINATIONS: [(&[&str], &[&str]); 13] = [
         (
             &[],
             &[
@@ -165,6 +165,10 @@ mod tests {
         (
             &["importNodeLocalDNS=true"],
             &["args: [import-corefile, --over,", "name: node-local-dns"],
+        ),
+        (
+            &["mode=both", "host.enabled=true"],
+            &["cgroup: /host/cgroup", "path: /sys/fs/cgroup\n"],
         ),
         (
             &["config.cluster.ttl.positive=60"],

@@ -40,6 +40,7 @@ itself what the cluster's zone is. */}}
   "afterHandOver" "standBy"
   "stateDir" "/run/dns-cache"
   "bpffs" "/sys/fs/bpf/dns-cache" -}}
+{{- if .Values.host.enabled }}{{ $_ := set $config "host" (dict "enabled" true "cgroup" "/host/cgroup") }}{{ end -}}
 {{- with .Values.exclude }}{{ $_ := set $config "exclude" . }}{{ end -}}
 {{- if ne .Values.mode "transparent" }}{{ $_ := set $config "listen" .Values.linkLocal.addresses }}{{ end -}}
 {{- if not .Values.importNodeLocalDNS -}}
