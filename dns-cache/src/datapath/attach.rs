@@ -369,9 +369,13 @@ pub(super) async fn detach_all(state_dir: &Path) -> Result<Vec<String>, Error> {
             }
         }
         if qdiscs.is_ours(ifindex) {
-            remove_empty_clsact(&handle, ifindex)
-                .await
-                .step(|| format!("remove the clsact qdisc of {name}"))?;
+            match remove_empty_clsact(&handle, ifindex).await {
+                // With its qdisc: a pod was removed, or the resolver's namespace has ended just now.
+                Err(error) if namespace::is_gone(&error) => {}
+                removed => {
+                    removed.step(|| format!("remove the clsact qdisc of {name}"))?;
+                }
+            }
         }
     }
     bpffs::ignore_missing(fs::remove_dir_all(&qdiscs.dir))

@@ -128,8 +128,7 @@ pub(super) async fn remove() -> Result<Vec<String>, Error> {
         return Ok(Vec::new());
     };
     match node.link().del(ifindex).execute().await {
-        Err(rtnetlink::Error::NetlinkError(error))
-            if error.to_io().raw_os_error() == Some(libc::ENODEV) => {}
+        Err(error) if is_gone(&error) => {}
         removed => removed.step(|| format!("remove interface {VETH}"))?,
     }
     Ok(vec![format!("interface {VETH}")])
@@ -345,11 +344,7 @@ async fn find(handle: &Handle, name: &str) -> Result<Option<(u32, [u8; 6])>, Err
     let link = match found {
         Ok(Some(link)) => link,
         Ok(None) => return Ok(None),
-        Err(rtnetlink::Error::NetlinkError(error))
-            if error.to_io().raw_os_error() == Some(libc::ENODEV) =>
-        {
-            return Ok(None);
-        }
+        Err(error) if is_gone(&error) => return Ok(None),
         Err(error) => return Err(error).step(|| format!("look for interface {name}")),
     };
     let mac = link
@@ -360,6 +355,11 @@ async fn find(handle: &Handle, name: &str) -> Result<Option<(u32, [u8; 6])>, Err
             _ => None,
         });
     Ok(Some((link.header.index, mac.unwrap_or_default())))
+}
+
+/// Whether an error says that there is no such interface, or not any more.
+pub(super) fn is_gone(error: &rtnetlink::Error) -> bool {
+    matches!(error, rtnetlink::Error::NetlinkError(error) if error.to_io().raw_os_error() == Some(libc::ENODEV))
 }
 
 /// A netlink handle for this thread's namespace.
