@@ -51,7 +51,8 @@ pub(crate) fn script(tests: &[Executable], agent: &Path, filter: Option<&str>) -
     ] {
         let test = tests
             .iter()
-            .find(|test| test.kind == "test" && test.name == name)
+            // The agent's own package has a test program of the same name.
+            .find(|test| test.kind == "test" && test.name == name && test.dir.ends_with("tests"))
             .with_context(|| format!("there is no test program {name}"))?;
         if name == AGENT {
             check_names(&test.path)?;
