@@ -57,7 +57,7 @@ pub struct Config {
     pub attach: AttachMode,
     /// What the agent does when another one has taken over.
     pub after_hand_over: AfterHandOver,
-    /// Runtime state: the control socket and the resolver's namespace; one directory an instance.
+    /// Runtime state: the control socket and locks; one directory an instance.
     pub state_dir: PathBuf,
     /// A directory on a BPF file system for pinned maps and links; one directory an instance.
     pub bpffs: PathBuf,

@@ -199,14 +199,9 @@ impl Attacher {
     }
 
     /// The id of another's TCX program that sees the packets of this interface before ours does.
-    pub(super) fn in_front(&self, program: &SchedClassifier, ifindex: u32) -> Option<u32> {
-        let first = self
-            .capabilities
-            .tcx
-            .then(|| first_in_tcx(ifindex, TcAttachType::Ingress))
-            .flatten()?;
-        let own = program.info().ok()?;
-        (first != own.id()).then_some(first)
+    /// `own` is ours.
+    pub(super) fn in_front(&self, own: u32, ifindex: u32) -> Option<u32> {
+        first_in_tcx(ifindex, TcAttachType::Ingress).filter(|first| *first != own)
     }
 
     /// Puts the program in front of all others. Meanwhile the interface's packets take the ordinary path: a link keeps

@@ -9,6 +9,7 @@ use aya::programs::{CgroupAttachMode, CgroupSockAddr};
 
 use super::bpffs::ignore_missing;
 use super::error::{Error, Step as _};
+use super::programs::program;
 
 /// Those that restore a name stand first: nothing is renamed before it can be restored. `getpeername` is the youngest
 /// of them (Linux 5.8).
@@ -26,7 +27,7 @@ const NAMES: [&str; 8] = [
 /// Loads them.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Error> {
     for name in NAMES {
-        let loaded = program(ebpf, name)?.load();
+        let loaded = program::<CgroupSockAddr>(ebpf, name)?.load();
         loaded.step(|| format!("load the eBPF program {name}"))?;
     }
     Ok(())
@@ -40,7 +41,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, cgroup: &Path, dir: &Path) -> Result<(), E
     fs::create_dir_all(dir).step(|| format!("create {}", dir.display()))?;
     for name in NAMES {
         let step = || format!("attach the program {name} to {}", cgroup.display());
-        let program = program(ebpf, name)?;
+        let program: &mut CgroupSockAddr = program(ebpf, name)?;
         // Links stand beside others in any case, and take no mode (`cgroup_bpf_link_attach` of kernel/bpf/cgroup.c).
         let id = program.attach(&file, CgroupAttachMode::Single).step_hint(
             step,
@@ -53,13 +54,4 @@ pub(super) fn attach(ebpf: &mut Ebpf, cgroup: &Path, dir: &Path) -> Result<(), E
         fs::rename(&new, &pin).step(step)?;
     }
     Ok(())
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut CgroupSockAddr, Error> {
-    let step = || format!("find the eBPF program {name}");
-    ebpf.program_mut(name)
-        .ok_or("the object file lacks it")
-        .step(step)?
-        .try_into()
-        .step(step)
 }

@@ -7,7 +7,7 @@ use aya_obj::generated::bpf_insn;
 use dns_cache_common::maps::globals;
 
 use super::error::{Error, Step as _};
-use super::programs::OBJECT;
+use super::programs::{OBJECT, program};
 
 const FRAME_POINTER: u8 = 10;
 /// `BPF_ALU64 | BPF_MOV | BPF_X` and `BPF_ALU64 | BPF_ADD | BPF_K` of linux/bpf_common.h.
@@ -51,12 +51,7 @@ pub fn inspect() -> Result<Vec<Figures>, Error> {
 
 fn figures(ebpf: &mut Ebpf, object: &Object, name: &'static str) -> Result<Figures, Error> {
     let step = || format!("load the eBPF program {name}");
-    let program: &mut SchedClassifier = ebpf
-        .program_mut(name)
-        .ok_or("the object file lacks it")
-        .step(step)?
-        .try_into()
-        .step(step)?;
+    let program: &mut SchedClassifier = program(ebpf, name)?;
     program.load().step(step)?;
     let info = program.info().step(step)?;
     let code = object

@@ -310,9 +310,16 @@ impl State {
     /// Looks whether another's program has come in front of ours, says so, and puts ours in front again: at once, and
     /// then ever more seldom.
     fn check_order(&mut self) -> Result<(), Error> {
+        if !self.attacher.capabilities().tcx {
+            return Ok(());
+        }
+        let program = self.programs.pod_ingress()?;
+        let own = program
+            .info()
+            .step(|| "ask for our program's id".to_owned())?;
+        let own = own.id();
         for (ifindex, (attached, _)) in &mut self.attached {
-            let program = self.programs.pod_ingress()?;
-            let behind = self.attacher.in_front(program, *ifindex);
+            let behind = self.attacher.in_front(own, *ifindex);
             if behind != attached.behind
                 && let Some(program) = behind
             {
@@ -337,7 +344,7 @@ impl State {
             {
                 Ok(mechanism) => {
                     attached.mechanism = mechanism;
-                    attached.behind = self.attacher.in_front(program, *ifindex);
+                    attached.behind = self.attacher.in_front(own, *ifindex);
                     info!(interface = attached.name, "in front again");
                 }
                 Err(error) => {

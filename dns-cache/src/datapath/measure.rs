@@ -12,7 +12,7 @@ use dns_cache_common::types::{class, rtype};
 use serde::Serialize;
 
 use super::error::{Error, Step as _};
-use super::programs::{OBJECT, kernel_cache};
+use super::programs::{OBJECT, kernel_cache, program};
 use crate::config::TtlCaps;
 use crate::kernel_cache::{KernelCache, Size, random_seed};
 use crate::resolver::{Clock, Entry, Terms, Time};
@@ -105,12 +105,7 @@ impl Bench {
             .map_max_entries(names::ARENA, size.elements)
             .load(OBJECT)
             .step(step)?;
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(PROGRAM)
-            .ok_or("the object file lacks it")
-            .step(step)?
-            .try_into()
-            .step(step)?;
+        let program: &mut SchedClassifier = program(&mut ebpf, PROGRAM)?;
         program.load().step(step)?;
         let map = ebpf
             .map_mut(names::INTERFACES)

@@ -50,7 +50,8 @@ pub use namespace::ResolverLink;
 use pins::Pins;
 use programs::{Cache, Programs};
 
-/// The running datapath; dropping it leaves programs and namespace where they are (see [`detach`]).
+/// The running datapath; dropping it leaves the programs where they are (see [`detach`]). The resolver's namespace goes
+/// with its resident and its sockets.
 pub struct Datapath {
     state: Arc<Mutex<interfaces::State>>,
     watcher: JoinHandle<()>,

@@ -11,7 +11,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{
     Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray,
 };
-use aya::programs::{ProgramError, SchedClassifier};
+use aya::programs::{Program, ProgramError, SchedClassifier};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
@@ -241,7 +241,7 @@ fn left_seed(pins: &Pins) -> Option<Seed> {
 /// The kernel refuses it.
 pub fn stages(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Error> {
     let mut stages: ProgramArray<MapData> = take(ebpf, names::STAGES)?;
-    let to_resolver = program(ebpf, "to_resolver")?;
+    let to_resolver: &mut SchedClassifier = program(ebpf, "to_resolver")?;
     let step = || "link the programs' stages".to_owned();
     let fd = to_resolver.fd().step(step)?;
     stages.set(STAGE_TO_RESOLVER, fd, 0).step(step)?;
@@ -520,7 +520,11 @@ fn no_host(error: Error) {
     warn!(%error, "the node's own processes are served at addresses with a route only");
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, Error> {
+/// The program of this name, of the type that the caller wants.
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Error>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
     let step = || format!("find the eBPF program {name}");
     ebpf.program_mut(name)
         .ok_or("the object file lacks it")

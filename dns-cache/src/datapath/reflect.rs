@@ -5,7 +5,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 
 use super::error::{Error, Step as _};
-use super::programs::OBJECT;
+use super::programs::{OBJECT, program};
 
 const PROGRAM: &str = "reflect";
 
@@ -28,12 +28,7 @@ impl Reflector {
             .override_global(aya_log::LEVEL, &0u8, true)
             .load(OBJECT)
             .step(|| "load the eBPF programs".to_owned())?;
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(PROGRAM)
-            .ok_or("the object file lacks it")
-            .step(step)?
-            .try_into()
-            .step(step)?;
+        let program: &mut SchedClassifier = program(&mut ebpf, PROGRAM)?;
         program.load().step(step)?;
         // TCX needs none; below it, a real fault shows at once in the next step.
         let _ = qdisc_add_clsact(interface);
