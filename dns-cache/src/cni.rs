@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::future::pending;
 use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -91,13 +92,13 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Returns when pods have come or gone, if that matters.
+    /// Returns when pods have come or gone; never, if that does not matter.
     pub(crate) async fn changed(&mut self, config: &Config) {
+        if config.exclude.is_empty() {
+            return pending().await;
+        }
         loop {
             sleep(LOOK).await;
-            if config.exclude.is_empty() {
-                continue;
-            }
             let now = version(&config.cni_results);
             let has_changed = now != self.seen;
             self.seen = now;

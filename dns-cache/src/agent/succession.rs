@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::Agent;
 use crate::config::Config;
-use crate::control::{self, ServerError};
+use crate::control;
 use crate::serve::{Connection, Server};
 use crate::succession::{Estate, PROTOCOL, Predecessor, Successor, own_netns};
 
@@ -118,10 +118,7 @@ pub(super) async fn leave(server: Server, successor: Successor) {
 
 /// Waits until no agent has the state directory.
 pub(super) async fn wait_until_needed(config: &Config) {
-    loop {
-        match control::Server::bind(&config.state_dir) {
-            Err(ServerError::Taken { .. }) => sleep(LOOK).await,
-            _ => return,
-        }
+    while control::is_taken(&config.state_dir).unwrap_or_default() {
+        sleep(LOOK).await;
     }
 }

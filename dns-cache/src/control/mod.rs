@@ -20,7 +20,7 @@ pub use client::{ClientError, request, status};
 pub(crate) use client::{connect, read_response};
 pub(crate) use protocol::versioned;
 pub use protocol::{Command, MOST_ENTRIES, Names, Response, VERSION};
-pub use server::{Handler, Server, ServerError, Shutdown};
+pub use server::{Handler, Server, ServerError, Shutdown, is_taken};
 pub use status::{
     AttachedInterface, DatapathStatus, KubernetesStatus, Lack, Mechanism, ReloadStatus,
     ResolverStatus, Status, UpstreamStatus,

@@ -229,6 +229,23 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Ser
     }
 }
 
+/// Whether an agent has the state directory. Nothing is made there, and nothing of what is there is changed.
+///
+/// # Errors
+/// If the system refuses to open or to try the lock.
+pub fn is_taken(state_dir: &Path) -> Result<bool, ServerError> {
+    let path = state_dir.join(LOCK_NAME);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file.map_err(failed("opening", &path))?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(failed("locking", &path)(error)),
+    }
+}
+
 /// A lock, not a try at the socket: two agents that start at once must not both find it dead.
 ///
 /// It is `flock`'s, which belongs to the open file: whoever is handed the descriptor holds it too, until all of them

@@ -385,6 +385,19 @@ fn what_is_inherited_stays_locked_and_reachable() {
     running.stop();
 }
 
+#[test]
+fn a_look_at_the_lock_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    assert!(!is_taken(&state).unwrap());
+    assert!(!state.exists());
+    let server = Server::bind(&state).unwrap();
+    assert!(is_taken(&state).unwrap());
+    drop(server);
+    assert!(!is_taken(&state).unwrap());
+    assert!(!state.join(SOCKET_NAME).exists());
+}
+
 /// Whoever sees no lock's file may make a socket: from then on none may be removed.
 #[test]
 fn the_socket_goes_before_the_locks_file() {

@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::client::{Client, Error};
+use super::slice::Metadata;
 use crate::config::DaemonSet;
 
 /// How long the end waits for the API server.
@@ -25,12 +26,6 @@ pub(super) struct Owner {
 #[derive(Debug, Deserialize)]
 struct Object {
     metadata: Metadata,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    deletion_timestamp: Option<String>,
 }
 
 impl Owner {

@@ -22,6 +22,8 @@ pub(super) struct Metadata {
     pub(super) name: String,
     pub(super) resource_version: String,
     pub(super) labels: Option<BTreeMap<String, String>>,
+    /// Whatever has it is being deleted.
+    pub(super) deletion_timestamp: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
