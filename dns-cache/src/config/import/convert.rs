@@ -127,18 +127,13 @@ impl Imported {
                 "bind" => self.bind(directive, notes),
                 "hosts" => self.hosts(directive, notes),
                 "rewrite" => {
-                    let found = rewrite::rewrite(directive);
-                    self.stays_there(directive, found.map_err(|_| zones), notes);
+                    let found = rewrite::rewrite(directive).unwrap_or_default();
+                    self.stays_there(directive, found, zones, notes);
                 }
                 "template" => match rewrite::template(directive) {
                     rewrite::Template::NoNames(zones) => self.blocked.extend(zones),
                     rewrite::Template::Of(found) => {
-                        let found = if found.is_empty() {
-                            Err(zones)
-                        } else {
-                            Ok(found)
-                        };
-                        self.stays_there(directive, found, notes);
+                        self.stays_there(directive, found, zones, notes);
                     }
                 },
                 "prometheus" => {
@@ -153,13 +148,8 @@ impl Imported {
                         .args
                         .iter()
                         .filter_map(|arg| names::zones(arg).ok());
-                    let found: Vec<_> = found.flatten().filter(|zone| zone != ".").collect();
-                    let found = if found.is_empty() {
-                        Err(zones)
-                    } else {
-                        Ok(found)
-                    };
-                    self.stays_there(directive, found, notes);
+                    let found = found.flatten().filter(|zone| zone != ".").collect();
+                    self.stays_there(directive, found, zones, notes);
                 }
                 name => {
                     if let Some(instead) = plugins::instead(name) {
@@ -208,14 +198,19 @@ impl Imported {
         }
     }
 
-    /// Names that only the cluster's DNS knows how to answer; else what the block is for.
+    /// Names that only the cluster's DNS knows how to answer; if none are found, all that the block is for.
     fn stays_there(
         &mut self,
         directive: &Directive,
-        found: Result<Vec<String>, &[String]>,
+        found: Vec<String>,
+        block: &[String],
         notes: &mut Notes,
     ) {
-        let zones = found.unwrap_or_else(<[String]>::to_vec);
+        let zones = if found.is_empty() {
+            block.to_vec()
+        } else {
+            found
+        };
         let (root, zones): (Vec<_>, Vec<_>) = zones.into_iter().partition(|zone| zone == ".");
         for zone in &zones {
             self.give_to_cluster(zone);

@@ -11,12 +11,12 @@ pub(super) enum Template {
     Of(Vec<String>),
 }
 
-/// The zones that hold all names that are rewritten, or `Err` if that cannot be told.
-pub(super) fn rewrite(directive: &Directive) -> Result<Vec<String>, ()> {
+/// The zones that hold all names that are rewritten, at least one; `None` if that cannot be told.
+pub(super) fn rewrite(directive: &Directive) -> Option<Vec<String>> {
     let mut words = directive.args.iter().map(String::as_str).peekable();
     words.next_if(|word| matches!(*word, "stop" | "continue"));
     if words.next() != Some("name") {
-        return Err(());
+        return None;
     }
     let (kind, from) = match words.next() {
         Some(kind @ ("exact" | "prefix" | "suffix" | "substring" | "regex")) => {
@@ -24,18 +24,15 @@ pub(super) fn rewrite(directive: &Directive) -> Result<Vec<String>, ()> {
         }
         from => ("exact", from),
     };
-    let from = from.ok_or(())?;
+    let from = from?;
     let zone = match kind {
         "exact" => from.to_owned(),
         "suffix" => from.trim_start_matches('.').to_owned(),
-        "regex" => literal_end(from).ok_or(())?,
-        _ => return Err(()),
+        "regex" => literal_end(from)?,
+        _ => return None,
     };
-    let zones = names::zones(&zone).map_err(|_| ())?;
-    if zones.iter().any(|zone| zone == ".") {
-        return Err(());
-    }
-    Ok(zones)
+    let zones = names::zones(&zone).ok()?;
+    (!zones.iter().any(|zone| zone == ".")).then_some(zones)
 }
 
 /// `template CLASS TYPE [ZONE…] { … }`
@@ -104,7 +101,7 @@ mod tests {
 
     fn zones(rule: &str) -> Option<String> {
         let blocks = corefile::parse(&format!(". {{\n{rule}\n}}"), 1).unwrap();
-        Some(rewrite(&blocks[0].directives[0]).ok()?.join(","))
+        Some(rewrite(&blocks[0].directives[0])?.join(","))
     }
 
     #[test]
