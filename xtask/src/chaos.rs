@@ -10,8 +10,8 @@ use dns_cache_tests::chaos::Chaos;
 use dns_cache_tests::signals;
 
 use crate::programs::workspace;
-use crate::setup::{self, Want};
-use crate::{build, root};
+use crate::root;
+use crate::setup::Want;
 
 /// Kill, stop, restart, detach and reload the agent, break its servers, and churn pods, at random; check every answer
 #[derive(Debug, clap::Args)]
@@ -28,19 +28,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let Some(agent) = &args.agent else {
-        setup::ensure(Want::WithoutCoreDns)?;
-        let agent = build::agent()?;
-        return if root::is_root() {
-            chaos(args, agent)
-        } else {
-            root::again_for_lab(agent)
-        };
-    };
-    if !root::is_root() {
-        bail!("--agent is for this program's own call as root");
-    }
-    chaos(args, agent.clone())
+    root::in_lab(args.agent.as_ref(), Want::WithoutCoreDns, |agent| {
+        chaos(args, agent)
+    })
 }
 
 fn chaos(args: &Args, agent: PathBuf) -> Result<ExitCode> {

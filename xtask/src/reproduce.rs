@@ -9,8 +9,8 @@ use clap::builder::PossibleValuesParser;
 use dns_cache_tests::incidents::{self, Incident, Setting};
 use dns_cache_tests::signals;
 
-use crate::setup::{self, Want};
-use crate::{build, root};
+use crate::root;
+use crate::setup::Want;
 
 /// Show the four incidents on the ordinary path, and gone with the agent; and what the agent's own end costs
 ///
@@ -43,19 +43,9 @@ fn keys() -> PossibleValuesParser {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let Some(agent) = &args.agent else {
-        setup::ensure(Want::Everything)?;
-        let agent = build::agent()?;
-        return if root::is_root() {
-            reproduce(args, agent)
-        } else {
-            root::again_for_lab(agent)
-        };
-    };
-    if !root::is_root() {
-        bail!("--agent is for this program's own call as root");
-    }
-    reproduce(args, agent.clone())
+    root::in_lab(args.agent.as_ref(), Want::Everything, |agent| {
+        reproduce(args, agent)
+    })
 }
 
 fn reproduce(args: &Args, agent: PathBuf) -> Result<ExitCode> {

@@ -10,16 +10,17 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use dns_cache_tests::tools;
 
+use crate::build;
 use crate::programs::find;
+use crate::setup::{self, Want};
 
-/// Variables that a lab run as root shall see as the user had them.
-const KEPT: [&str; 6] = [
+/// Variables that what runs elsewhere shall see as the user had them.
+pub(crate) const KEPT: [&str; 5] = [
     "PATH",
     "HOME",
     "RUST_BACKTRACE",
     "RUST_LOG",
     "RUST_TEST_THREADS",
-    tools::BINARY_VARIABLE,
 ];
 
 pub(crate) fn is_root() -> bool {
@@ -61,8 +62,29 @@ pub(crate) fn again(args: impl IntoIterator<Item = OsString>) -> Result<std::con
     Err(command.arg("env").args(kept()).arg(own).args(args).exec()).context("running sudo")
 }
 
-/// The same, to work in a lab with this agent, which has been built as the user.
-pub(crate) fn again_for_lab(agent: PathBuf) -> Result<ExitCode> {
+/// Works in a lab as root, with an agent that was built as the user: `given` is its program in this program's own call
+/// of itself.
+pub(crate) fn in_lab(
+    given: Option<&PathBuf>,
+    want: Want,
+    work: impl FnOnce(PathBuf) -> Result<ExitCode>,
+) -> Result<ExitCode> {
+    let agent = match given {
+        None => {
+            setup::ensure(want)?;
+            let agent = build::agent()?;
+            if !is_root() {
+                return again_for_lab(agent);
+            }
+            agent
+        }
+        Some(_) if !is_root() => bail!("--agent is for this program's own call as root"),
+        Some(agent) => agent.clone(),
+    };
+    work(agent)
+}
+
+fn again_for_lab(agent: PathBuf) -> Result<ExitCode> {
     println!("The lab needs root for its network namespaces: asking sudo.");
     let own = env::args_os()
         .skip(1)
@@ -78,6 +100,7 @@ fn kept() -> Vec<OsString> {
     };
     let mut kept: Vec<_> = KEPT
         .iter()
+        .chain(&[tools::BINARY_VARIABLE])
         .filter_map(|name| Some(pair(name, env::var_os(name)?)))
         .collect();
     kept.push(pair(tools::TOOLS_VARIABLE, tools::folder().into()));

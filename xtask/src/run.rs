@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use dns_cache_tests::{Agent, AgentConfig, Lab, Upstream, signals};
 
-use crate::setup::{self, Want};
-use crate::{build, root};
+use crate::root;
+use crate::setup::Want;
 
 /// Start a lab, show the way of a handful of lookups without the agent and with it, and stay up
 #[derive(Debug, clap::Args)]
@@ -32,24 +32,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let Some(binary) = &args.agent else {
-        let want = if args.upstream == Upstream::CoreDns {
-            Want::Everything
-        } else {
-            Want::WithoutCoreDns
-        };
-        setup::ensure(want)?;
-        let binary = build::agent()?;
-        return if root::is_root() {
-            lab(args, binary)
-        } else {
-            root::again_for_lab(binary)
-        };
+    let want = if args.upstream == Upstream::CoreDns {
+        Want::Everything
+    } else {
+        Want::WithoutCoreDns
     };
-    if !root::is_root() {
-        bail!("--agent is for this program's own call as root");
-    }
-    lab(args, binary.clone())
+    root::in_lab(args.agent.as_ref(), want, |agent| lab(args, agent))
 }
 
 fn lab(args: &Args, binary: PathBuf) -> Result<ExitCode> {

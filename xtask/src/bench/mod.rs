@@ -27,12 +27,12 @@ mod table;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use dns_cache_tests::signals;
 
 use crate::programs::workspace;
-use crate::setup::{self, Want};
-use crate::{build, root};
+use crate::root;
+use crate::setup::Want;
 use order::Order;
 use plan::Plan;
 use progress::Progress;
@@ -60,19 +60,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let Some(agent) = &args.agent else {
-        setup::ensure(Want::Benchmark)?;
-        let agent = build::agent()?;
-        return if root::is_root() {
-            measure(args, agent)
-        } else {
-            root::again_for_lab(agent)
-        };
-    };
-    if !root::is_root() {
-        bail!("--agent is for this program's own call as root");
-    }
-    measure(args, agent.clone())
+    root::in_lab(args.agent.as_ref(), Want::Benchmark, |agent| {
+        measure(args, agent)
+    })
 }
 
 fn measure(args: &Args, agent: PathBuf) -> Result<ExitCode> {

@@ -16,21 +16,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use dns_cache_tests::tools::TOOLS_VARIABLE;
 
 pub(crate) use package::{Kernel, install};
 pub(crate) use version::Version;
 
 use crate::{root, setup};
-
-/// What the command sees of this process's environment.
-const KEPT: [&str; 6] = [
-    "PATH",
-    "HOME",
-    "RUST_BACKTRACE",
-    "RUST_LOG",
-    "RUST_TEST_THREADS",
-    dns_cache_tests::tools::TOOLS_VARIABLE,
-];
 
 /// Run a command as root on another Linux kernel, with this machine's files
 #[derive(Debug, clap::Args)]
@@ -73,7 +64,7 @@ pub(crate) fn runnable() -> Result<String> {
 /// The command as a script, with this process's folder and environment.
 fn script(command: &[String]) -> Result<String> {
     let mut script = String::new();
-    for name in KEPT {
+    for name in root::KEPT.into_iter().chain([TOOLS_VARIABLE]) {
         if let Ok(value) = env::var(name) {
             let _ = writeln!(script, "export {name}={}", quoted(&value));
         }
