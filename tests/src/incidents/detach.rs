@@ -1,7 +1,7 @@
 //! The agent is ended and removed, as an operator would: everything takes the ordinary path from there on.
 
 use super::life::{self, Life};
-use super::report::{Report, nothing, seen, told};
+use super::report::{Report, seen};
 use super::{Setting, grouped};
 
 pub(super) fn run(setting: &Setting) -> Report {
@@ -16,17 +16,11 @@ pub(super) fn run(setting: &Setting) -> Report {
 
     let mut report = life::report(&outcomes);
     let entries = lab.node().conntrack().pod_dns().len();
-    report.line(
+    report.agent_line(
         "entries of the ordinary path afterwards",
-        nothing(),
         seen(grouped(entries as u64), entries > 0),
         "> 0",
     );
-    report.line(
-        "rate",
-        nothing(),
-        told(format!("{}/s", grouped(rate.into()))),
-        "",
-    );
+    life::rate(&mut report, rate, "");
     report
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::report::{Report, seen, told};
-use super::{Setting, grouped, of};
+use super::{Setting, grouped};
 use crate::addresses::{CLUSTER_IP, Family};
 use crate::ipvs::Ipvs;
 use crate::lab::Lab;
@@ -41,31 +41,8 @@ pub(super) fn run(setting: &Setting) -> Report {
     let agent = measure(&lab, &ipvs, setting, "a");
 
     let mut report = Report::default();
-    for (index, family) in Family::BOTH.into_iter().enumerate() {
-        let of_family = |measured: &Measured| {
-            let udp = &measured.udp[index];
-            (udp.wrong_source, udp.answered() + udp.wrong_source)
-        };
-        let (ordinary, agent) = (of_family(&ordinary), of_family(&agent));
-        report.line(
-            format!("answers from elsewhere, UDP {}", family.name()),
-            seen(of(ordinary.0, ordinary.1), ordinary.0 > 0),
-            seen(of(agent.0, agent.1), agent.0 == 0),
-            "0",
-        );
-    }
-    let failed = |measured: &Measured| {
-        let [v4, v6] = &measured.udp;
-        let all = v4.lookups.len() + v6.lookups.len();
-        (v4.failed() + v6.failed(), all as u64)
-    };
-    let ((lost, all), (agent_lost, agent_all)) = (failed(&ordinary), failed(&agent));
-    report.line(
-        "lookups failed",
-        seen(of(lost, all), lost > 0),
-        seen(of(agent_lost, agent_all), agent_lost == 0),
-        "0",
-    );
+    report.elsewhere(&ordinary.udp, &agent.udp);
+    report.failed("lookups failed", &ordinary.udp, &agent.udp);
     report.line(
         "exchanges of pods that IPVS has seen",
         seen(grouped(known as u64), known > 0),

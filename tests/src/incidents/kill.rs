@@ -2,7 +2,7 @@
 //! path with the next packet; what the dead agent had in its hands is asked again by its clients.
 
 use super::life::{self, Life};
-use super::report::{Report, nothing, seen, told};
+use super::report::{Report, seen};
 use super::{Setting, grouped, of};
 
 /// Packets that a death may cost.
@@ -21,30 +21,22 @@ pub(super) fn run(setting: &Setting) -> Report {
 
     let mut report = life::report(&outcomes);
     let (packets, unanswered) = life::packets(&outcomes);
-    report.line(
+    report.agent_line(
         "packets unanswered",
-        nothing(),
         seen(of(unanswered, packets), unanswered <= PROMISED),
         "≤ 20 of 1,000,000",
     );
-    report.line(
+    report.agent_line(
         "entries of the ordinary path, while there is no agent",
-        nothing(),
         seen(grouped(entries as u64), entries > 0),
         "> 0",
     );
     let served = life::handed(&agent, &lab);
-    report.line(
+    report.agent_line(
         "queries that the new agent was handed",
-        nothing(),
         seen(grouped(served), served > 0),
         "> 0",
     );
-    report.line(
-        "rate",
-        nothing(),
-        told(format!("{}/s", grouped(rate.into()))),
-        "20,000/s",
-    );
+    life::rate(&mut report, rate, "20,000/s");
     report
 }

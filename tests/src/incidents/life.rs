@@ -1,6 +1,6 @@
 //! Loads while something happens to the agent.
 
-use super::report::{Report, nothing, seen, told};
+use super::report::{self, Report, seen, told};
 use super::{Setting, grouped, of, time};
 use crate::addresses::{CLUSTER_IP, Family};
 use crate::agent::{Agent, AgentConfig};
@@ -77,19 +77,12 @@ impl Life {
 
 /// The lines that all of these have.
 pub(super) fn report(outcomes: &[Outcome; 2]) -> Report {
-    let sum = |number: fn(&Outcome) -> u64| outcomes.iter().map(number).sum::<u64>();
-    let (failed, all) = (sum(Outcome::failed), sum(|o| o.lookups.len() as u64));
+    let (failed, all) = report::failed(outcomes);
     let mut report = Report::default();
-    report.line(
-        "lookups failed",
-        nothing(),
-        seen(of(failed, all), failed == 0),
-        "0",
-    );
+    report.agent_line("lookups failed", seen(of(failed, all), failed == 0), "0");
     let worst = outcomes.iter().map(Outcome::worst).max();
-    report.line(
+    report.agent_line(
         "the slowest answer",
-        nothing(),
         told(time(worst.unwrap_or_default())),
         "",
     );
@@ -103,6 +96,12 @@ pub(super) fn report(outcomes: &[Outcome; 2]) -> Report {
         grouped(hits as u64 * 100 / all.max(1))
     ));
     report
+}
+
+/// Adds the line with the rate of the load.
+pub(super) fn rate(report: &mut Report, rate: u32, bound: &str) {
+    let rate = format!("{}/s", grouped(rate.into()));
+    report.agent_line("rate", told(rate), bound);
 }
 
 /// How many queries this agent was handed, one more among them: the load may have ended before it was there.

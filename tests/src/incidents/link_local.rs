@@ -1,7 +1,7 @@
 //! The link-local address has no ordinary path. While the agent is dead, its packets go to the ClusterIP, and the answers
 //! come back as if from it.
 
-use super::report::{Report, nothing, seen};
+use super::report::{Report, seen};
 use super::tcp;
 use super::{Setting, grouped, of};
 use crate::addresses::{CLUSTER_IP, Family, LINK_LOCAL};
@@ -47,31 +47,27 @@ pub(super) fn run(setting: &Setting) -> Report {
         let outcome = load(family).run(lab.pod(0).netns(), Box::new(question));
         assert_eq!(outcome.wrong, [""; 0], "wrong answers");
         let answered = outcome.answered();
-        report.line(
+        report.agent_line(
             format!("answered, UDP {}", family.name()),
-            nothing(),
             seen(of(answered, count), answered == count),
             "all",
         );
-        report.line(
+        report.agent_line(
             format!("from another source, UDP {}", family.name()),
-            nothing(),
             seen(grouped(outcome.wrong_source), outcome.wrong_source == 0),
             "0",
         );
         let client = lab.pod(1).client(family).server(LINK_LOCAL.dns(family));
         let tcp = tcp::ask(&client, count / 10, &question);
-        report.line(
+        report.agent_line(
             format!("answered, TCP {}", family.name()),
-            nothing(),
             seen(of(tcp.right, tcp.asked), tcp.right == tcp.asked),
             "all",
         );
     }
     let entries = lab.node().conntrack().pod_dns().len();
-    report.line(
+    report.agent_line(
         "entries of the ordinary path",
-        nothing(),
         seen(grouped(entries as u64), entries > 0),
         "> 0",
     );

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::Incident;
+use super::{Incident, of};
+use crate::addresses::Family;
+use crate::load::Outcome;
 
 /// A table: a line a figure, on the ordinary path and with the agent.
 #[derive(Debug, Clone, Default)]
@@ -37,9 +39,10 @@ pub(super) fn told(text: impl Into<String>) -> Seen {
     seen(text, true)
 }
 
-/// There is none.
-pub(super) fn nothing() -> Seen {
-    told("–")
+/// Lookups that failed, and all.
+pub(super) fn failed(both: &[Outcome; 2]) -> (u64, u64) {
+    let sum = |number: fn(&Outcome) -> u64| both.iter().map(number).sum();
+    (sum(Outcome::failed), sum(|o| o.lookups.len() as u64))
 }
 
 impl Report {
@@ -57,6 +60,38 @@ impl Report {
             agent,
             bound: bound.to_owned(),
         });
+    }
+
+    /// Adds a line about the agent alone.
+    pub(super) fn agent_line(&mut self, what: impl Into<String>, agent: Seen, bound: &str) {
+        self.line(what, told("–"), agent, bound);
+    }
+
+    /// Adds a line a family: answers to UDP queries from elsewhere than was asked.
+    pub(super) fn elsewhere(&mut self, ordinary: &[Outcome; 2], agent: &[Outcome; 2]) {
+        for (index, family) in Family::BOTH.into_iter().enumerate() {
+            let [ordinary, agent] = [ordinary, agent].map(|both| {
+                let udp = &both[index];
+                (udp.wrong_source, udp.answered() + udp.wrong_source)
+            });
+            self.line(
+                format!("answers from elsewhere, UDP {}", family.name()),
+                seen(of(ordinary.0, ordinary.1), ordinary.0 > 0),
+                seen(of(agent.0, agent.1), agent.0 == 0),
+                "0",
+            );
+        }
+    }
+
+    /// Adds a line: lookups that failed, over UDP and both families.
+    pub(super) fn failed(&mut self, what: &str, ordinary: &[Outcome; 2], agent: &[Outcome; 2]) {
+        let [ordinary, agent] = [ordinary, agent].map(failed);
+        self.line(
+            what,
+            seen(of(ordinary.0, ordinary.1), ordinary.0 > 0),
+            seen(of(agent.0, agent.1), agent.0 == 0),
+            "0",
+        );
     }
 
     /// Adds a sentence below the table.
@@ -137,7 +172,7 @@ mod tests {
     fn what_is_not_right_is_marked_and_told() {
         let mut report = Report::default();
         report.line("lost", seen("0 of 9", false), seen("1 of 9", false), "0");
-        report.line("other", told("x"), nothing(), "");
+        report.line("other", told("x"), told("–"), "");
         let text = report.to_string();
         assert!(
             text.contains("0 of 9 ← NOT SHOWN   1 of 9 ← BROKEN   0"),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::life::{self, Life};
-use super::report::{Report, nothing, seen, told};
+use super::report::{Report, seen};
 use super::{Setting, grouped, time};
 use crate::load::Lookup;
 
@@ -37,26 +37,19 @@ pub(super) fn run(setting: &Setting) -> Report {
         holes.extend(last.map(|last| last - from));
     }
     let hole = holes.into_iter().max().unwrap_or_default();
-    report.line(
+    report.agent_line(
         "the last query that waited for it, after SIGSTOP",
-        nothing(),
         seen(time(hole), hole <= PROMISED),
         "≤ 600 ms",
     );
     let after = agent.counters();
     let moved = |name| after.datapath(name) - before.datapath(name);
     let passed = moved("ordinary_wedged_udp");
-    report.line(
+    report.agent_line(
         "queries that passed it by",
-        nothing(),
         seen(grouped(passed), passed > 0),
         "> 0",
     );
-    report.line(
-        "rate",
-        nothing(),
-        told(format!("{}/s", grouped(rate.into()))),
-        "20,000/s",
-    );
+    life::rate(&mut report, rate, "20,000/s");
     report
 }

@@ -7,7 +7,7 @@
 use std::process::Command;
 use std::thread;
 
-use super::report::{Report, nothing, seen, told};
+use super::report::{Report, seen, told};
 use super::tcp::{self, Answered};
 use super::{Setting, of};
 use crate::addresses::{CLUSTER_IP, Family};
@@ -42,25 +42,11 @@ pub(super) fn run(setting: &Setting) -> Report {
     );
 
     let mut report = Report::default();
-    let mut all = [0; 2];
+    report.elsewhere(&ordinary.udp, &agent.udp);
+    let wrong: u64 = agent.udp.iter().map(|udp| udp.wrong_source).sum();
+    let mut received = wrong + agent.udp.iter().map(Outcome::answered).sum::<u64>();
+    let lost = |of: Answered| of.asked - of.right;
     for (index, family) in Family::BOTH.into_iter().enumerate() {
-        let of_family = |measured: &Measured| {
-            let udp = &measured.udp[index];
-            let received = udp.answered() + udp.wrong_source;
-            (udp.wrong_source, received)
-        };
-        let (ordinary, agent) = (of_family(&ordinary), of_family(&agent));
-        report.line(
-            format!("answers from elsewhere, UDP {}", family.name()),
-            seen(of(ordinary.0, ordinary.1), ordinary.0 > 0),
-            seen(of(agent.0, agent.1), agent.0 == 0),
-            "0",
-        );
-        all[0] += agent.0;
-        all[1] += agent.1;
-    }
-    for (index, family) in Family::BOTH.into_iter().enumerate() {
-        let lost = |of: Answered| of.asked - of.right;
         let (ordinary, agent) = (ordinary.tcp[index], agent.tcp[index]);
         report.line(
             format!("lookups failed, TCP {}", family.name()),
@@ -68,23 +54,9 @@ pub(super) fn run(setting: &Setting) -> Report {
             seen(of(lost(agent), agent.asked), lost(agent) == 0),
             "0",
         );
-        all[1] += agent.right;
+        received += agent.right;
     }
-    let failed = |measured: &Measured| {
-        let [v4, v6] = &measured.udp;
-        (
-            v4.failed() + v6.failed(),
-            (v4.lookups.len() + v6.lookups.len()) as u64,
-        )
-    };
-    let ((lost, whole), (agent_lost, agent_whole)) = (failed(&ordinary), failed(&agent));
-    report.line(
-        "lookups failed, UDP",
-        seen(of(lost, whole), lost > 0),
-        seen(of(agent_lost, agent_whole), agent_lost == 0),
-        "0",
-    );
-    let lost = |of: Answered| of.asked - of.right;
+    report.failed("lookups failed, UDP", &ordinary.udp, &agent.udp);
     report.line(
         "lookups failed, musl's getaddrinfo",
         seen(
@@ -99,15 +71,14 @@ pub(super) fn run(setting: &Setting) -> Report {
     );
     let passed = |name| alive.counters().datapath(name);
     let passed = passed("ordinary_wedged_udp") + passed("ordinary_wedged_tcp");
-    report.line(
+    report.agent_line(
         "queries that passed by an agent that had no time for them",
-        nothing(),
         seen(passed.to_string(), passed == 0),
         "0",
     );
     report.note(format!(
         "With dns-cache {} answers came from elsewhere than was asked; one name in {MISSES} was in no cache.",
-        of(all[0], all[1])
+        of(wrong, received)
     ));
     report.note(
         "In the post-mortem a race in IPVS, which this kernel may lack, left answers untranslated. Here a rule does \

@@ -1,7 +1,7 @@
 //! Agents that take over from each other under load.
 
 use super::life::{self, Life};
-use super::report::{Report, nothing, seen, told};
+use super::report::{Report, seen, told};
 use super::{Setting, grouped, of};
 use crate::agent::Agent;
 
@@ -9,9 +9,8 @@ use crate::agent::Agent;
 pub(super) fn run(setting: &Setting) -> Report {
     let (outcome, mut report) = upgrades(setting, |_| {});
     let (packets, unanswered) = outcome;
-    report.line(
+    report.agent_line(
         "packets unanswered",
-        nothing(),
         seen(of(unanswered, packets), unanswered == 0),
         "0 of 1,000,000",
     );
@@ -22,12 +21,7 @@ pub(super) fn run(setting: &Setting) -> Report {
 pub(super) fn across_layouts(setting: &Setting) -> Report {
     let (outcome, mut report) = upgrades(setting, Agent::age_maps);
     let (packets, unanswered) = outcome;
-    report.line(
-        "packets unanswered",
-        nothing(),
-        told(of(unanswered, packets)),
-        "",
-    );
+    report.agent_line("packets unanswered", told(of(unanswered, packets)), "");
     report
 }
 
@@ -47,22 +41,19 @@ fn upgrades(setting: &Setting, before: impl Fn(&Agent)) -> ((u64, u64), Report) 
 
     let mut report = life::report(&outcomes);
     let entries = lab.node().conntrack().pod_dns().len();
-    report.line(
+    report.agent_line(
         "entries of the ordinary path",
-        nothing(),
         seen(grouped(entries as u64), entries == 0),
         "0",
     );
     let served = life::handed(&agent, &lab);
-    report.line(
+    report.agent_line(
         "queries that the last agent was handed",
-        nothing(),
         seen(grouped(served), served > 0),
         "> 0",
     );
-    report.line(
+    report.agent_line(
         "upgrades, and rate",
-        nothing(),
         told(format!("{times}, {}/s", grouped(rate.into()))),
         "10, 20,000/s",
     );

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL, NODE};
-use dns_cache_tests::{AgentConfig, Client, Family, Lab, OrPanic, Transport};
+use dns_cache_tests::{Agent, AgentConfig, Client, Family, Lab, OrPanic, Transport};
 
 use crate::assert_web;
 use crate::fallback::{Names, config};
@@ -49,15 +49,23 @@ fn they_ask_the_link_local_address() {
     for family in Family::BOTH {
         let client = client(&lab, LINK_LOCAL.of(family));
         for transport in Transport::ALL {
-            let before = agent.counters();
-            assert_web(&client, transport);
-            names.ask(&client, transport);
-            let after = agent.counters();
-            assert!(after.datapath("from_host") > before.datapath("from_host"));
+            assert_come_to(&agent, || {
+                assert_web(&client, transport);
+                names.ask(&client, transport);
+            });
         }
     }
     assert_never_nated(&lab);
     lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// What the node's own processes ask now comes to the agent.
+#[track_caller]
+fn assert_come_to(agent: &Agent, ask: impl FnOnce()) {
+    let before = agent.counters();
+    ask();
+    let after = agent.counters();
+    assert!(after.datapath("from_host") > before.datapath("from_host"));
 }
 
 /// As for pods: the ordinary servers answer, from the address that was asked.
@@ -91,10 +99,9 @@ fn their_way_goes_with_the_agent_and_comes_with_the_next() {
     let agent = lab.agent(&config("auto"));
     let mut names = Names(0);
     for family in Family::BOTH {
-        let before = agent.counters();
-        names.ask(&client(&lab, LINK_LOCAL.of(family)), Transport::Connected);
-        let after = agent.counters();
-        assert!(after.datapath("from_host") > before.datapath("from_host"));
+        assert_come_to(&agent, || {
+            names.ask(&client(&lab, LINK_LOCAL.of(family)), Transport::Connected);
+        });
     }
 }
 
@@ -196,11 +203,10 @@ fn they_are_served_at_the_cluster_ip() {
         let server = CLUSTER_IP.dns(family);
         let client = client(&lab, server.ip());
         for transport in Transport::ALL {
-            let before = agent.counters();
-            assert_web(&client, transport);
-            names.ask(&client, transport);
-            let after = agent.counters();
-            assert!(after.datapath("from_host") > before.datapath("from_host"));
+            assert_come_to(&agent, || {
+                assert_web(&client, transport);
+                names.ask(&client, transport);
+            });
         }
         // Each socket's process hears the name that it gave.
         let peers = lab.node().netns().run(|| {
@@ -281,10 +287,9 @@ fn their_cluster_ip_takes_the_ordinary_way_when_killed() {
     assert!(!lab.node().conntrack().pod_dns().is_empty());
     let agent = lab.agent(&config);
     for family in Family::BOTH {
-        let before = agent.counters();
-        names.ask(&client(&lab, CLUSTER_IP.of(family)), Transport::Unconnected);
-        let after = agent.counters();
-        assert!(after.datapath("from_host") > before.datapath("from_host"));
+        assert_come_to(&agent, || {
+            names.ask(&client(&lab, CLUSTER_IP.of(family)), Transport::Unconnected);
+        });
     }
 }
 
