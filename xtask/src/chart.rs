@@ -23,6 +23,96 @@ const RENDERED: [(&str, &[&str]); 3] = [
     ("both.yaml", &["mode=both"]),
 ];
 
+/// The documented combinations of values, each with what must stand in what is rendered of it.
+const COMBINATIONS: [(&[&str], &[&str]); 13] = [
+    (
+        &[],
+        &[
+            "maxEntries: 10000",
+            "hostNetwork: true",
+            "readOnlyRootFilesystem: true",
+            "interceptService: true",
+            "resources: [endpointslices]",
+            "kind: ClusterRole\n",
+            "resources: [nodes]\n    verbs: [get]\n",
+            "fieldPath: spec.nodeName",
+        ],
+    ),
+    (
+        &["mode=link-local"],
+        &[
+            "    listen:\n    - 169.254.20.10\n",
+            "interceptService: false",
+        ],
+    ),
+    (
+        &["mode=both"],
+        &[
+            "    listen:\n    - 169.254.20.10\n",
+            "interceptService: true",
+        ],
+    ),
+    (
+        &[
+            "serviceMonitor.enabled=true",
+            "alerts.enabled=true",
+            "dashboard.enabled=true",
+        ],
+        &[
+            "kind: ServiceMonitor",
+            "kind: Service\n",
+            "kind: PrometheusRule",
+            "grafana_dashboard",
+        ],
+    ),
+    (
+        &["podMonitor.enabled=true", "metrics.port=9999"],
+        &["kind: PodMonitor", "0.0.0.0:9999", "$1:9999"],
+    ),
+    (
+        &["exclude={payments,default/db-0}"],
+        &[
+            "    exclude:\n    - payments\n    - default/db-0\n",
+            "path: /var/lib/cni/results",
+        ],
+    ),
+    (
+        &["metrics.perPod=true"],
+        &["perPod: true", "path: /var/lib/cni/results"],
+    ),
+    (
+        &["podDisruptionBudget.enabled=true"],
+        &["kind: PodDisruptionBudget"],
+    ),
+    (
+        &[
+            "service.name=coredns",
+            "service.namespace=dns",
+            "rbac.nodes=false",
+        ],
+        &[
+            "service: coredns",
+            "name: dns-cache-endpoints\n  namespace: dns\n",
+        ],
+    ),
+    (
+        &["importNodeLocalDNS=true"],
+        &["args: [import-corefile, --over,", "name: node-local-dns"],
+    ),
+    (
+        &["mode=both", "host.enabled=true"],
+        &["cgroup: /host/cgroup", "path: /sys/fs/cgroup\n"],
+    ),
+    (
+        &["config.cluster.ttl.positive=60"],
+        &["positive: 60", "domain: cluster.local"],
+    ),
+    (
+        &["image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000"],
+        &["dns-cache@sha256:000"],
+    ),
+];
+
 /// Render the plain manifests in deploy/manifests from the Helm chart
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
@@ -37,16 +127,20 @@ pub(crate) fn main(_args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The manifests that are kept: name and text.
-pub(crate) fn manifests() -> Result<Vec<(&'static str, String)>> {
+/// The manifests that are kept: path and text.
+pub(crate) fn manifests() -> Result<Vec<(String, String)>> {
     let read = |(name, _)| {
-        let text = fs::read_to_string(path(name));
-        Ok((
-            name,
-            text.with_context(|| format!("reading {}", path(name).display()))?,
-        ))
+        let path = path(name).display().to_string();
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        Ok((path, text))
     };
     RENDERED.into_iter().map(read).collect()
+}
+
+/// What is rendered of each documented combination: values and text.
+pub(crate) fn documented() -> Result<Vec<(String, String)>> {
+    let render = |(values, _): (&[&str], _)| Ok((values.join(","), template(values)?));
+    COMBINATIONS.into_iter().map(render).collect()
 }
 
 fn path(name: &str) -> PathBuf {
@@ -88,99 +182,6 @@ fn run(command: &str, args: &[&str], values: &[&str]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Each with what must stand in what is rendered of it.
-    const COMBINATIONS: [(&[&str], &[&str]); 13] = [
-        (
-            &[],
-            &[
-                "maxEntries: 10000",
-                "hostNetwork: true",
-                "readOnlyRootFilesystem: true",
-                "interceptService: true",
-                "daemonSet: kube-system/dns-cache",
-                "resources: [endpointslices]",
-                "resourceNames: [dns-cache]",
-                "kind: ClusterRole\n",
-                "fieldPath: spec.nodeName",
-            ],
-        ),
-        (
-            &["mode=link-local"],
-            &[
-                "    listen:\n    - 169.254.20.10\n",
-                "interceptService: false",
-            ],
-        ),
-        (
-            &["mode=both"],
-            &[
-                "    listen:\n    - 169.254.20.10\n",
-                "interceptService: true",
-            ],
-        ),
-        (
-            &[
-                "serviceMonitor.enabled=true",
-                "alerts.enabled=true",
-                "dashboard.enabled=true",
-            ],
-            &[
-                "kind: ServiceMonitor",
-                "kind: Service\n",
-                "kind: PrometheusRule",
-                "grafana_dashboard",
-            ],
-        ),
-        (
-            &["podMonitor.enabled=true", "metrics.port=9999"],
-            &["kind: PodMonitor", "0.0.0.0:9999", "$1:9999"],
-        ),
-        (
-            &["exclude={payments,default/db-0}"],
-            &[
-                "    exclude:\n    - payments\n    - default/db-0\n",
-                "path: /var/lib/cni/results",
-            ],
-        ),
-        (
-            &["metrics.perPod=true"],
-            &["perPod: true", "path: /var/lib/cni/results"],
-        ),
-        (
-            &["podDisruptionBudget.enabled=true"],
-            &["kind: PodDisruptionBudget"],
-        ),
-        (
-            &[
-                "service.name=coredns",
-                "service.namespace=dns",
-                "rbac.nodes=false",
-            ],
-            &[
-                "service: coredns",
-                "name: dns-cache-endpoints\n  namespace: dns\n",
-            ],
-        ),
-        (
-            &["importNodeLocalDNS=true"],
-            &["args: [import-corefile, --over,", "name: node-local-dns"],
-        ),
-        (
-            &["mode=both", "host.enabled=true"],
-            &["cgroup: /host/cgroup", "path: /sys/fs/cgroup\n"],
-        ),
-        (
-            &["config.cluster.ttl.positive=60"],
-            &["positive: 60", "domain: cluster.local"],
-        ),
-        (
-            &[
-                "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
-            ],
-            &["dns-cache@sha256:000"],
-        ),
-    ];
 
     #[test]
     fn the_manifests_are_those_of_the_chart() {

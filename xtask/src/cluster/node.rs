@@ -31,6 +31,7 @@ impl Node {
         if dir.exists() {
             bail!("a cluster is up, or was: `cargo xtask cluster down` first");
         }
+        claim()?;
         for name in [
             "log",
             "run/cluster",
@@ -154,9 +155,12 @@ impl Node {
     }
 }
 
-/// Ends all of the node that there is and removes what it had; true if there was something.
+/// Ends all of the node that there is and removes what it had; true if there was something. A cluster whose files are
+/// elsewhere is left alone.
 pub(super) fn remove(dir: &Path) -> Result<bool> {
-    let found = dir.exists();
+    if !dir.exists() {
+        return Ok(false);
+    }
     for name in ["init", "outside"] {
         let process = fs::read_to_string(dir.join(name)).ok();
         if let Some(process) = process.and_then(|text| ProcessId::parse(&text))
@@ -179,10 +183,20 @@ pub(super) fn remove(dir: &Path) -> Result<bool> {
             .count()
             == 0)
     })?;
-    if found {
-        fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
+    fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
+    Ok(true)
+}
+
+/// Makes the node's network namespace, which one cluster at a time has: names, cgroups and addresses are the same in all.
+fn claim() -> Result<()> {
+    if Path::new(NETNS).join(NODE).exists() {
+        bail!(
+            "another cluster is up on this machine, with its files elsewhere ($DNS_CACHE_TOOLS): the network namespace {NODE} \
+             is its own. End it where it was started; if nobody did, `ip netns delete {NODE}`"
+        );
     }
-    Ok(found)
+    // Of two at the same moment one fails here.
+    output(Command::new("ip").args(["netns", "add", NODE])).map(drop)
 }
 
 /// The node's interface to the world, and the world.
@@ -195,8 +209,8 @@ fn networks(family: Family) -> Result<()> {
         )
         .map(drop)
     };
+    output(Command::new("ip").args(["netns", "add", OUTSIDE]))?;
     for netns in [NODE, OUTSIDE] {
-        output(Command::new("ip").args(["netns", "add", netns]))?;
         ip(netns, "link set lo up".to_owned())?;
     }
     ip(
@@ -245,6 +259,13 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
     Ok(entries
         .filter(|path| path.is_dir() && !path.is_symlink())
         .collect())
+}
+
+/// The node's own group of version 2, which all of its pods are in.
+pub(super) fn cgroup2() -> Result<PathBuf> {
+    let mut all = hierarchies()?.into_iter();
+    let own = all.find(|dir| dir.join("cgroup.controllers").exists());
+    Ok(own.context("there is no cgroup2 file system")?.join(NODE))
 }
 
 /// The kubelet wants its group in every hierarchy, and those of cpuset start out empty.

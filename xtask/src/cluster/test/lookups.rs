@@ -4,6 +4,10 @@ use anyhow::{Context, Result, bail};
 
 use super::Bed;
 use crate::cluster::node::output;
+use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
+
+/// Where pods ask.
+const SERVERS: [&str; 3] = [DNS_IP.0, DNS_IP.1, LINK_LOCAL_IP];
 
 /// What an application asks for: by the system's resolver with its search list, and each kind of answer.
 const GETENT: [&str; 6] = [
@@ -70,19 +74,20 @@ pub(super) fn answers(bed: &Bed, pod: &str) -> Result<Vec<String>> {
     Ok(answers)
 }
 
-/// conntrack's entries of this pod's lookups.
+/// conntrack's entries of this pod's lookups at the cluster's DNS.
 pub(super) fn tracked(bed: &Bed, pod: &str) -> Result<usize> {
     let addresses = bed.node.field(&["pod", pod], "{.status.podIPs[*].ip}")?;
     let mut count = 0;
     for family in ["ipv4", "ipv6"] {
         let table = bed.node.run("conntrack", &["-L", "-f", family])?;
         let is_dns = |line: &&str| line.contains("dport=53 ");
-        let is_from = |line: &&str| {
-            addresses
+        let is_own = |line: &&str| {
+            let mut pairs = addresses
                 .split(' ')
-                .any(|ip| line.contains(&format!("src={ip} dst=")))
+                .flat_map(|from| SERVERS.map(|to| (from, to)));
+            pairs.any(|(from, to)| line.contains(&format!("src={from} dst={to} ")))
         };
-        count += table.lines().filter(is_dns).filter(is_from).count();
+        count += table.lines().filter(is_dns).filter(is_own).count();
     }
     Ok(count)
 }

@@ -10,18 +10,19 @@ use super::lookups::{answers, forget, same, tracked};
 use super::node_state::NodeState;
 use super::{Bed, DAEMONSET};
 use crate::chart::NAMESPACE;
-use crate::cluster::node::{wait, wait_for};
+use crate::cluster::node::{cgroup2, wait, wait_for};
 use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
 
 type Scenario = fn(&Bed) -> Result<String>;
 
 /// By name, in the order in which they run.
-pub(super) const SCENARIOS: [(&str, Scenario); 14] = [
+pub(super) const SCENARIOS: [(&str, Scenario); 16] = [
     (
         "no lookup is tracked, answers are the same, the kernel gives them",
         lookups,
     ),
     ("uninstalled under load", uninstall),
+    ("the agent may do no more than it needs", rights),
     ("rollout restart under load", restart),
     ("agent's pod deleted by force under load", force),
     (
@@ -33,10 +34,11 @@ pub(super) const SCENARIOS: [(&str, Scenario); 14] = [
     ("kubelet restarted under load", kubelet),
     ("a pod asks at the link-local address", link_local),
     ("a pod on the node's network", host_network),
+    ("the same with host.enabled", host_enabled),
     ("a pod that is excluded", excluded),
     ("metrics name the pods", pod_names),
     ("NodeLocalDNS's ConfigMap is imported", imported),
-    ("the API server takes the rendered manifests", manifests),
+    ("the API server takes what is rendered", manifests),
 ];
 
 const POD: &str = "client";
@@ -79,6 +81,53 @@ fn uninstall(bed: &Bed) -> Result<String> {
     let load = under_load(&bed.node, POD, SERVER, || bed.uninstall())?;
     before.same(&NodeState::of(bed)?)?;
     Ok(format!("{load}; nothing is left on the node"))
+}
+
+fn rights(bed: &Bed) -> Result<String> {
+    /// Capabilities that are left (`linux/capability.h`): NET_BIND_SERVICE, NET_ADMIN, BPF.
+    const LEFT: u64 = 1 << 10 | 1 << 12 | 1 << 39;
+    const ALLOWED: [&str; 4] = [
+        "get endpointslices -n=kube-system",
+        "list endpointslices -n=kube-system",
+        "watch endpointslices -n=kube-system",
+        "get nodes",
+    ];
+    const REFUSED: [&str; 7] = [
+        "list endpointslices -n=default",
+        "list nodes",
+        "update nodes",
+        "list pods -n=kube-system",
+        "get secrets -n=kube-system",
+        "get configmaps -n=kube-system",
+        "get daemonsets -n=kube-system",
+    ];
+    bed.install(&[])?;
+    let account = format!("--as=system:serviceaccount:{NAMESPACE}:dns-cache");
+    let questions = ALLOWED.map(|what| (what, true)).into_iter();
+    for (what, wanted) in questions.chain(REFUSED.map(|what| (what, false))) {
+        let mut command = bed.node.kubectl_command();
+        command.args(["auth", "can-i", &account, "--quiet"]);
+        if command.args(what.split(' ')).status()?.success() != wanted {
+            bail!("{account}: {what} should be {wanted}");
+        }
+    }
+    let script =
+        "for pid in $(pidof dns-cache); do grep -h ^Cap /proc/$pid/task/*/status; done | sort -u";
+    let sets = bed.node.run("sh", &["-c", script])?;
+    let masks = sets
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1));
+    let masks = masks
+        .map(|mask| u64::from_str_radix(mask, 16))
+        .collect::<Result<Vec<_>, _>>()?;
+    let all = masks.iter().fold(0, |all, mask| all | mask);
+    if all == 0 || all & !LEFT != 0 {
+        bail!("capabilities of the agent's threads:\n{sets}");
+    }
+    Ok(format!(
+        "{} questions to RBAC; {all:#x} in all capability sets of all threads",
+        ALLOWED.len() + REFUSED.len()
+    ))
 }
 
 fn restart(bed: &Bed) -> Result<String> {
@@ -219,6 +268,31 @@ fn host_network(bed: &Bed) -> Result<String> {
     Ok(format!("{} answers as without the agent", before.len()))
 }
 
+fn host_enabled(bed: &Bed) -> Result<String> {
+    const POD: &str = "host-network";
+    forget(bed)?;
+    let before = answers(bed, POD)?;
+    let tracked_before = tracked(bed, POD)?;
+    if tracked_before == 0 {
+        bail!("without the agent no lookup is tracked: the test shows nothing");
+    }
+    let cgroup = format!("hostPaths.cgroup={}", cgroup2()?.display());
+    bed.install(&["mode=both", "host.enabled=true", &cgroup])?;
+    forget(bed)?;
+    same(&before, &answers(bed, POD)?)?;
+    let tracked_after = tracked(bed, POD)?;
+    if tracked_after > 0 {
+        bail!(
+            "{tracked_after} conntrack entries of the node's own lookups:\n{:#}",
+            bed.status()?
+        );
+    }
+    let gone = under_load(&bed.node, POD, SERVER, || bed.uninstall())?;
+    Ok(format!(
+        "{tracked_before} entries in conntrack before, none after; uninstalled: {gone}"
+    ))
+}
+
 fn excluded(bed: &Bed) -> Result<String> {
     let before = answers(bed, "excluded")?;
     bed.install(&["exclude={default/excluded}"])?;
@@ -301,11 +375,21 @@ fn imported(bed: &Bed) -> Result<String> {
 }
 
 fn manifests(bed: &Bed) -> Result<String> {
-    let files = crate::chart::manifests()?;
-    for (name, text) in &files {
+    let kept = crate::chart::manifests()?;
+    let rendered = crate::chart::documented()?;
+    let all = kept.into_iter().chain(rendered).collect::<Vec<_>>();
+    for (name, text) in &all {
+        // The Prometheus operator's kinds are not this cluster's.
+        let objects: Vec<_> = text
+            .split("\n---\n")
+            .filter(|object| !object.contains("monitoring.coreos.com"))
+            .collect();
         bed.node
-            .apply_dry(text)
-            .map_err(|error| error.context(format!("deploy/manifests/{name}")))?;
+            .apply_dry(&objects.join("\n---\n"))
+            .map_err(|error| error.context(name.clone()))?;
     }
-    Ok(format!("{} files", files.len()))
+    Ok(format!(
+        "{} of deploy/manifests and of the documented values",
+        all.len()
+    ))
 }
