@@ -1,8 +1,12 @@
 //! The machines that an image is for.
 
 use std::fmt;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Result, bail};
+
+use crate::programs::find;
 
 /// A machine, by the name that container images have for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -36,6 +40,27 @@ impl Arch {
             Self::Amd64 => ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu"),
             Self::Arm64 => ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
         }
+    }
+
+    /// What runs a program for it on another machine; Debian's package qemu-user-static has it.
+    const fn emulator(self) -> &'static str {
+        match self {
+            Self::Amd64 => "qemu-x86_64-static",
+            Self::Arm64 => "qemu-aarch64-static",
+        }
+    }
+
+    /// A command that runs this program for it here; `None` without the emulator that takes.
+    pub(super) fn command(self, program: &Path) -> Result<Option<Command>> {
+        if self == Self::own()? {
+            return Ok(Some(Command::new(program)));
+        }
+        let emulated = |emulator| {
+            let mut command = Command::new(emulator);
+            command.arg(program);
+            command
+        };
+        Ok(find(self.emulator()).map(emulated))
     }
 }
 

@@ -5,10 +5,10 @@ mod arch;
 mod oci;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::programs::workspace;
 use crate::setup::{self, Want};
@@ -51,6 +51,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         }
         println!("built a second time: the same bytes");
     }
+    try_out(arch, &built)?;
     let name = reference();
     let output = args.output.clone().unwrap_or_else(|| agent::archive(arch));
     let digest = agent::image(arch, &built, &name).write(&output)?;
@@ -64,6 +65,30 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         bail!("the image has {size} bytes, more than {LARGEST}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the program a little, on this machine or as on its own: it must start, and read the example's configuration.
+fn try_out(arch: Arch, program: &Path) -> Result<()> {
+    let example = workspace().join("deploy/config.example.yaml");
+    let example = example.display().to_string();
+    for args in [&["--version"][..], &["check-config", &example]] {
+        let Some(mut command) = arch.command(program)? else {
+            println!("not run: Debian's package qemu-user-static runs programs for {arch} here");
+            return Ok(());
+        };
+        let output = command.args(args).output();
+        let output = output.with_context(|| format!("running {}", program.display()))?;
+        if !output.status.success() {
+            bail!(
+                "{command:?} ended with {}:\n{}{}",
+                output.status,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
+    println!("run for {arch}: it starts, and understands deploy/config.example.yaml");
+    Ok(())
 }
 
 /// The agent's image for this machine, built if need be: its reference and its archive.
