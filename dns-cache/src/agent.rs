@@ -118,7 +118,6 @@ pub async fn run(
     info!(listen = ?config.listen, state_dir = ?config.state_dir, "started");
     warn_of_lost(&config);
     tasks.spawn(Arc::clone(&discovery).follow_service(Arc::clone(&resolver)));
-    tasks.spawn(Arc::clone(&discovery).find_owner());
     let (own_lock, own_control) = control.duplicate()?;
     let (successors, mut asked) = mpsc::channel(1);
     let agent = Arc::new(Agent {

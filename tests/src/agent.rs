@@ -285,7 +285,8 @@ impl Agent {
 
     /// SIGTERM, and waits for its end.
     pub fn stop(&self) {
-        let status = self.process.stop(Duration::from_secs(10));
+        // What the kubelet gives a pod.
+        let status = self.process.stop(Duration::from_secs(30));
         assert!(
             status.success(),
             "the agent ended with {status}:\n{}",

@@ -1,6 +1,5 @@
 //! The checked form of the configuration: what the rest of the agent reads.
 
-use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -230,29 +229,14 @@ pub struct Kubernetes {
     pub intercept_service: bool,
     /// Whether its endpoints' addresses are.
     pub intercept_endpoints: InterceptEndpoints,
-    /// The agent's own DaemonSet; with it, an agent that is uninstalled leaves nothing on the node.
-    pub daemon_set: Option<DaemonSet>,
+    /// Whether an agent that ends leaves nothing on the node if the API server refuses by then what it has allowed before.
+    pub detach_when_refused: bool,
     /// The API server's URL; without it, as the kubelet tells a pod (`KUBERNETES_SERVICE_HOST`).
     pub api_server: Option<ApiServer>,
     /// The PEM file of the authorities that vouch for it.
     pub ca_file: PathBuf,
     /// The file with the service account's token.
     pub token_file: PathBuf,
-}
-
-/// A DaemonSet; shown as `NAMESPACE/NAME`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DaemonSet {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl fmt::Display for DaemonSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
 }
 
 /// When the addresses of the Service's endpoints are intercepted.

@@ -139,7 +139,7 @@ kubernetes:
   nodeName: node-1.example
   interceptService: false
   interceptEndpoints: false
-  daemonSet: dns/node-dns
+  detachWhenRefused: true
   apiServer: "https://[fd00::1]:6443/"
   caFile: /ca
   tokenFile: /token
@@ -212,10 +212,7 @@ log: {format: json, level: "warn,dns_cache=debug"}
             node_name: Some("node-1.example".to_owned()),
             intercept_service: false,
             intercept_endpoints: InterceptEndpoints::Never,
-            daemon_set: Some(DaemonSet {
-                namespace: "dns".to_owned(),
-                name: "node-dns".to_owned(),
-            }),
+            detach_when_refused: true,
             api_server: Some(ApiServer {
                 tls: true,
                 host: "fd00::1".to_owned(),

@@ -44,9 +44,6 @@ impl Discovery {
     /// Ends at once.
     pub async fn follow_service(self: Arc<Self>, _: Arc<Resolver>) {}
 
-    /// Ends at once.
-    pub async fn find_owner(self: Arc<Self>) {}
-
     /// Not that it knows.
     pub async fn is_uninstalled(&self) -> bool {
         false

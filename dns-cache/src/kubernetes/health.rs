@@ -39,6 +39,11 @@ impl Health {
         self.lock().clone()
     }
 
+    /// Whether it has ever answered.
+    pub(super) fn was_heard(&self) -> bool {
+        self.lock().heard
+    }
+
     /// It has answered.
     pub(super) fn heard(&self) {
         let mut state = self.lock();

@@ -7,11 +7,11 @@
 mod client;
 mod endpoints;
 mod health;
-mod owner;
 mod rewrites;
 mod slice;
 #[cfg(test)]
 mod tests;
+mod uninstall;
 mod watch;
 
 use std::env;
@@ -25,14 +25,13 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::config::{
-    Config, DaemonSet, Fallback, InterceptEndpoints, Kubernetes, Transport, Upstream, is_link_local,
+    Config, Fallback, InterceptEndpoints, Kubernetes, Transport, Upstream, is_link_local,
 };
 use crate::control::KubernetesStatus;
 use crate::resolver::Resolver;
 use client::Client;
 use endpoints::Place;
 use health::Health;
-use owner::Owner;
 use slice::{Metadata, Slices};
 use watch::{Pauses, Timings, Watch};
 
@@ -53,7 +52,6 @@ pub struct Discovery {
     base: Mutex<Config>,
     found: channel::Sender<Found>,
     health: Health,
-    owner: Owner,
 }
 
 /// What was found until now.
@@ -88,7 +86,6 @@ impl Discovery {
             base: Mutex::new(base),
             found,
             health: Health::new(),
-            owner: Owner::default(),
         };
         (Arc::new(discovery), Changes(changes))
     }
@@ -147,10 +144,7 @@ impl Discovery {
         let transport = self.base().cluster.transport.clone();
         let watch = Watch {
             client: &client,
-            path: format!(
-                "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{}",
-                settings.namespace, settings.service
-            ),
+            path: slices_of(settings),
             timings,
             health: &self.health,
         };
@@ -178,24 +172,14 @@ impl Discovery {
         }
     }
 
-    /// Finds the agent's own DaemonSet, if the configuration names it.
-    pub async fn find_owner(self: Arc<Self>) {
-        if let Some((client, name)) = self.own() {
-            self.owner.find(&client, name).await;
-        }
-    }
-
-    /// Whether the agent's DaemonSet is gone, so that no agent comes after this one.
+    /// Whether the agent ends because it was uninstalled, so that no agent comes after this one.
     pub async fn is_uninstalled(&self) -> bool {
-        match self.own() {
-            Some((client, name)) => self.owner.is_gone(&client, name).await,
-            None => false,
+        match &self.settings {
+            Some(settings) if settings.detach_when_refused && self.health.was_heard() => {
+                uninstall::is_refused(&Client::new(settings), &slices_of(settings)).await
+            }
+            _ => false,
         }
-    }
-
-    fn own(&self) -> Option<(Client, &DaemonSet)> {
-        let settings = self.settings.as_ref()?;
-        Some((Client::new(settings), settings.daemon_set.as_ref()?))
     }
 
     /// What is known, for people; `None` without Kubernetes.
@@ -322,6 +306,17 @@ impl Changes {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// The path of the Service's EndpointSlices.
+fn slices_of(
+    Kubernetes {
+        namespace, service, ..
+    }: &Kubernetes,
+) -> String {
+    format!(
+        "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{service}"
+    )
 }
 
 /// What the kubelet tells the containers of the Service's own namespace.

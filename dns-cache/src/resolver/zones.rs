@@ -331,7 +331,7 @@ mod tests {
             node_name: None,
             intercept_service: true,
             intercept_endpoints: config::InterceptEndpoints::Auto,
-            daemon_set: None,
+            detach_when_refused: false,
             api_server: None,
             ca_file: "/nonexistent".into(),
             token_file: "/nonexistent".into(),

@@ -247,30 +247,18 @@ fn a_change_of_endpoints_keeps_the_cache() {
     assert_ne!(counters.way(&agent.counters()), Way::Ordinary);
 }
 
-/// An agent that is uninstalled takes all that it had away by itself; one that comes back finds what it left.
+/// An agent whose rights were taken back was uninstalled, and takes all that it had away by itself; one that comes back
+/// finds what it left.
 #[test]
-fn an_agent_without_its_daemon_set_leaves_nothing() {
-    const RIGHT: &str = r#"
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: dns-cache-own, namespace: kube-system}
-rules: [{apiGroups: [apps], resources: [daemonsets], resourceNames: [dns-cache], verbs: [get]}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: dns-cache-own, namespace: kube-system}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: dns-cache-own}
-subjects: [{kind: User, name: agent, apiGroup: rbac.authorization.k8s.io}]
----
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: dns-cache, namespace: kube-system}
-spec:
-  selector: {matchLabels: {app: dns-cache}}
-  template:
-    metadata: {labels: {app: dns-cache}}
-    spec: {containers: [{name: agent, image: none}]}
-"#;
+fn an_agent_without_its_rights_leaves_nothing() {
+    /// What happens to the cluster before the agent is told to end.
+    #[derive(Debug, PartialEq)]
+    enum Fate {
+        GoesOn,
+        Uninstalls,
+        /// The same, and its API server is away for a moment.
+        UninstallsAway,
+    }
     let lab = Lab::builder().start();
     let Some(api) = ApiServer::start(lab.node()) else {
         return;
@@ -278,32 +266,26 @@ spec:
     // Neighbours and counters settle with the first lookups.
     assert_web(&lab.pod(0).client(Family::V4), Transport::Tcp);
     let before = lab.node().snapshot();
-    api.apply(RIGHTS);
-    // Helm deletes what allows the agent to look as well, and maybe first.
-    let uninstalls = [
-        None,
-        Some("rolebinding/dns-cache-own"),
-        Some("daemonset/dns-cache"),
-    ];
-    for deleted in uninstalls {
-        api.apply(RIGHT);
+    for fate in [Fate::GoesOn, Fate::Uninstalls, Fate::UninstallsAway] {
+        api.apply(RIGHTS);
         let agent = lab.agent(&AgentConfig {
-            kubernetes: Some(format!(
-                "daemonSet: kube-system/dns-cache, {}",
-                api.settings()
-            )),
+            kubernetes: Some(format!("detachWhenRefused: true, {}", api.settings())),
             ..AgentConfig::default()
         });
-        wait(&agent, "that the DaemonSet is seen", |_| {
-            agent.log().contains("the agent's DaemonSet is there")
-        });
+        wait(&agent, "that the API server is heard", is_heard);
         assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
-        if let Some(object) = deleted {
-            api.delete(&["-n", "kube-system", object]);
+        if fate != Fate::GoesOn {
+            api.delete(&["-n", "kube-system", "rolebinding/dns-cache"]);
         }
-        agent.stop();
+        thread::scope(|scope| {
+            if fate == Fate::UninstallsAway {
+                api.stop();
+                scope.spawn(|| api.resume());
+            }
+            agent.stop();
+        });
         let is_left = agent.bpffs().exists();
-        assert_eq!(is_left, deleted.is_none(), "{deleted:?}:\n{}", agent.log());
+        assert_eq!(is_left, fate == Fate::GoesOn, "{fate:?}:\n{}", agent.log());
         if !is_left {
             assert!(!agent.state_dir().exists(), "{}", agent.log());
             lab.node().assert_comes_back_to(&before);

@@ -32,7 +32,7 @@ itself what the cluster's zone is. */}}
   "service" .Values.service.name
   "namespace" .Values.service.namespace
   "interceptService" (ne .Values.mode "link-local")
-  "daemonSet" (printf "%s/%s" .Release.Namespace (include "dns-cache.name" .)) -}}
+  "detachWhenRefused" true -}}
 {{- $config := dict
   "kubernetes" $kubernetes
   "log" (dict "format" .Values.log.format "level" .Values.log.level)

@@ -13,7 +13,7 @@ pub(super) const KEYS: [&str; 9] = [
     "nodeName",
     "interceptService",
     "interceptEndpoints",
-    "daemonSet",
+    "detachWhenRefused",
     "apiServer",
     "caFile",
     "tokenFile",
@@ -47,7 +47,8 @@ pub(super) fn read(
         choice::intercept_endpoints,
         report,
     );
-    let daemon_set = Setting::scalar(&section, "daemonSet", None, rule::daemon_set, report);
+    let detach_when_refused =
+        Setting::scalar(&section, "detachWhenRefused", None, choice::switch, report);
     let api_server = Setting::scalar(&section, "apiServer", None, rule::api_server, report);
     let mut file = |key, default: &str| {
         Setting::scalar(&section, key, None, path::file, report)
@@ -66,7 +67,7 @@ pub(super) fn read(
         intercept_endpoints: intercept_endpoints
             .valid()
             .unwrap_or(InterceptEndpoints::Auto),
-        daemon_set: daemon_set.valid(),
+        detach_when_refused: detach_when_refused.valid().unwrap_or(false),
         api_server: api_server.valid(),
         ca_file: file("caFile", defaults::API_CA_FILE),
         token_file: file("tokenFile", defaults::API_TOKEN_FILE),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::super::{ApiServer, DaemonSet, ExcludedPods};
+use super::super::{ApiServer, ExcludedPods};
 use super::{name, quoted};
 
 const HTTPS: u16 = 443;
@@ -49,20 +49,6 @@ pub(in super::super) fn pods(text: &str) -> Result<ExcludedPods, String> {
     Ok(ExcludedPods {
         namespace: label(namespace)?,
         name,
-    })
-}
-
-/// `NAMESPACE/NAME` of a DaemonSet.
-pub(in super::super) fn daemon_set(text: &str) -> Result<DaemonSet, String> {
-    let Some((namespace, name)) = text.split_once('/') else {
-        let found = quoted(text);
-        return Err(format!(
-            "{found} found; give NAMESPACE/NAME, as in kube-system/dns-cache"
-        ));
-    };
-    Ok(DaemonSet {
-        namespace: label(namespace)?,
-        name: node(name)?,
     })
 }
 
@@ -148,17 +134,10 @@ mod tests {
             Ok("ip-10-0-0-1.ec2.internal".to_owned())
         );
         assert!(node("a_b").is_err());
-        assert_eq!(
-            daemon_set("kube-system/dns-cache").unwrap().to_string(),
-            "kube-system/dns-cache"
-        );
         assert_eq!(pods("db").unwrap().name, None);
         assert_eq!(pods("db/db-0").unwrap().name.as_deref(), Some("db-0"));
         for bad in ["", "/a", "a/", "a/b/c", "db/*"] {
             assert!(pods(bad).is_err(), "{bad}");
-        }
-        for bad in ["dns-cache", "/a", "a/", "a/b/c", "A/b"] {
-            assert!(daemon_set(bad).is_err(), "{bad}");
         }
     }
 }
