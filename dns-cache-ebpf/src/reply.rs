@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
-use dns_cache_common::maps::{Counter, Interface};
+use dns_cache_common::maps::{Client, Counter, Interface};
 
 use crate::{
     counters::count,
@@ -33,9 +33,12 @@ pub fn resolver_ingress(ctx: &TcContext) -> i32 {
             other()
         };
     }
+    // An entry outlives its interface: the agent cannot take it out without the risk that it is another pod's by then.
+    let there = |client: Client| Some((client, source::interface(client.ifindex)?));
     // SAFETY: an LRU element may be reused while it is read. The copy is of one client or, in a race
-    // of nanoseconds, of two; the interface is checked below, and a wrong MAC address is not answered to.
+    // of nanoseconds, of two; the interface is checked, and a wrong MAC address is not answered to.
     let known = unsafe { CLIENTS.get(&packet.destination) }.copied();
+    let known = known.and_then(there);
     if known.is_none() && host::has_asked(&packet) {
         count(Counter::Replies);
         return LEAVE;
@@ -43,12 +46,9 @@ pub fn resolver_ingress(ctx: &TcContext) -> i32 {
     let client = known.or_else(|| {
         let flow = source::flow(packet.destination, packet.destination_port, &packet);
         // SAFETY: as above.
-        unsafe { FLOWS.get(&flow) }.copied()
+        unsafe { FLOWS.get(&flow) }.copied().and_then(there)
     });
-    let Some(client) = client else {
-        return unknown(ctx);
-    };
-    let Some(interface) = source::interface(client.ifindex) else {
+    let Some((client, interface)) = client else {
         return unknown(ctx);
     };
     if packet::set_macs(ctx, client.pod, client.gateway).is_none() {

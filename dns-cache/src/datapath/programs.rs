@@ -18,8 +18,8 @@ use aya_log::EbpfLogger;
 use aya_obj::Object;
 use dns_cache_common::hash::Seed;
 use dns_cache_common::maps::{
-    Address, BridgePort, Client, Counter, HEARTBEATS, Instead, Interface, Resolver,
-    STAGE_TO_RESOLVER, Traffic, globals, names,
+    Address, BridgePort, Counter, HEARTBEATS, Instead, Interface, Resolver, STAGE_TO_RESOLVER,
+    Traffic, globals, names,
 };
 use tokio::task::JoinHandle;
 use tracing::{Level, warn};
@@ -56,7 +56,6 @@ pub(super) struct Programs {
     instead: Array<MapData, [u8; 32]>,
     interfaces: HashMap<MapData, u32, [u8; 8]>,
     bridge_ports: HashMap<MapData, [u8; 12], u32>,
-    clients: HashMap<MapData, [u8; 16], [u8; 16]>,
     resolver: Array<MapData, [u8; 16]>,
     counters: PerCpuArray<MapData, u64>,
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
@@ -299,7 +298,6 @@ impl Programs {
             instead: take(&mut ebpf, names::INSTEAD)?,
             interfaces: hash_map(&mut ebpf, names::INTERFACES)?,
             bridge_ports: hash_map(&mut ebpf, names::BRIDGE_PORTS)?,
-            clients: hash_map(&mut ebpf, names::CLIENTS)?,
             resolver: take(&mut ebpf, names::RESOLVER)?,
             counters: take(&mut ebpf, names::COUNTERS)?,
             ebpf,
@@ -465,21 +463,12 @@ impl Programs {
         self.interfaces.keys().filter_map(Result::ok).collect()
     }
 
-    /// Forgets an interface and what was learnt behind it.
+    /// Forgets an interface, and the MAC addresses behind it. Clients' addresses are not taken out: between a look and the
+    /// removal another pod may have come with the address. The programs find the interface gone.
     pub(super) fn remove_interface(&mut self, ifindex: u32) {
         // Absent is as good as removed.
         let _ = self.interfaces.remove(&ifindex);
         let _ = self.traffic.remove(&ifindex);
-        let gone: Vec<_> = self
-            .clients
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(_, client)| Client::from_bytes(*client).ifindex == ifindex)
-            .map(|(address, _)| address)
-            .collect();
-        for address in gone {
-            let _ = self.clients.remove(&address);
-        }
         let gone: Vec<_> = self
             .bridge_ports
             .iter()

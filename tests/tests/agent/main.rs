@@ -6,6 +6,7 @@ mod access;
 mod answers;
 mod cache;
 mod capabilities;
+mod churn;
 mod clients;
 mod cohabitation;
 mod cuts;
