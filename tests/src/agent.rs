@@ -33,6 +33,8 @@ pub struct AgentConfig {
     pub kubernetes: Option<String>,
     /// The longest that the cluster's answers with data are kept, in seconds; without it, the agent's default.
     pub positive_ttl: Option<u32>,
+    /// YAML that is put at the end of the section `cluster`, for all else of it.
+    pub cluster: String,
     /// Stub domains and their servers.
     pub zones: Vec<(String, Vec<SocketAddr>)>,
     /// `auto`, `tcx` or `clsact`.
@@ -55,6 +57,7 @@ impl Default for AgentConfig {
             upstreams: Vec::new(),
             kubernetes: None,
             positive_ttl: None,
+            cluster: String::new(),
             zones: Vec::new(),
             attach: "auto".to_owned(),
             log_level: "info,dns_cache=debug".to_owned(),
@@ -455,6 +458,7 @@ fn yaml(config: &AgentConfig, replicas: &[SocketAddr], resolv_conf: &Path, dir: 
     if let Some(seconds) = config.positive_ttl {
         let _ = writeln!(text, "  ttl:\n    positive: {seconds}");
     }
+    text += &config.cluster;
     if let Some(settings) = &config.kubernetes {
         let _ = writeln!(text, "kubernetes: {{{settings}}}");
     }

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::netns::output;
+use crate::coredns;
 use crate::node::Node;
 use crate::or_panic::OrPanic;
 use crate::process::Process;
@@ -69,16 +69,7 @@ impl NodeLocalDns {
     /// How many queries it was asked since its start.
     #[must_use]
     pub fn requests(&self, node: &Node) -> u64 {
-        let mut curl = Command::new("curl");
-        let metrics = node
-            .netns()
-            .run(|| output(curl.args(["-sf", "http://127.0.0.1:9253/metrics"])));
-        let metrics = String::from_utf8_lossy(&metrics.stdout).into_owned();
-        let counts = metrics
-            .lines()
-            .filter(|line| line.starts_with("coredns_dns_requests_total{"));
-        let count = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
-        counts.filter_map(count).sum::<f64>() as u64
+        coredns::requests_at(node.netns(), 9253)
     }
 
     /// Its process.

@@ -1,5 +1,6 @@
 //! Processes by pid *and* start time: a pid alone may have been given to someone else since.
 
+use std::collections::HashSet;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -94,6 +95,23 @@ pub fn resident(pid: i32) -> u64 {
         })
         .or_panic("no VmRSS");
     kib * 1024
+}
+
+/// Bytes of the eBPF maps that a process holds, as the kernel accounts for them.
+#[must_use]
+pub fn map_memory(pid: i32) -> u64 {
+    let mut seen = HashSet::new();
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).or_panic("reading fdinfo");
+    entries
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
+        .filter_map(|text| {
+            let field = |name: &str| -> Option<u64> {
+                let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+                line.trim().parse().ok()
+            };
+            seen.insert(field("map_id:")?).then(|| field("memlock:"))?
+        })
+        .sum()
 }
 
 /// The running kernel's version.

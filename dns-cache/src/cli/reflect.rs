@@ -12,15 +12,16 @@ use crate::datapath::Reflector;
 /// For `cargo xtask bench`: the most that an answer from tc can reach.
 #[derive(Debug, Args)]
 pub(super) struct Reflect {
-    /// The host side of a pod's veth
-    #[arg(long, value_name = "NAME")]
-    interface: String,
+    /// The host side of a pod's veth; may be given more than once
+    #[arg(long, value_name = "NAME", required = true)]
+    interface: Vec<String>,
 }
 
 impl Reflect {
     pub(super) fn execute(&self) -> anyhow::Result<()> {
-        let _attached = Reflector::attach(&self.interface)?;
-        print(&format!("reflecting on {}\n", self.interface))?;
+        let attached = self.interface.iter().map(|name| Reflector::attach(name));
+        let _attached = attached.collect::<Result<Vec<_>, _>>()?;
+        print(&format!("reflecting on {}\n", self.interface.join(", ")))?;
         loop {
             thread::park();
         }

@@ -1,13 +1,11 @@
 //! Answers from the kernel, on the packet's own way.
 
-use std::collections::HashSet;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dns_cache_tests::procfs::resident;
+use dns_cache_tests::procfs::{map_memory, resident};
 use dns_cache_tests::raw::{Datagram, checksum};
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::EXPECTED;
@@ -328,22 +326,6 @@ fn ten_thousand_entries_cost_at_most_20_mb() {
         cost <= 20_000_000,
         "{empty} bytes resident when empty, {full} when full, {maps} of maps"
     );
-}
-
-/// Bytes of the eBPF maps that a process holds, as the kernel accounts for them.
-fn map_memory(pid: i32) -> u64 {
-    let mut seen = HashSet::new();
-    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).or_panic("reading fdinfo");
-    entries
-        .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
-        .filter_map(|text| {
-            let field = |name: &str| -> Option<u64> {
-                let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-                line.trim().parse().ok()
-            };
-            seen.insert(field("map_id:")?).then(|| field("memlock:"))?
-        })
-        .sum()
 }
 
 /// A pod asks for ten thousand names that do not exist, ten times what the cache holds; the names in use are
