@@ -34,8 +34,11 @@ pub(crate) const REAL_PACKAGES: [Package; 5] = [
     package("musl-tools", "musl-gcc"),
 ];
 
-/// The other resolvers that `cargo xtask bench` measures beside these.
-pub(crate) const BENCH_PACKAGES: [Package; 1] = [package("dnsmasq-base", "dnsmasq")];
+/// The other resolvers that `cargo xtask bench` measures beside these, and its generator.
+pub(crate) const BENCH_PACKAGES: [Package; 2] = [
+    package("dnsmasq-base", "dnsmasq"),
+    package("knot-dnsutils", "kxdpgun"),
+];
 
 /// What the node of `cargo xtask cluster` runs.
 pub(crate) const CLUSTER_PACKAGES: [Package; 5] = [

@@ -1,20 +1,12 @@
 //! dnsperf: as many queries a second as client and server can.
 
-use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use dns_cache_tests::Process;
+use anyhow::{Context, Result};
 
+use super::generator;
 use super::plan::Plan;
 use super::systems::Running;
-use crate::programs::find;
-
-/// What it may take beyond its time.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What dnsperf said.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,32 +45,12 @@ pub(super) fn arguments(plan: &Plan) -> [String; 10] {
 
 /// Sends the questions of a file, again and again, from the system's pod.
 pub(super) fn run(system: &Running, questions: &Path, plan: &Plan) -> Result<Outcome> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let netns = system.lab.pod(0).netns();
-    let what = format!("dnsperf-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let program = find("dnsperf").context("dnsperf is not there")?;
     let server = system.server.ip().to_string();
     let questions = questions.to_str().context("the lab's folder is no UTF-8")?;
     let arguments = arguments(plan);
     let arguments = arguments.iter().map(String::as_str);
     let arguments = arguments.chain(["-s", &server, "-d", questions]);
-    let process = Process::start(netns, &what, &program, arguments);
-    let end = Instant::now() + plan.time * 2 + PATIENCE;
-    let status = loop {
-        if let Some(status) = process.exit_status() {
-            break status;
-        }
-        if Instant::now() > end {
-            bail!("dnsperf does not end:\n{}", process.log());
-        }
-        thread::sleep(Duration::from_millis(20));
-    };
-    let log = process.log();
-    // One file a run would fill the lab's folder, which is in memory.
-    let _ = fs::remove_file(process.log_path());
-    if !status.success() {
-        bail!("dnsperf ended with {status}:\n{log}");
-    }
+    let log = generator::run(system.pod().netns(), "dnsperf", arguments, plan.time * 2)?;
     parse(&log).with_context(|| format!("dnsperf printed something else than statistics:\n{log}"))
 }
 

@@ -58,8 +58,14 @@ const fn lower(
 }
 
 /// All of them, in the order of a table's columns.
-pub(super) const ALL: [Figure; 12] = [
+pub(super) const ALL: [Figure; 16] = [
     higher("flat_out.qps", "qps", "all cached, flat out", "queries/s"),
+    higher(
+        "xdp.replies",
+        "AF_XDP",
+        "all cached, replies to an AF_XDP generator",
+        "replies/s",
+    ),
     higher(
         "mixed.qps",
         "mixed qps",
@@ -123,11 +129,32 @@ pub(super) const ALL: [Figure; 12] = [
         0,
     ),
     lower(
+        "misses.direct_tcp_p50_us",
+        "TCP",
+        "beside it: directly to the same CoreDNS over open TCP",
+        "µs",
+        0,
+    ),
+    lower(
+        "misses.direct_udp_p50_us",
+        "UDP",
+        "beside it: directly to the same CoreDNS over UDP",
+        "µs",
+        0,
+    ),
+    lower(
         "memory.rss_mib",
         "RSS",
         "resident memory at 10,000 entries",
         "MiB",
         0,
+    ),
+    lower(
+        "memory.maps_mib",
+        "maps",
+        "memory of the eBPF maps at 10,000 entries",
+        "MiB",
+        1,
     ),
 ];
 
@@ -140,7 +167,7 @@ fn find(key: &str) -> Option<&'static Figure> {
 impl Figure {
     /// Whether the ratio of two systems' figures says something.
     pub(super) fn is_comparable(&self) -> bool {
-        self.unit != "%"
+        self.unit != "%" && !self.key.contains(".direct_")
     }
 
     /// A value as people read it, without the unit.

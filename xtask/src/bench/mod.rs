@@ -5,6 +5,10 @@ mod cpu;
 pub(crate) mod dnsperf;
 mod escape;
 mod figures;
+mod fill;
+mod generator;
+mod kxdpgun;
+mod live;
 mod loads;
 mod machine;
 mod micro;
@@ -17,12 +21,15 @@ mod page;
 mod plan;
 mod probe;
 mod progress;
+mod random;
 mod report;
 mod sanity;
+mod search_list;
 mod statistics;
 mod svg;
 mod systems;
 mod table;
+mod targets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +44,7 @@ use order::Order;
 use plan::Plan;
 use progress::Progress;
 use report::{Report, Sample};
+use search_list::Cost;
 use systems::{Running, Setting, System};
 
 /// Measure dns-cache, CoreDNS, NodeLocalDNS, Unbound and dnsmasq in turns, on this machine
@@ -85,14 +93,19 @@ fn measure(args: &Args, agent: PathBuf) -> Result<ExitCode> {
     let running = start(&systems, &setting)?;
     let samples = rounds(&plan, &running)?;
     let mut report = Report::new(&plan, &running, samples);
-    // The labs go before the long text, so that an interrupt from here on costs nothing.
+    report.search_lists = search_lists(&plan, &running, &setting)?;
+    // The labs go before the others come and before the long text.
     drop(running);
+    report.live = live::run(&plan, &setting)?;
     println!("Test runs …");
     let micro = micro::run(&setting.agent, plan.quick)?;
-    print!("{}", table::render(&report));
     let before = micro::before(&output, &report.machine);
-    print!("{}", micro::render(&micro, before.as_ref()));
     report.micro = Some(micro);
+    // A quick run is a check: its figures are no measure of anything.
+    if !plan.quick {
+        report.targets = targets::of(&report);
+    }
+    print!("{}", table::render(&report, before.as_ref()));
     output::write(&output, &report)?;
     Ok(sanity::verdict(&report))
 }
@@ -110,6 +123,14 @@ fn start(systems: &[&'static System], setting: &Setting) -> Result<Vec<Running>>
     Ok(running)
 }
 
+/// On all that resolve names, and on dns-cache without cuts.
+fn search_lists(plan: &Plan, running: &[Running], setting: &Setting) -> Result<Vec<Cost>> {
+    let resolving = running.iter().filter(|system| system.resolves());
+    let without_cuts = start(&[&systems::WITHOUT_CUTS], setting)?;
+    let systems: Vec<_> = without_cuts.iter().chain(resolving).collect();
+    search_list::run(plan.search_lists, &systems)
+}
+
 /// Every load on every system, in turns: no system twice in a row.
 fn rounds(plan: &Plan, running: &[Running]) -> Result<Vec<Sample>> {
     let mut order = Order::new(running.len());
@@ -123,11 +144,23 @@ fn rounds(plan: &Plan, running: &[Running]) -> Result<Vec<Sample>> {
                 if !load.suits(system) {
                     continue;
                 }
-                let sample = load
-                    .measure(round, plan, system, &samples)
-                    .with_context(|| format!("{}, {}", system.system.title, load.title))?;
-                progress.show(plan, load, system, &sample);
-                samples.push(sample);
+                for left in (0..plan.tries).rev() {
+                    let sample = match load.measure(round, plan, system, &samples) {
+                        Err(error) if left > 0 => {
+                            println!("{}, {}: {error:#}", system.system.title, load.title);
+                            continue;
+                        }
+                        result => result
+                            .with_context(|| format!("{}, {}", system.system.title, load.title))?,
+                    };
+                    progress.show(plan, load, system, &sample);
+                    let sound = sanity::faults_of(&sample).is_empty();
+                    samples.push(sample);
+                    if sound {
+                        break;
+                    }
+                }
+                progress.done();
             }
         }
     }

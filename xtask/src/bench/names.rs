@@ -15,6 +15,8 @@ const SEARCH: [&str; 3] = [
     ".svc.cluster.local",
     ".cluster.local",
 ];
+/// The node's own domain, which the kubelet puts behind these.
+const NODE_DOMAIN: &str = ".node.example.com";
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -27,6 +29,19 @@ pub(super) fn cached(index: usize) -> String {
 pub(super) fn fresh() -> String {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("miss-{number}.wild.types.svc.cluster.local")
+}
+
+/// A name that stays in a large cache. A wildcard answers it.
+pub(super) fn entry(index: usize) -> String {
+    format!("entry-{index}.wild.types.svc.cluster.local")
+}
+
+/// What a libc asks for, in order, when an application looks up a name outside the cluster under `ndots:5`: all but the
+/// last one do not exist.
+pub(super) fn tried(application: u64) -> Vec<String> {
+    let name = format!("shop-{application}.hosts.example.com");
+    let suffixes = SEARCH.iter().chain(&[NODE_DOMAIN, ""]);
+    suffixes.map(|suffix| format!("{name}{suffix}")).collect()
 }
 
 /// The query for the A records of a name.

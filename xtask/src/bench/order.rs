@@ -1,11 +1,13 @@
 //! The order of systems: another one for each sweep, and no system twice in a row.
 
+use super::random::Random;
+
 /// Sweeps over systems, each in a new order.
 #[derive(Debug)]
 pub(super) struct Order {
     count: usize,
     last: Option<usize>,
-    state: u64,
+    random: Random,
 }
 
 impl Order {
@@ -14,7 +16,7 @@ impl Order {
         Self {
             count,
             last: None,
-            state: 0x9e37_79b9_7f4a_7c15,
+            random: Random::new(),
         }
     }
 
@@ -22,7 +24,7 @@ impl Order {
     pub(super) fn next_sweep(&mut self) -> Vec<usize> {
         let mut order: Vec<_> = (0..self.count).collect();
         for at in (1..order.len()).rev() {
-            let other = (self.random() % (at as u64 + 1)) as usize;
+            let other = self.random.below(at + 1);
             order.swap(at, other);
         }
         if order.len() > 1 && order.first().copied() == self.last {
@@ -30,14 +32,6 @@ impl Order {
         }
         self.last = order.last().copied();
         order
-    }
-
-    /// xorshift64.
-    fn random(&mut self) -> u64 {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        self.state
     }
 }
 

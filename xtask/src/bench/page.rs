@@ -3,10 +3,11 @@
 use std::fmt::Write;
 
 use super::escape::escape;
-use super::figures::{self, Better, Figure};
+use super::figures::{Better, Figure};
 use super::micro;
 use super::report::{Measured, Report};
 use super::svg::{self, Bar, Curve};
+use super::{live, search_list, targets};
 
 const STYLE: &str = include_str!("page.css");
 /// The colours that the style defines.
@@ -37,9 +38,14 @@ pub(super) fn render(report: &Report) -> String {
             ""
         },
     );
+    if !report.targets.is_empty() {
+        page += &promised(report);
+    }
     page += &medians(report);
     page += &ratios(report);
     page += &plots(report);
+    page += &search_lists(report);
+    page += &live_hits(report);
     page += &method(report);
     page += &marked(report);
     if let Some(micro) = &report.micro {
@@ -49,27 +55,62 @@ pub(super) fn render(report: &Report) -> String {
             escape(&micro::render(micro, None))
         );
     }
-    page += &list(
-        "Not measured",
-        report.not_measured.iter().map(|what| escape(what)),
-    );
+    if !report.not_measured.is_empty() {
+        let what = report.not_measured.iter().map(|what| escape(what));
+        page += &list("Not measured", what);
+    }
     page += &raw(report);
     page + "</html>\n"
 }
 
-fn shown(report: &Report) -> Vec<&'static Figure> {
-    figures::ALL
-        .iter()
-        .filter(|figure| {
-            let mut systems = report.systems.iter();
-            systems.any(|system| system.summaries.contains_key(figure.key))
-        })
-        .collect()
+fn promised(report: &Report) -> String {
+    let table = plain(&targets::table(&report.targets));
+    let beside = report.targets.iter().map(|target| {
+        let (title, beside) = (escape(target.title), escape(&target.beside));
+        format!("<li><b>{title}</b>: {beside}\n")
+    });
+    let beside: String = beside.collect();
+    format!(
+        "<h2>Figures to reach</h2>\n{table}<p>Beside them, in the same run:</p>\n<ul>\n{beside}</ul>\n"
+    )
+}
+
+fn search_lists(report: &Report) -> String {
+    let tables = search_list::tables(&report.search_lists);
+    let table: String = tables.iter().map(|table| plain(table)).collect();
+    let method = escape(&capital(search_list::METHOD));
+    format!(
+        "<h2>Queries that a look-up by a pod's search list costs</h2>\n<p class=\"soft\">{method}.</p>\n{table}"
+    )
+}
+
+fn live_hits(report: &Report) -> String {
+    let runs = report.micro.as_ref().map_or(&[][..], |micro| &micro.sizes);
+    let table = plain(&live::table(&report.live, runs));
+    let method = escape(&capital(live::METHOD));
+    format!(
+        "<h2>A hit of a name at random, under load</h2>\n<p class=\"soft\">{method}.</p>\n{table}"
+    )
+}
+
+/// A table whose first row is its heading.
+fn plain(rows: &[Vec<String>]) -> String {
+    let mut table = "<div class=\"scroll\"><table>\n".to_owned();
+    for (index, row) in rows.iter().enumerate() {
+        let cell = if index == 0 { "<th>" } else { "<td>" };
+        table += "<tr>";
+        for text in row {
+            table += cell;
+            table += &escape(text);
+        }
+        table.push('\n');
+    }
+    table + "</table></div>\n"
 }
 
 fn medians(report: &Report) -> String {
     let note = "<p class=\"soft\">Medians over the rounds; the range below them. A star: a round of this load is marked.</p>\n";
-    let table = table(report, |figure, system| {
+    let table = table(report, &report.shown(), |figure, system| {
         let Some(summary) = system.summaries.get(figure.key) else {
             return "<td>–".to_owned();
         };
@@ -93,7 +134,7 @@ fn ratios(report: &Report) -> String {
     let Some(base) = report.base() else {
         return String::new();
     };
-    let table = table(report, |figure, system| {
+    let table = table(report, &report.comparable(), |figure, system| {
         report
             .ratio(figure, system)
             .map_or_else(|| "<td>–".to_owned(), |ratio| format!("<td>{ratio:.2}"))
@@ -104,21 +145,21 @@ fn ratios(report: &Report) -> String {
     )
 }
 
-fn table(report: &Report, cell: impl Fn(&Figure, &Measured) -> String) -> String {
-    let figures = shown(report);
+/// A row a figure, a column a system.
+fn table(
+    report: &Report,
+    figures: &[&Figure],
+    cell: impl Fn(&Figure, &Measured) -> String,
+) -> String {
     let mut table = "<div class=\"scroll\"><table>\n<tr><th>".to_owned();
-    for figure in &figures {
-        let _ = write!(
-            table,
-            "<th title=\"{}\">{}<br><small>{}</small>",
-            escape(figure.title),
-            escape(figure.short),
-            escape(figure.unit)
-        );
-    }
     for system in &report.systems {
-        let _ = write!(table, "\n<tr><td>{}", escape(system.title));
-        for figure in &figures {
+        let (title, short) = (escape(system.title), escape(system.short));
+        let _ = write!(table, "<th title=\"{title}\">{short}");
+    }
+    for figure in figures {
+        let (title, unit) = (escape(&capital(figure.title)), escape(figure.unit));
+        let _ = write!(table, "\n<tr><td>{title} <small>{unit}</small>");
+        for system in &report.systems {
             table += &cell(figure, system);
         }
     }
@@ -127,7 +168,7 @@ fn table(report: &Report, cell: impl Fn(&Figure, &Measured) -> String) -> String
 
 fn plots(report: &Report) -> String {
     let mut text = String::new();
-    for figure in shown(report) {
+    for figure in report.comparable() {
         if figure.key == "fixed_rate.p50_us" {
             text += &latencies(report);
         }

@@ -31,6 +31,26 @@ impl Probe {
 
     /// Asks once; `None` is silence.
     pub(super) fn ask(&mut self, query: &[u8]) -> Result<Option<Duration>> {
+        match self.answer(query)? {
+            Some((time, Verdict::Right)) => Ok(Some(time)),
+            Some((_, other)) => bail!("instead of an answer: {other:?}"),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks until there is an answer, whatever it says.
+    pub(super) fn rcode(&mut self, query: &[u8]) -> Result<u8> {
+        for _ in 0..TRIES {
+            match self.answer(query)? {
+                Some((_, Verdict::Failure(rcode))) => return Ok(rcode),
+                Some(_) => return Ok(0),
+                None => {}
+            }
+        }
+        bail!("no answer to {TRIES} queries for the same name")
+    }
+
+    fn answer(&mut self, query: &[u8]) -> Result<Option<(Duration, Verdict)>> {
         let start = Instant::now();
         self.socket.send(query).context("sending a query")?;
         loop {
@@ -38,10 +58,9 @@ impl Probe {
                 Ok(length) => {
                     let time = start.elapsed();
                     match verdict(query, &self.buffer[..length]) {
-                        Verdict::Right => return Ok(Some(time)),
                         // A late answer to an earlier query.
                         Verdict::Foreign => {}
-                        Verdict::Failure(rcode) => bail!("an answer with rcode {rcode}"),
+                        verdict => return Ok(Some((time, verdict))),
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -25,9 +25,13 @@ impl Progress {
         }
     }
 
-    /// A line for a measurement that was just taken.
-    pub(super) fn show(&mut self, plan: &Plan, load: &Load, system: &Running, sample: &Sample) {
+    /// A measurement is done, however often it was taken.
+    pub(super) fn done(&mut self) {
         self.done += 1;
+    }
+
+    /// A line for one that was just taken.
+    pub(super) fn show(&self, plan: &Plan, load: &Load, system: &Running, sample: &Sample) {
         let left = self.left();
         let mut figures: Vec<_> = figures::ALL
             .iter()
@@ -44,7 +48,7 @@ impl Progress {
         figures.extend(sample.remarks.iter().map(|remark| format!("← {remark}")));
         println!(
             "{:>3} of {}, {:>2}:{:02} left  round {} of {}  {:<32} {:<28} {}",
-            self.done,
+            self.done + 1,
             self.all,
             left.as_secs() / 60,
             left.as_secs() % 60,
@@ -57,7 +61,8 @@ impl Progress {
     }
 
     fn left(&self) -> Duration {
-        let each = self.start.elapsed() / u32::try_from(self.done.max(1)).unwrap_or(u32::MAX);
-        each * u32::try_from(self.all.saturating_sub(self.done)).unwrap_or(u32::MAX)
+        let done = self.done + 1;
+        let each = self.start.elapsed() / u32::try_from(done).unwrap_or(u32::MAX);
+        each * u32::try_from(self.all.saturating_sub(done)).unwrap_or(u32::MAX)
     }
 }

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::figures::{self, Figure};
+use super::live::Live;
 use super::loads;
 use super::machine::Machine;
 use super::micro::Micro;
 use super::plan::Plan;
+use super::search_list::Cost;
 use super::statistics::{self, Summary};
 use super::systems::Running;
+use super::targets::Target;
 
 /// One load on one system in one round.
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +46,9 @@ pub(super) struct Report {
     pub(super) loads: Vec<Method>,
     pub(super) figures: Vec<Figure>,
     pub(super) not_measured: Vec<String>,
+    pub(super) targets: Vec<Target>,
+    pub(super) search_lists: Vec<Cost>,
+    pub(super) live: Vec<Live>,
     /// Test runs.
     pub(super) micro: Option<Micro>,
     /// In the order in which they were taken.
@@ -54,6 +60,7 @@ pub(super) struct Report {
 pub(super) struct Measured {
     pub(super) key: &'static str,
     pub(super) title: &'static str,
+    pub(super) short: &'static str,
     pub(super) about: &'static str,
     pub(super) version: String,
     pub(super) summaries: BTreeMap<&'static str, Summary>,
@@ -77,8 +84,7 @@ impl Report {
             .iter()
             .map(|system| Measured::of(system, &samples))
             .collect();
-        let mut not_measured = missing(&systems);
-        not_measured.extend(loads::MISSING.map(str::to_owned));
+        let not_measured = missing(&systems);
         Self {
             machine: Machine::this(),
             quick: plan.quick,
@@ -97,9 +103,30 @@ impl Report {
                 .collect(),
             figures: figures::ALL.to_vec(),
             not_measured,
+            targets: Vec::new(),
+            search_lists: Vec::new(),
+            live: Vec::new(),
             micro: None,
             samples,
         }
+    }
+
+    /// The figures that some system has.
+    pub(super) fn shown(&self) -> Vec<&'static Figure> {
+        figures::ALL
+            .iter()
+            .filter(|figure| {
+                let mut systems = self.systems.iter();
+                systems.any(|system| system.summaries.contains_key(figure.key))
+            })
+            .collect()
+    }
+
+    /// Those of them whose ratio says something.
+    pub(super) fn comparable(&self) -> Vec<&'static Figure> {
+        let mut figures = self.shown();
+        figures.retain(|figure| figure.is_comparable());
+        figures
     }
 
     /// The samples that carry a mark.
@@ -145,6 +172,7 @@ impl Measured {
         Self {
             key: system.key,
             title: system.title,
+            short: system.short,
             about: system.about,
             version: running.version.clone(),
             summaries: values

@@ -100,7 +100,7 @@ pub(super) fn curves(title: &str, curves: &[Curve]) -> String {
     let (bottom, top) = (least.log10().floor(), most.log10().ceil());
     let decades = (top - bottom).max(1.0);
     let y = |time: f64| {
-        HEIGHT - BOTTOM - (time.max(least).log10() - bottom) / decades * (HEIGHT - TOP - BOTTOM)
+        HEIGHT - BOTTOM - (time.log10().max(bottom) - bottom) / decades * (HEIGHT - TOP - BOTTOM)
     };
     let end = remaining(SHARES[SHARES.len() - 1]);
     let x = |share: f64| LEFT + remaining(share) / end * (WIDTH - LEFT - RIGHT);
@@ -213,6 +213,11 @@ mod tests {
             assert!((LEFT - 0.1..=WIDTH - RIGHT + 0.1).contains(&x), "{point}");
             assert!((TOP - 0.1..=HEIGHT - BOTTOM + 0.1).contains(&y), "{point}");
         }
+        // The lowest decade is as high as the others.
+        assert!(
+            svg.contains(&format!("M{LEFT} {:.1}H", HEIGHT - BOTTOM)),
+            "{svg}"
+        );
         assert_eq!(curves("nothing", &[]), "");
     }
 

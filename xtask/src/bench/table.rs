@@ -2,29 +2,48 @@
 
 use std::fmt::Write;
 
-use super::figures::{self, Figure};
+use super::figures::Figure;
+use super::micro::{self, Micro};
 use super::report::{Measured, Report};
+use super::{live, search_list, targets};
 
-/// Medians with their spread, ratios, marked rounds, and what is missing.
-pub(super) fn render(report: &Report) -> String {
-    let figures: Vec<_> = figures::ALL
-        .iter()
-        .filter(|figure| {
-            let mut systems = report.systems.iter();
-            systems.any(|system| system.summaries.contains_key(figure.key))
-        })
-        .collect();
+/// All of a run, and test runs beside earlier ones of this machine.
+pub(super) fn render(report: &Report, before: Option<&Micro>) -> String {
+    let mut text = loads(report);
+    if !report.search_lists.is_empty() {
+        text += "\nQueries that a look-up by a pod's search list costs\n";
+        for table in search_list::tables(&report.search_lists) {
+            text += &format!("\n{}", align(&table));
+        }
+        text += &format!("({})\n", search_list::METHOD);
+    }
+    if let Some(micro) = &report.micro {
+        if !report.live.is_empty() {
+            let table = align(&live::table(&report.live, &micro.sizes));
+            text += &format!(
+                "\nA hit of a name at random, under load\n\n{table}({})\n",
+                live::METHOD
+            );
+        }
+        text += &micro::render(micro, before);
+    }
+    text += &ends(report);
+    text
+}
+
+/// Medians with their spread, and ratios.
+fn loads(report: &Report) -> String {
     let mut text = format!(
         "\nMedians of {} round(s) of {} s a load, ± half the range in percent; the fixed rate is {} qps.\n\
          * a round of this load is marked; rounds in which others used the machine are left out where there are better ones.\n\n",
         report.rounds, report.seconds_per_load, report.fixed_rate_qps
     );
-    text += &columns(&figures, report, |figure, system| {
+    text += &columns(report, &report.shown(), |figure, system| {
         let Some(summary) = system.summaries.get(figure.key) else {
             return "–".to_owned();
         };
         let mark = if system.is_marked(figure) { "*" } else { "" };
-        let spread = if summary.rounds > 1 && figure.is_comparable() {
+        let spread = if summary.rounds > 1 && figure.unit != "%" {
             format!(" ±{:.0}", summary.spread_percent())
         } else {
             String::new()
@@ -37,19 +56,24 @@ pub(super) fn render(report: &Report) -> String {
             "\n{} ÷ each system (qps: more is better; the rest: less is better)\n",
             base.title
         );
-        text += &columns(&figures, report, |figure, system| {
+        text += &columns(report, &report.comparable(), |figure, system| {
             report
                 .ratio(figure, system)
                 .map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"))
         });
     }
-    text.push('\n');
-    for figure in &figures {
-        let _ = writeln!(
-            text,
-            "{:<10} {}, {}",
-            figure.short, figure.title, figure.unit
-        );
+    text
+}
+
+/// What was promised, marked rounds, and what is missing.
+fn ends(report: &Report) -> String {
+    let mut text = String::new();
+    if !report.targets.is_empty() {
+        let table = align(&targets::table(&report.targets));
+        text += &format!("\nFigures to reach\n\n{table}\nBeside them, in the same run:\n");
+        for target in &report.targets {
+            let _ = writeln!(text, "- {}: {}", target.title, target.beside);
+        }
     }
     if report.marked().next().is_some() {
         text += "\nMarked:\n";
@@ -64,30 +88,28 @@ pub(super) fn render(report: &Report) -> String {
             );
         }
     }
-    text += "\nNot measured:\n";
+    if !report.not_measured.is_empty() {
+        text += "\nNot measured:\n";
+    }
     for what in &report.not_measured {
         let _ = writeln!(text, "- {what}");
     }
     text
 }
 
+/// A row a figure, a column a system.
 fn columns(
-    figures: &[&Figure],
     report: &Report,
+    figures: &[&Figure],
     cell: impl Fn(&Figure, &Measured) -> String,
 ) -> String {
-    let mut rows = vec![
-        std::iter::once(String::new())
-            .chain(figures.iter().map(|figure| figure.short.to_owned()))
-            .collect::<Vec<_>>(),
-    ];
-    for system in &report.systems {
-        let cells = figures.iter().map(|figure| cell(figure, system));
-        rows.push(
-            std::iter::once(system.title.to_owned())
-                .chain(cells)
-                .collect(),
-        );
+    let systems = || report.systems.iter();
+    let heading = systems().map(|system| system.short.to_owned());
+    let mut rows: Vec<Vec<_>> = vec![std::iter::once(String::new()).chain(heading).collect()];
+    for figure in figures {
+        let title = format!("{}, {}", figure.title, figure.unit);
+        let cells = systems().map(|system| cell(figure, system));
+        rows.push(std::iter::once(title).chain(cells).collect());
     }
     align(&rows)
 }

@@ -31,7 +31,7 @@ fn run(context: &Context<'_>) -> Result<Measured> {
         .collect();
     context.warm()?;
     let meter = Meter::start(&system.processes)?;
-    let netns = system.lab.pod(0).netns();
+    let netns = system.pod().netns();
     let outcome = open_loop::run(netns, system.server, &queries, rate, context.plan.time)?;
     let used = meter.stop()?;
 

@@ -8,6 +8,7 @@ mod mixed;
 mod programs;
 mod sequential;
 mod storm;
+mod xdp;
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ pub(super) struct Load {
     pub(super) title: &'static str,
     /// How it is measured, for whoever reads the figures.
     pub(super) method: &'static str,
-    /// In the first round only, and not in a quick run.
+    /// In the first round only.
     pub(super) once: bool,
     needs: Needs,
     run: fn(&Context<'_>) -> Result<Measured>,
@@ -43,22 +44,17 @@ enum Needs {
 }
 
 /// All of them, in the order of a round.
-pub(super) const ALL: [Load; 8] = [
+pub(super) const ALL: [Load; 9] = [
     // The first of all, on fresh processes.
     memory::LOAD,
     flat_out::LOAD,
+    xdp::LOAD,
     fixed_rate::LOAD,
     programs::LOAD,
     sequential::LOAD,
     misses::LOAD,
     mixed::LOAD,
     storm::LOAD,
-];
-
-/// What the issue asks for and this program does not measure yet.
-pub(super) const MISSING: [&str; 2] = [
-    "replies per second with an AF_XDP generator (kxdpgun: its XDP program in the pod does not see what bpf_redirect_peer delivers there)",
-    "hits among 1M entries on the packet's own way (by test-run only)",
 ];
 
 /// What a load works with.
@@ -164,6 +160,6 @@ impl Context<'_> {
     }
 
     fn probe(&self) -> Result<probe::Probe> {
-        probe::Probe::new(self.system.lab.pod(0).netns(), self.system.server)
+        probe::Probe::new(self.system.pod().netns(), self.system.server)
     }
 }

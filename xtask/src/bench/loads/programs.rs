@@ -28,7 +28,7 @@ fn run(context: &Context<'_>) -> Result<Measured> {
         return Ok(measured);
     };
     let before = bpf_stats::run_time(holder);
-    let netns = context.system.lab.pod(0).netns();
+    let netns = context.system.pod().netns();
     let (server, plan) = (context.system.server, context.plan);
     let outcome = open_loop::run(netns, server, &queries, plan.rate, plan.time)?;
     let nanos = bpf_stats::run_time(holder).saturating_sub(before);

@@ -3,37 +3,81 @@
 use anyhow::Result;
 use dns_cache_tests::AgentConfig;
 
-use super::{Setting, Started, System, cluster_ip, lab, version};
+use super::{Kept, Running, Setting, Started, System, cluster_ip, lab, version};
 
 pub(super) const KERNEL: System = System {
     key: "dns-cache-kernel",
     title: "dns-cache, kernel hit",
+    short: "kernel",
     about: "the agent as it is installed: the tc program on the pod's veth answers what is cached, the rest goes to the resolver as below",
-    start: |setting| start(setting, ""),
+    start: |setting| start(setting, AgentConfig::default()),
 };
 
 pub(super) const USERSPACE: System = System {
     key: "dns-cache-userspace",
     title: "dns-cache, userspace path",
+    short: "userspace",
     about: "the same with cache.kernel: false: hand-over to the resolver's namespace, its own cache; CoreDNS is asked over TCP",
-    start: |setting| start(setting, "cache:\n  kernel: false\n"),
+    start: |setting| {
+        let extra = "cache:\n  kernel: false\n".to_owned();
+        start(
+            setting,
+            AgentConfig {
+                extra,
+                ..AgentConfig::default()
+            },
+        )
+    },
 };
 
-fn start(setting: &Setting, extra: &str) -> Result<Started> {
+/// Only for what search lists cost.
+pub(in crate::bench) const WITHOUT_CUTS: System = System {
+    key: "dns-cache-without-cuts",
+    title: "dns-cache without cuts",
+    short: "no cuts",
+    about: "the agent with cluster.nxdomainCut: false",
+    start: |setting| {
+        let cluster = "  nxdomainCut: false\n".to_owned();
+        start(
+            setting,
+            AgentConfig {
+                cluster,
+                ..AgentConfig::default()
+            },
+        )
+    },
+};
+
+/// One with room for so many entries that do not expire while it is measured.
+pub(in crate::bench) fn with_room(setting: &Setting, entries: u32) -> Result<Running> {
+    // Twice the room: what was asked for once must not make way before the cache is full.
+    let (most, bytes) = (
+        u64::from(entries) * 2,
+        u64::from(entries) * 4096 + (64 << 20),
+    );
+    let config = AgentConfig {
+        cluster: "  ttl: {positive: 3600, minimum: 3600}\n".to_owned(),
+        extra: format!("cache:\n  maxEntries: {most}\n  maxBytes: {bytes}\n"),
+        ..AgentConfig::default()
+    };
+    Running::new(&KERNEL, start(setting, config)?)
+}
+
+fn start(setting: &Setting, config: AgentConfig) -> Result<Started> {
     let lab = lab();
     let agent = lab.agent(&AgentConfig {
         binary: Some(setting.agent.clone()),
         // The tests' level has log records in the programs.
         log_level: "warn".to_owned(),
-        extra: extra.to_owned(),
-        ..AgentConfig::default()
+        ..config
     });
+    let pid = agent.process().pid();
     Ok(Started {
         server: cluster_ip(),
-        processes: vec![agent.process().pid()],
-        programs: Some(agent.process().pid()),
+        processes: vec![pid],
+        programs: Some(pid),
         version: version(&setting.agent, "--version"),
-        kept: Some(Box::new(agent)),
+        kept: Kept::Agent(agent),
         lab,
     })
 }

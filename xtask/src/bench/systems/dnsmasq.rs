@@ -3,12 +3,13 @@
 use anyhow::{Context, Result};
 use dns_cache_tests::{Process, node_local};
 
-use super::{Setting, Started, System, coredns, lab, on_link_local, version};
+use super::{Setting, Started, System, coredns_of, lab, on_link_local, version};
 use crate::programs::find;
 
 pub(super) const SYSTEM: System = System {
     key: "dnsmasq",
     title: "dnsmasq",
+    short: "dnsmasq",
     about: "dnsmasq on the node with 10,000 entries, at 169.254.20.10 with NodeLocalDNS's NOTRACK rules; CoreDNS is asked over UDP",
     start,
 };
@@ -27,7 +28,7 @@ fn start(_setting: &Setting) -> Result<Started> {
         "--no-hosts".to_owned(),
         "--bind-interfaces".to_owned(),
         format!("--listen-address={}", node_local::IP),
-        format!("--server={}", coredns(&lab)?.ip()),
+        format!("--server={}", coredns_of(&lab)?.ip()),
         "--cache-size=10000".to_owned(),
         "--dns-forward-max=10000".to_owned(),
         "--log-facility=-".to_owned(),

@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 
-use super::{Setting, Started, System, cluster_ip, coredns_version, lab};
+use super::{Kept, Setting, Started, System, cluster_ip, coredns_version, lab};
 
 pub(super) const SYSTEM: System = System {
     key: "coredns-kube-proxy",
     title: "CoreDNS by kube-proxy",
+    short: "CoreDNS",
     about: "CoreDNS in a pod, reached at the ClusterIP by kube-proxy's iptables rules (DNAT, conntrack); the zone is a file in its memory",
     start,
 };
@@ -19,7 +20,7 @@ fn start(_setting: &Setting) -> Result<Started> {
         processes: processes.collect(),
         programs: None,
         version: coredns_version(),
-        kept: None,
+        kept: Kept::Nothing,
         lab,
     })
 }

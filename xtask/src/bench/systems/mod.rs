@@ -7,14 +7,13 @@ mod node_local;
 mod reflect;
 mod unbound;
 
-use std::any::Any;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use dns_cache_tests::{Family, Lab, Process, addresses};
+use dns_cache_tests::{Agent, Family, Lab, Pod, Process, addresses, coredns};
 
 use super::machine;
 use super::names;
@@ -27,10 +26,15 @@ pub(super) struct System {
     /// As in `--systems` and bench.json.
     pub(super) key: &'static str,
     pub(super) title: &'static str,
+    /// A table's column.
+    pub(super) short: &'static str,
     /// What it is, for whoever reads the figures.
     pub(super) about: &'static str,
     start: fn(&Setting) -> Result<Started>,
 }
+
+/// The agent in other forms, where only it is measured.
+pub(super) use agent::{WITHOUT_CUTS, with_room};
 
 /// All of them.
 pub(super) const ALL: [System; 7] = [
@@ -73,7 +77,15 @@ struct Started {
     programs: Option<i32>,
     version: String,
     /// What must live as long as it runs.
-    kept: Option<Box<dyn Any + Send + Sync>>,
+    kept: Kept,
+}
+
+/// What makes a system beside its lab.
+pub(super) enum Kept {
+    /// The lab's CoreDNS is all.
+    Nothing,
+    Agent(Agent),
+    Process(#[expect(dead_code, reason = "it is only to live")] Process),
 }
 
 /// A system that runs, in a lab of its own, and answers. Dropping it ends it.
@@ -84,7 +96,7 @@ pub(super) struct Running {
     pub(super) programs: Option<i32>,
     pub(super) version: String,
     // Before the lab that it is in.
-    _kept: Option<Box<dyn Any + Send + Sync>>,
+    kept: Kept,
     pub(super) lab: Lab,
 }
 
@@ -97,6 +109,13 @@ impl std::fmt::Debug for Running {
 impl System {
     /// Starts it and waits until it answers.
     pub(super) fn start(&'static self, setting: &Setting) -> Result<Running> {
+        Running::new(self, (self.start)(setting)?)
+    }
+}
+
+impl Running {
+    /// What was started, once it answers.
+    fn new(system: &'static System, started: Started) -> Result<Self> {
         let Started {
             lab,
             server,
@@ -104,33 +123,61 @@ impl System {
             programs,
             version,
             kept,
-        } = (self.start)(setting)?;
-        let running = Running {
-            system: self,
+        } = started;
+        let running = Self {
+            system,
             server,
             processes,
             programs,
             version,
-            _kept: kept,
+            kept,
             lab,
         };
         running.wait()?;
         Ok(running)
     }
-}
 
-impl Running {
     /// Whether its answers are answers, and not the queries themselves.
     pub(super) fn resolves(&self) -> bool {
         self.system.key != reflect::SYSTEM.key
     }
 
+    /// The agent, where the system is one.
+    pub(super) const fn agent(&self) -> Option<&Agent> {
+        match &self.kept {
+            Kept::Agent(agent) => Some(agent),
+            Kept::Nothing | Kept::Process(_) => None,
+        }
+    }
+
+    /// The pod that loads come from.
+    pub(super) fn pod(&self) -> &Pod {
+        self.lab.pod(0)
+    }
+
+    /// A pod beside it, whose interface a generator may change.
+    pub(super) fn other_pod(&self) -> &Pod {
+        self.lab.pod(1)
+    }
+
+    /// How many queries the cluster's CoreDNS and the resolver outside were asked since their start.
+    pub(super) fn asked_upstream(&self) -> (u64, u64) {
+        let replicas = self.lab.dns().replicas().iter();
+        let cluster = replicas.map(|replica| coredns::requests(replica.pod().netns()));
+        (cluster.sum(), coredns::requests(self.lab.node().outside()))
+    }
+
+    /// The lab's CoreDNS, as a pod reaches it directly.
+    pub(super) fn coredns(&self) -> Result<SocketAddr> {
+        coredns_of(&self.lab)
+    }
+
     fn wait(&self) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(30);
         let query = names::query(&names::cached(0));
         loop {
             // A port that nobody listens on yet is an error of the socket.
-            let mut probe = Probe::new(self.lab.pod(0).netns(), self.server)?;
+            let mut probe = Probe::new(self.pod().netns(), self.server)?;
             match probe.ask(&query) {
                 Ok(Some(_)) => return Ok(()),
                 result if Instant::now() > end => {
@@ -143,13 +190,16 @@ impl Running {
     }
 }
 
-/// A lab with one pod and one CoreDNS, which all systems ask.
+/// How many pods a lab has.
+const PODS: u16 = 2;
+
+/// A lab with one CoreDNS, which all systems ask.
 fn lab() -> Lab {
-    Lab::builder().pods(1).replicas(1).start()
+    Lab::builder().pods(PODS).replicas(1).start()
 }
 
 /// The address of the lab's CoreDNS.
-fn coredns(lab: &Lab) -> Result<SocketAddr> {
+fn coredns_of(lab: &Lab) -> Result<SocketAddr> {
     let replica = lab.dns().replicas().first().context("no CoreDNS")?;
     Ok(replica.pod().addresses().dns(Family::V4))
 }
@@ -175,7 +225,7 @@ fn on_link_local(lab: Lab, process: Process, version: String) -> Started {
         processes: vec![process.pid()],
         programs: None,
         version,
-        kept: Some(Box::new(process)),
+        kept: Kept::Process(process),
         lab,
     }
 }

@@ -9,6 +9,7 @@ use super::{Setting, Started, System, coredns_version, lab, on_link_local};
 pub(super) const SYSTEM: System = System {
     key: "node-local-dns",
     title: "NodeLocalDNS (CoreDNS)",
+    short: "NodeLocalDNS",
     about: "CoreDNS on the node under NodeLocalDNS's Corefile, at 169.254.20.10 with its NOTRACK rules; the cluster's zones are forwarded over TCP to the ClusterIP",
     start,
 };
