@@ -98,7 +98,7 @@ pub(super) fn config(root: Option<&Node>, overrides: &Overrides, report: &mut Re
     let kubernetes = kubernetes::read(&top, overrides.node_name(), report);
     let listen = listen(&top, overrides.listen(), kubernetes.as_ref(), report);
     let fallbacks = fallback::read(&top, &listen, report);
-    let host = host::read(&top, &listen, &fallbacks, report);
+    let host = host::read(&top, &listen, kubernetes.as_ref(), &fallbacks, report);
     let interfaces = interfaces(&top, overrides.interfaces(), report);
     let mut taken = Vec::new();
     let is_discovered = kubernetes.is_some();

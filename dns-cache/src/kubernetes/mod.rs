@@ -258,6 +258,8 @@ impl Discovery {
     fn service(&self, mut addresses: Vec<IpAddr>) {
         addresses.retain(|address| !address.is_loopback() && !address.is_unspecified());
         addresses.sort();
+        // Then it is this agent that rewrites, its own sockets too: at an endpoint's address it would ask itself.
+        let is_ours = self.base().host.enabled;
         self.found.send_if_modified(|found| {
             let mut new = found.clone();
             let is_endpoint = |ip: &IpAddr| found.servers.iter().any(|s| s.address.ip() == *ip);
@@ -265,12 +267,13 @@ impl Discovery {
             if !addresses.is_empty() && !addresses.iter().all(is_endpoint) {
                 new.addresses = addresses;
             }
-            new.rewritten = new.addresses.iter().any(|address| {
+            let is_rewritten = |address: &IpAddr| {
                 rewrites::is_rewritten(*address).unwrap_or_else(|error| {
                     debug!(%error, %address, "not known whether it is rewritten");
                     false
                 })
-            });
+            };
+            new.rewritten = !is_ours && new.addresses.iter().any(is_rewritten);
             let differ = new != *found;
             if differ {
                 info!(addresses = ?new.addresses, rewritten = new.rewritten, "the DNS Service");

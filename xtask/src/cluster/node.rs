@@ -261,11 +261,11 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// The node's own group of version 2, which all of its pods are in.
+/// The root of version 2, which the node shares with the machine as a real one's processes do.
 pub(super) fn cgroup2() -> Result<PathBuf> {
     let mut all = hierarchies()?.into_iter();
-    let own = all.find(|dir| dir.join("cgroup.controllers").exists());
-    Ok(own.context("there is no cgroup2 file system")?.join(NODE))
+    let root = all.find(|dir| dir.join("cgroup.controllers").exists());
+    root.context("there is no cgroup2 file system")
 }
 
 /// The kubelet wants its group in every hierarchy, and those of cpuset start out empty.

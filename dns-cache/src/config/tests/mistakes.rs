@@ -531,6 +531,12 @@ fn of_a_whole_file() {
             ],
         ),
         (
+            "listen: [169.254.20.10]\nhost: {enabled: true}\nkubernetes: {interceptEndpoints: true}",
+            &[
+                "f:2:17: host.enabled: with kubernetes.interceptEndpoints the agent would ask itself; leave one of the two out",
+            ],
+        ),
+        (
             "listen: [fe80::a, 'FEBF::1', 192.0.0.8, 169.254.20.10, 'fec0::1']\ncluster:\n  upstreams: 10.0.0.1",
             &[
                 "f:1:10: listen[0]: fe80::a is an IPv6 link-local address, which each link has for itself; give the DNS service's ClusterIP or a unique local address such as fd00:10:96::a",
