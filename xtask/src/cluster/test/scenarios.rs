@@ -222,9 +222,7 @@ fn containerd(bed: &Bed) -> Result<String> {
     under_load(&bed.node, POD, SERVER, || {
         bed.node.stop("containerd")?;
         bed.node.start_again("containerd")?;
-        wait("containerd", || {
-            bed.node.run("ctr", &["version"]).map(|_| true)
-        })
+        can_exec(bed)
     })
 }
 
@@ -233,17 +231,16 @@ fn kubelet(bed: &Bed) -> Result<String> {
     under_load(&bed.node, POD, SERVER, || {
         bed.node.stop("kubelet")?;
         bed.node.start_again("kubelet")?;
-        wait("the kubelet", || {
-            bed.node
-                .run(
-                    "sh",
-                    &[
-                        "-c",
-                        "grep -q :2808 /proc/net/tcp6 || grep -q :2808 /proc/net/tcp",
-                    ],
-                )
-                .map(|_| true)
-        })
+        can_exec(bed)
+    })
+}
+
+/// Waits until the API server reaches a container by the kubelet and containerd.
+fn can_exec(bed: &Bed) -> Result<()> {
+    wait_for("kubectl exec", Duration::from_secs(60), || {
+        bed.node
+            .kubectl(&["exec", POD, "--", "cat", "/dev/null"])
+            .map(|_| true)
     })
 }
 
