@@ -10,7 +10,8 @@ use dns_cache_common::types::class;
 use hickory_proto::op::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Resolver};
+use super::{Answer, Resolver, Time};
+use crate::kernel_cache::Seen;
 use crate::presentation::{name_text, rcode_text, rtype_text};
 
 /// What a client would be answered.
@@ -37,7 +38,7 @@ pub struct Lookup {
 /// A part of the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// `kernel`, `cache`, `cut`, `zone`, `upstream`, or `reply` for one at once.
+    /// `kernel`, `kernel cut`, `cache`, `cut`, `zone`, `upstream`, or `reply` for one at once.
     pub part: String,
     /// What it said.
     pub outcome: String,
@@ -113,14 +114,14 @@ impl Resolver {
         let nothing = || "nothing".to_owned();
         let now = self.clock.now();
         if self.has_kernel() {
-            let seen = self.mirrored(key).map(|seen| {
-                let (age, ttl) = (
-                    now.seconds_since(seen.stored),
-                    seen.until.seconds_since(now),
-                );
-                format!("{}, {} hits", age_and_ttl(age, ttl), seen.hits)
-            });
-            trace.step("kernel", seen.unwrap_or_else(nothing));
+            let own = self.mirrored(key);
+            let is_fresh = own.as_ref().is_some_and(|own| now < own.until);
+            let outcome = own.map(|own| in_kernel(&own, now));
+            trace.step("kernel", outcome.unwrap_or_else(nothing));
+            if !is_fresh && let Some(cut) = self.mirrored_cut(key) {
+                let outcome = format!("{}: {}", nothing_below(&cut.key), in_kernel(&cut, now));
+                trace.step("kernel cut", outcome);
+            }
         }
         let cached = self.cache.get(key);
         let fresh = cached.clone().filter(|entry| entry.age(now).is_some());
@@ -134,9 +135,7 @@ impl Resolver {
             return entry.server();
         }
         let (cut, entry, _) = self.cut(key, now)?;
-        let name = KeyParts::read(cut.as_bytes()).map(|parts| name_text(parts.name));
-        let name = name.unwrap_or_default();
-        trace.step("cut", format!("there is nothing below {name}"));
+        trace.step("cut", nothing_below(cut.as_bytes()));
         entry.server()
     }
 
@@ -154,6 +153,19 @@ impl Resolver {
             },
         )
     }
+}
+
+/// What the kernel's entry is.
+fn in_kernel(seen: &Seen, now: Time) -> String {
+    let age = now.seconds_since(seen.stored);
+    let ttl = seen.until.seconds_since(now);
+    format!("{}, {} hits", age_and_ttl(age, ttl), seen.hits)
+}
+
+/// What the cut under a key says.
+fn nothing_below(key: &[u8]) -> String {
+    let name = KeyParts::read(key).map(|parts| name_text(parts.name));
+    format!("there is nothing below {}", name.unwrap_or_default())
 }
 
 /// Who said so.

@@ -67,6 +67,17 @@ impl Resolver {
         self.kernel.get()?.get(key)
     }
 
+    /// The kernel's entry that it goes by, as long as that is fresh, for the name of a key without a fresh one of its own: the
+    /// first cut above it.
+    pub(super) fn mirrored_cut(&self, key: &[u8]) -> Option<Seen> {
+        let zones = self.zones();
+        let mut above = zones.cuts.above(key);
+        above.find_map(|above| {
+            self.mirrored(above.as_bytes())
+                .filter(|seen| seen.covers_below)
+        })
+    }
+
     /// Looks at every entry of the kernel's.
     pub(super) fn for_each_mirrored(&self, look: impl FnMut(&Seen)) {
         if let Some(kernel) = self.kernel.get() {

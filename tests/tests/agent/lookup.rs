@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use dns_cache_tests::{Agent, Family, Flavour, OrPanic, Pair};
 use serde_json::Value;
@@ -19,14 +20,16 @@ fn json(agent: &Agent, args: &[&str]) -> Value {
     serde_json::from_str(&text).or_panic(format_args!("reading {text}"))
 }
 
+/// The parts of the way that a lookup went.
+fn parts<'a>(lookup: &'a Value) -> Vec<&'a str> {
+    let steps = lookup["steps"].as_array().or_panic("no steps");
+    let part = |step: &'a Value| step["part"].as_str().unwrap_or_default();
+    steps.iter().map(part).collect()
+}
+
 #[test]
 fn a_lookup_tells_its_way() {
     let (lab, agent) = lab_with_agent(Flavour::Routed);
-    let parts = |lookup: &Value| -> Vec<String> {
-        let steps = lookup["steps"].as_array().or_panic("no steps");
-        let part = |step: &Value| step["part"].as_str().unwrap_or_default().to_owned();
-        steps.iter().map(part).collect()
-    };
     let first = json(&agent, &["lookup", WEB]);
     let way = ["kernel", "cache", "zone", "upstream"];
     assert_eq!(parts(&first), way, "{first:#}");
@@ -56,6 +59,31 @@ fn a_lookup_tells_its_way() {
     );
     let wrong = agent.command(&["lookup", WEB, "NOTYPE"]);
     assert!(!wrong.status.success(), "{wrong:?}");
+}
+
+/// Before both caches have the cut, and when its five seconds are over, another step is there.
+#[test]
+fn a_lookup_names_the_cut_in_the_kernel() {
+    let (_lab, agent) = lab_with_agent(Flavour::Routed);
+    let end = Instant::now() + Duration::from_secs(20);
+    let way = ["kernel", "kernel cut", "cache", "cut", "reply"];
+    let cut = "there is nothing below com.default.svc.cluster.local";
+    for number in 0.. {
+        let name = format!("host{number}.com.default.svc.cluster.local");
+        let lookup = json(&agent, &["lookup", &name]);
+        assert_eq!(lookup["rcode"], "NXDOMAIN", "{lookup:#}");
+        if parts(&lookup) == way {
+            let outcome = |step: usize| lookup["steps"][step]["outcome"].as_str();
+            let kernel = outcome(1).unwrap_or_default();
+            assert!(
+                kernel.starts_with(&format!("{cut}: an answer of age ")),
+                "{lookup:#}"
+            );
+            assert_eq!(outcome(3), Some(cut), "{lookup:#}");
+            return;
+        }
+        assert!(Instant::now() < end, "{lookup:#}");
+    }
 }
 
 #[test]
