@@ -79,6 +79,11 @@ impl Cuts {
             .map_or(Points::default(), |zone| cut::points(name, zone))
     }
 
+    /// Whether a cut may stand at a name, as far as the configuration says.
+    pub(super) fn is_point(&self, name: &[u8]) -> bool {
+        self.points(name).is_cut()
+    }
+
     /// The keys of the cuts that a key's name may be below, the shortest name first.
     pub(super) fn above(&self, key: &[u8]) -> impl Iterator<Item = Key> {
         let points = KeyParts::read(key).map_or(Points::default(), |key| self.points(key.name));
@@ -96,14 +101,14 @@ impl Cuts {
     /// Whether an NXDOMAIN for this question holds for everything below its name.
     pub(super) fn may_stand(&self, key: &KeyParts<'_>, now: Time) -> bool {
         key.rtype == rtype::A
-            && self.points(key.name).is_cut()
+            && self.is_point(key.name)
             && !self.exists(key.name, now)
             && !self.would_hide(key.name)
     }
 
     /// Whether a cut at this name would cover what the cluster's servers know nothing of. The kernel goes by the
     /// cut alone.
-    pub(super) fn would_hide(&self, name: &[u8]) -> bool {
+    fn would_hide(&self, name: &[u8]) -> bool {
         self.others.iter().any(|other| is_within(other, name))
     }
 
@@ -124,7 +129,7 @@ impl Cuts {
         if entry.stored().flags.rcode() != rcode::NOERROR {
             return refuted;
         }
-        if self.points(parts.name).is_cut() {
+        if self.is_point(parts.name) {
             self.existing.insert(parts.name.into(), now.after(EXISTS));
         }
         if entry.stored().counts[0] == 0 {

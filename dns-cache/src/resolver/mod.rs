@@ -287,7 +287,7 @@ impl Resolver {
     }
 
     /// Takes over another configuration's zones. The answers that other servers would now be asked for, or that
-    /// have other caps, are flushed; all others stay.
+    /// have other caps, are flushed, and the cuts if they may stand elsewhere; all others stay.
     ///
     /// # Errors
     /// As [`Resolver::new`]; then nothing has changed. Also if the servers for everything else got lost.
@@ -305,7 +305,8 @@ impl Resolver {
         };
         self.flush_names(
             |name| !new.agree(&old, name) || local.iter().any(|local| local.decides(name)),
-            |name| new.cuts.would_hide(name),
+            // What was known of the names that exist goes with the old ones.
+            |name| !Arc::ptr_eq(&new.cuts, &old.cuts) && old.cuts.is_point(name),
         );
         if let Some(kernel) = self.kernel.get() {
             kernel.set_contents(config.fingerprint());

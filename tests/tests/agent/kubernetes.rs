@@ -10,7 +10,7 @@ use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{Agent, AgentConfig, Family, Lab, OrPanic, Query, Transport, Way};
 use serde_json::{Value, json};
 
-use crate::{WEB_A, assert_web, fresh};
+use crate::{SetOnDrop, WEB_A, assert_web, fresh};
 
 /// What is read: EndpointSlices of one namespace, and one Node.
 const RIGHTS: &str = r#"
@@ -134,15 +134,6 @@ fn wait_for(lab: &Lab, agent: &Agent, replicas: &[usize]) {
         servers.sort();
         servers == wanted
     });
-}
-
-/// Ends the lookups, on a panic too.
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -38,6 +38,8 @@ mod untouched;
 mod upstreams;
 mod way;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use dns_cache_tests::procfs::linux;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{
@@ -70,6 +72,15 @@ fn assert_web(client: &Client, transport: Transport) -> Message {
 fn attach_modes() -> Vec<&'static str> {
     let tcx = (linux() >= (6, 6)).then_some("tcx");
     ["clsact"].into_iter().chain(tcx).collect()
+}
+
+/// Ends the lookups of other threads, on a panic too.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A name of which no test has asked before: it is in no cache.

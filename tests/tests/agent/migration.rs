@@ -14,16 +14,7 @@ use dns_cache_tests::{
     Agent, AgentConfig, Client, Family, Lab, OrPanic, Query, Transport, Upstream, Way, tools,
 };
 
-use crate::{assert_web, fresh};
-
-/// Ends the lookups, on a panic too.
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
+use crate::{SetOnDrop, assert_web, fresh};
 
 /// A pod's client of NodeLocalDNS's address, and one of the ClusterIP.
 fn clients(lab: &Lab, pod: usize) -> [Client; 2] {

@@ -3,12 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::rtype;
+use dns_cache_tests::zones::BULK;
 use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, Way};
+use serde_json::Value;
 
-use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent};
+use crate::lookup::{json, outcome, parts, said};
+use crate::{SetOnDrop, WEB, WEB_A, assert_web, fresh, lab_with_agent};
 
 /// NodeLocalDNS's address; in this lab nobody else has it.
 const LOCAL: &str = "169.254.20.10";
@@ -130,6 +133,86 @@ fn zones_change_and_others_keep_their_cache() {
     agent.reload(&config);
     assert_eq!(outside(), ["A 198.51.100.2"]);
     assert_eq!(agent.counters().resolver("misses"), asked + 1);
+}
+
+/// The servers of a zone and the cuts change while pods ask. A lookup by the command looks into both caches before it
+/// uses them: nobody else asks for what is looked at.
+#[test]
+fn forward_rules_and_cuts_change_under_load() {
+    const OUTSIDE: &str = "www.example.com";
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let lookup = |name: &str| json(&agent, &["lookup", name]);
+    let below = |number: u32| format!("a.b{number}.com.default.svc.cluster.local");
+    let is_cached = |lookup: &Value| {
+        parts(lookup) == ["kernel", "cache", "reply"]
+            && (0..2).all(|step| outcome(lookup, step).contains("s to go"))
+    };
+    let server = lab.dns().endpoints()[0].dns(Family::V4);
+    let changed = AgentConfig {
+        cluster: "  nxdomainCut: false\n".to_owned(),
+        zones: vec![("example.com".to_owned(), vec![server])],
+        ..AgentConfig::default()
+    };
+    let cut_way = ["kernel", "kernel cut", "cache", "cut", "reply"];
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for transport in [Transport::Connected, Transport::Tcp] {
+            let (lab, over) = (&lab, &over);
+            scope.spawn(move || {
+                let client = lab.pod(1).client(Family::V6);
+                for number in (0..BULK).cycle() {
+                    let missing = format!("x.y{number}.com.svc.cluster.local");
+                    for (name, rcode) in [
+                        (&*fresh(number), 0),
+                        ("mail.example.com", 0),
+                        (&*missing, 3),
+                    ] {
+                        let reply = client.ask(transport, &Query::new(name, rtype::A));
+                        let reply = reply.or_panic(format_args!("{name} by {transport:?}"));
+                        assert_eq!(reply.message.rcode(), rcode, "{name} by {transport:?}");
+                    }
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        let _ends = SetOnDrop(&over);
+        let mut number = 0;
+        for (config, cuts) in [
+            (&changed, true),
+            (&AgentConfig::default(), false),
+            (&changed, true),
+        ] {
+            // In both caches for a while, and the cut as well where there is one.
+            said(&agent, &["cache", "flush"]);
+            let end = Instant::now() + Duration::from_secs(20);
+            let mut last;
+            loop {
+                number += 1;
+                last = [WEB, OUTSIDE, &below(number)].map(lookup);
+                let [web, outside, below] = &last;
+                if is_cached(web) && is_cached(outside) && (parts(below) == cut_way) == cuts {
+                    break;
+                }
+                assert!(Instant::now() < end, "{last:#?}");
+            }
+            agent.reload(config);
+            let outside = lookup(OUTSIDE);
+            assert_eq!(outcome(&outside, 0), "nothing", "{outside:#}");
+            assert_eq!(outcome(&outside, 1), "nothing", "{outside:#}");
+            let zone = if cuts { "example.com, by " } else { "., by " };
+            assert!(outcome(&outside, 2).starts_with(zone), "{outside:#}");
+            let web = lookup(WEB);
+            assert!(is_cached(&web), "{web:#}");
+            number += 1;
+            let below = lookup(&below(number));
+            let way = ["kernel", "cache", "zone", "upstream"];
+            assert_eq!(parts(&below), way, "{below:#}");
+        }
+    });
+    assert_eq!(agent.reloads(), (3, 0));
+    lab.node().conntrack().assert_no_pod_dns();
 }
 
 /// A host hides what was cached for its name, in the kernel too; without it the name is the cluster's again.

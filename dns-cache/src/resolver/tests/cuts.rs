@@ -28,6 +28,7 @@ fn name_of(query: &[u8]) -> String {
 /// asked for.
 struct Cluster {
     bench: Bench,
+    config: Config,
     _fake: Fake,
     asked: Arc<Mutex<Vec<String>>>,
     answers: Arc<Mutex<HashMap<&'static str, u16>>>,
@@ -64,6 +65,7 @@ impl Cluster {
         change(&mut config);
         Self {
             bench: Bench::with(&config, LONG),
+            config,
             _fake: fake,
             asked,
             answers,
@@ -212,6 +214,28 @@ async fn a_longer_name_in_the_cache_is_not_hidden() {
     assert_eq!(cluster.ask("www.com", 1).await.0, 0);
     assert_eq!(cluster.ask("com", 1).await.0, 3);
     assert_eq!(cluster.ask("www.com", 1).await, (0, vec![]));
+}
+
+/// Meanwhile a name below may have come to be, which nobody could note.
+#[tokio::test]
+async fn switching_them_forgets_them() {
+    let cluster = Cluster::new().await;
+    cluster.ask("google.com", 1).await;
+    assert_eq!(cluster.ask("redis.com", 1).await.1.len(), 0);
+    let mut config = cluster.config.clone();
+    let mut switch = |on| {
+        config.cluster.nxdomain_cut = on;
+        cluster.bench.resolver.reload(&config).unwrap();
+    };
+    switch(false);
+    for name in ["a.com", "b.com"] {
+        assert_eq!(cluster.ask(name, 1).await.1, [name]);
+    }
+    switch(true);
+    assert_eq!(cluster.ask("c.com", 1).await.1, ["c.com", "com"]);
+    assert_eq!(cluster.ask("d.com", 1).await.1.len(), 0);
+    // The answers of names themselves stayed.
+    assert_eq!(cluster.ask("google.com", 1).await.1.len(), 0);
 }
 
 #[tokio::test]
