@@ -55,21 +55,22 @@ pub mod names {
     pub const INDEX: &str = "INDEX";
     /// Elements of [`crate::cached::ELEMENT`] bytes: its entries, in memory shared with the agent.
     pub const ARENA: &str = "ARENA";
-    /// Prefix of an [`super::Address`] → `u32`, 1: sources that may be answered, the longest prefix counts; only with
-    /// [`globals::RESTRICTED`](super::globals::RESTRICTED).
+    /// Prefix of an [`super::Address`] → `u32`, 1: sources that may be answered, the longest prefix counts; only where not
+    /// everybody may: [`globals::VARIABLES`](super::globals::VARIABLES).
     pub const ALLOWED: &str = "ALLOWED";
     /// Ring buffer of [`crate::cached::Refresh`]: entries in use that are about to expire.
     pub const REFRESH: &str = "REFRESH";
 }
 
-/// Names of the constants that the agent sets before it loads the programs.
+/// Names of the constants that the agent sets before it loads the programs, and of the map of what it sets later.
 pub mod globals {
+    /// index 0 → `u32`: not 0 if only the sources in [`names::ALLOWED`](super::names::ALLOWED) may be answered. It is the
+    /// programs' section of that name: they read it without a look-up.
+    pub const VARIABLES: &str = ".bss";
     /// `u32`: buckets of [`names::INDEX`](super::names::INDEX); 0 switches the kernel cache off.
     pub const BUCKETS: &str = "BUCKETS";
     /// [`crate::hash::Seed`].
     pub const SEED: &str = "SEED";
-    /// `u32`: not 0 if only the sources in [`names::ALLOWED`](super::names::ALLOWED) may be answered.
-    pub const RESTRICTED: &str = "RESTRICTED";
     /// `u64`: nanoseconds without a heartbeat after which a listener is taken for dead; 0: never.
     pub const PATIENCE: &str = "PATIENCE";
     /// `u32`: not 0 takes out the guard against entries that change while they are read. For one test.

@@ -29,9 +29,9 @@ use crate::{
 #[unsafe(no_mangle)]
 static BUCKETS: u32 = 0;
 
-/// Not 0: not everybody may be answered. Set by the agent before it loads the program.
+/// Not 0: not everybody may be answered. Set by the agent at any time; the only variable of the programs.
 #[unsafe(no_mangle)]
-static RESTRICTED: u32 = 0;
+static mut RESTRICTED: u32 = 0;
 
 /// Longest query that is looked at: name, OPT, and room for cookies and padding.
 const MAX_QUERY: usize = 512;
@@ -84,8 +84,10 @@ fn add(traffic: Option<*mut Traffic>, field: impl Fn(&mut Traffic) -> &mut u64) 
 
 #[inline(always)]
 fn look_up(ctx: &TcContext, packet: &Packet, ifindex: u32, buckets: u32) -> Result<i32, Counter> {
-    // SAFETY: a constant of the loaded program.
-    if unsafe { ptr::read_volatile(&RESTRICTED) } != 0 && !source::may_ask(packet, ifindex) {
+    // SAFETY: a word that is read at once, whoever writes it.
+    if unsafe { ptr::read_volatile(&raw const RESTRICTED) } != 0
+        && !source::may_ask(packet, ifindex)
+    {
         return Err(Counter::CacheBypassAccess);
     }
     let (memory, len) = load(ctx, packet)?;

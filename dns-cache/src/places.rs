@@ -2,19 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Places, in all and for each client.
 #[derive(Debug)]
-pub(crate) struct Places {
-    taken: Mutex<Taken>,
+pub(crate) struct Places(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
     all: usize,
     each: usize,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    all: usize,
+    taken: usize,
     by_client: HashMap<IpAddr, usize>,
 }
 
@@ -27,41 +25,48 @@ pub(crate) struct Place {
 
 impl Places {
     pub(crate) fn new(all: usize, each: usize) -> Self {
-        Self {
-            taken: Mutex::default(),
+        Self(Mutex::new(State {
             all,
             each,
-        }
+            taken: 0,
+            by_client: HashMap::new(),
+        }))
+    }
+
+    /// From here on there are so many; who has one keeps it.
+    pub(crate) fn resize(&self, all: usize, each: usize) {
+        let mut state = self.lock();
+        (state.all, state.each) = (all, each);
     }
 
     /// A place for a client, if there is one.
     pub(crate) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_client = taken.by_client.get(&client).copied().unwrap_or_default();
-        if taken.all >= self.all || of_client >= self.each {
+        let mut state = self.lock();
+        let of_client = state.by_client.get(&client).copied().unwrap_or_default();
+        if state.taken >= state.all || of_client >= state.each {
             return None;
         }
-        taken.all += 1;
-        taken.by_client.insert(client, of_client + 1);
+        state.taken += 1;
+        state.by_client.insert(client, of_client + 1);
         Some(Place {
             places: Arc::clone(self),
             client,
         })
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self
-            .places
-            .taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        taken.all -= 1;
-        if let Some(count) = taken.by_client.get_mut(&self.client) {
+        let mut state = self.places.lock();
+        state.taken -= 1;
+        if let Some(count) = state.by_client.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
-                taken.by_client.remove(&self.client);
+                state.by_client.remove(&self.client);
             }
         }
     }
@@ -81,7 +86,10 @@ mod tests {
         assert!(places.take(b).is_none());
         drop(held);
         assert!(places.take(b).is_some());
+        places.resize(1, 1);
+        assert!(places.take(a).is_none());
         drop(of_b);
-        assert!(places.taken.lock().unwrap().by_client.is_empty());
+        assert!(places.lock().by_client.is_empty());
+        assert!(places.take(a).is_some());
     }
 }

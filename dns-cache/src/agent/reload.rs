@@ -128,7 +128,10 @@ impl Agent {
             .resolver
             .reload(&new)
             .map_err(Error::from)
-            .and_then(|()| Ok(self.datapath.intercept(&new.destinations())?));
+            .and_then(|()| {
+                self.datapath.allow(&new.access)?;
+                Ok(self.datapath.intercept(&new.destinations())?)
+            });
         if let Err(error) = changed {
             server.leave(&come);
             return Err(error);

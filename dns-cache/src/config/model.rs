@@ -126,13 +126,15 @@ impl Config {
     pub fn reloaded(&self, new: &Self) -> (Self, Vec<&'static str>) {
         let new = new.clone();
         let kept = [
-            ("access", self.access != new.access),
             ("host", self.host != new.host),
             ("kubernetes", self.kubernetes != new.kubernetes),
             ("cache", self.cache != new.cache),
             ("prefetch", self.prefetch != new.prefetch),
             ("serveStale", self.serve_stale != new.serve_stale),
-            ("queries", self.queries != new.queries),
+            (
+                "queries.wedgedAfterMillis",
+                self.queries.wedged_after_millis != new.queries.wedged_after_millis,
+            ),
             ("attach", self.attach != new.attach),
             ("afterHandOver", self.after_hand_over != new.after_hand_over),
             ("stateDir", self.state_dir != new.state_dir),
@@ -151,9 +153,14 @@ impl Config {
             zones: new.zones,
             hosts: new.hosts,
             blocked: new.blocked,
+            access: new.access,
             resolv_conf: new.resolv_conf,
             default_ttl: new.default_ttl,
             default_transport: new.default_transport,
+            queries: Queries {
+                wedged_after_millis: self.queries.wedged_after_millis,
+                ..new.queries
+            },
             metrics: Metrics {
                 listen: self.metrics.listen,
                 ..new.metrics

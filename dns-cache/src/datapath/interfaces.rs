@@ -25,7 +25,7 @@ use super::error::{Error, Step as _};
 use super::namespace::{ResolverLink, VETH, netlink};
 use super::programs::Programs;
 use super::{Status, has_fallback};
-use crate::config::{Destination, InterfacePattern};
+use crate::config::{Destination, InterfacePattern, Network};
 
 /// Bytes of events that may wait while we work: some thousands of interfaces at once.
 const EVENT_BUFFER: usize = 8 << 20;
@@ -116,6 +116,11 @@ impl State {
             taken: BTreeMap::new(),
             link,
         }
+    }
+
+    /// Answers these networks from the kernel and no others, or all if there are none.
+    pub(super) fn set_allowed(&mut self, networks: &[Network]) -> Result<(), Error> {
+        self.programs.set_allowed(networks)
     }
 
     /// Intercepts these destinations and no others. Nothing goes to a fallback before its answers find back.

@@ -2,6 +2,7 @@
 //!
 //! Minimum kernel: 5.10 (`bpf_redirect_peer`); TCX from 6.6, clsact below.
 
+mod access;
 mod attach;
 mod bpffs;
 mod capabilities;
@@ -28,16 +29,17 @@ use std::time::Duration;
 use aya::maps::{MapData, RingBuf};
 use tokio::task::JoinHandle;
 
+pub use access::Access;
 pub use attach::Mechanism;
 pub use capabilities::{Capabilities, Lack, release};
 pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
 pub use measure::{Measured, Stage, measure};
-pub use programs::{LoadOptions, OBJECT, allow, kernel_cache, load, stages};
+pub use programs::{LoadOptions, OBJECT, kernel_cache, load, stages};
 pub use reflect::Reflector;
 
-use crate::config::{Config, Destination, InterfacePattern};
+use crate::config::{Config, Destination, InterfacePattern, Network};
 use crate::kernel_cache::{KernelCache, Size};
 use crate::privileges::Resident;
 use crate::serve::{Heartbeats, Sockets};
@@ -288,6 +290,15 @@ impl Datapath {
     /// The kernel refuses to write a map.
     pub fn intercept(&self, destinations: &[Destination]) -> Result<(), Error> {
         interfaces::lock(&self.state).set_intercepted(destinations)
+    }
+
+    /// From here on the kernel answers these networks, and no others; all if there are none.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to write a map.
+    pub fn allow(&self, networks: &[Network]) -> Result<(), Error> {
+        interfaces::lock(&self.state).set_allowed(networks)
     }
 
     /// From here on the node's own processes reach these addresses at the resolver, and no others.

@@ -1,13 +1,11 @@
 //! The loaded programs and their maps.
 
 use std::io::ErrorKind;
-use std::iter;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{
     Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray,
 };
@@ -24,6 +22,7 @@ use dns_cache_common::maps::{
 use tokio::task::JoinHandle;
 use tracing::{Level, warn};
 
+use super::access::Access;
 use super::error::{Error, Step as _};
 use super::namespace::ResolverLink;
 use super::pins::Pins;
@@ -59,6 +58,7 @@ pub(super) struct Programs {
     resolver: Array<MapData, [u8; 16]>,
     counters: PerCpuArray<MapData, u64>,
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
+    access: Access,
     cpus: usize,
     /// The programs for the node's own processes are loaded.
     host: bool,
@@ -80,8 +80,6 @@ pub struct LoadOptions {
     pub log_level: u8,
     /// Without a heartbeat for so long, listeners are taken for dead; zero: never.
     pub patience: Duration,
-    /// Whether only sources in the map `ALLOWED` are answered.
-    pub restricted: bool,
     /// Size of the kernel cache, if there shall be one.
     pub cache: Option<Size>,
     /// The seed of its hash.
@@ -106,7 +104,7 @@ fn load_with(
     pins: Option<&Pins>,
 ) -> Result<Ebpf, Error> {
     let buckets = options.cache.map_or(0, |size| size.buckets);
-    let (restricted, unguarded) = (u32::from(options.restricted), u32::from(options.unguarded));
+    let unguarded = u32::from(options.unguarded);
     let patience = u64::try_from(options.patience.as_nanos()).unwrap_or(u64::MAX);
     let mut loader = EbpfLoader::new();
     loader
@@ -114,7 +112,6 @@ fn load_with(
         .override_global(globals::BUCKETS, &buckets, true)
         .override_global(globals::SEED, &options.seed.0, true)
         .override_global(globals::PATIENCE, &patience, true)
-        .override_global(globals::RESTRICTED, &restricted, true)
         .override_global(globals::UNGUARDED, &unguarded, true);
     for (name, entries) in sizes {
         loader.map_max_entries(name, *entries);
@@ -202,30 +199,6 @@ fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>, Error> {
     }
 }
 
-/// Lets the programs answer sources in these networks, where they do not answer all.
-///
-/// # Errors
-///
-/// The kernel refuses it.
-pub fn allow(ebpf: &mut Ebpf, networks: &[Network]) -> Result<(), Error> {
-    /// IPv4 stands behind the mapped prefix, which is no part of the IPv6 networks around it.
-    const MAPPED: u32 = 96;
-    let mut allowed: LpmTrie<MapData, [u8; 16], u32> = take(ebpf, names::ALLOWED)?;
-    let ipv4 = Address::from_v4([0; 4]).0;
-    let ipv4 = (MAPPED, ipv4, 0);
-    let networks = networks.iter().map(|network| {
-        let before = if network.address.is_ipv4() { MAPPED } else { 0 };
-        let address = Address::from(network.address).0;
-        (before + u32::from(network.prefix), address, 1)
-    });
-    for (prefix, address, may_ask) in iter::once(ipv4).chain(networks) {
-        allowed
-            .insert(&Key::new(prefix, address), may_ask, 0)
-            .step(|| "tell the programs who may ask".to_owned())?;
-    }
-    Ok(())
-}
-
 /// The seed of the answers that an earlier agent left.
 fn left_seed(pins: &Pins) -> Option<Seed> {
     let arena = MapData::from_pin(pins.path(names::ARENA)?).ok()?;
@@ -272,14 +245,14 @@ impl Programs {
         let options = LoadOptions {
             log_level,
             patience,
-            restricted: !allowed.is_empty(),
             cache: size,
             seed,
             unguarded: false,
         };
         let mut ebpf = load_with(&options, &sizes, Some(pins))?;
         let host = host && host_sockets::load(&mut ebpf).map_err(no_host).is_ok();
-        allow(&mut ebpf, allowed)?;
+        let mut access = Access::of(&mut ebpf)?;
+        access.set(allowed)?;
         // Its pin keeps what is in it.
         drop(stages(&mut ebpf)?);
         let kernel_side = match cache {
@@ -293,6 +266,7 @@ impl Programs {
             cpus: cpus()?,
             host,
             kernel_side,
+            access,
             traffic: take(&mut ebpf, names::TRAFFIC)?,
             intercept: hash_map(&mut ebpf, names::INTERCEPT)?,
             instead: take(&mut ebpf, names::INSTEAD)?,
@@ -340,6 +314,11 @@ impl Programs {
 
     pub(super) fn host_egress(&mut self) -> Result<&mut SchedClassifier, Error> {
         program(&mut self.ebpf, "host_egress")
+    }
+
+    /// Sets who is answered from the kernel cache: these networks, or all if there are none.
+    pub(super) fn set_allowed(&mut self, networks: &[Network]) -> Result<(), Error> {
+        self.access.set(networks)
     }
 
     /// Sets the destinations that are intercepted: these, and no others any more.
@@ -526,7 +505,7 @@ fn hash_map<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<HashMap<MapDa
     take(ebpf, name)
 }
 
-fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, Error>
+pub(super) fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, Error>
 where
     M: TryFrom<Map, Error = MapError>,
 {

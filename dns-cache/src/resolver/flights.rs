@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ pub(super) type Outcome = Result<Arc<Entry>, Failure>;
 #[derive(Debug)]
 pub(super) struct Flights {
     by_key: Arc<ByKey>,
-    most: usize,
+    most: AtomicUsize,
 }
 
 type ByKey = Mutex<HashMap<Box<[u8]>, Landing>>;
@@ -56,8 +57,13 @@ impl Flights {
     pub(super) fn new(most: usize) -> Self {
         Self {
             by_key: Arc::default(),
-            most,
+            most: most.into(),
         }
+    }
+
+    /// From here on there is room for so many; those that are on their way go on.
+    pub(super) fn resize(&self, most: usize) {
+        self.most.store(most, Relaxed);
     }
 
     /// Joins the flight for `key`. If there is none, and the cache has no answer either, a new one begins.
@@ -112,7 +118,7 @@ impl Flights {
         by_key: &mut HashMap<Box<[u8]>, Landing>,
         key: &[u8],
     ) -> Option<(Landing, Flight)> {
-        if by_key.len() >= self.most {
+        if by_key.len() >= self.most.load(Relaxed) {
             return None;
         }
         let Slot::Vacant(vacant) = by_key.entry(key.into()) else {

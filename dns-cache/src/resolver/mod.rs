@@ -78,9 +78,9 @@ pub struct Resolver {
     stale: Stale,
     /// For clients that wait.
     places: Arc<Places>,
-    rate: Rate,
+    rate: ArcSwap<Rate>,
     /// Who may ask; empty: everybody.
-    access: Vec<Network>,
+    access: ArcSwap<Vec<Network>>,
     loops: Loops,
     clock: Clock,
     counters: Counters,
@@ -209,8 +209,8 @@ impl Resolver {
             prefetch: Prefetch::new(config.prefetch),
             stale: Stale::new(config.serve_stale),
             places: Arc::new(Places::new(in_flight, per_client)),
-            rate: Rate::new(config.queries),
-            access: config.access.clone(),
+            rate: ArcSwap::from_pointee(Rate::new(config.queries)),
+            access: ArcSwap::from_pointee(config.access.clone()),
             loops: Loops::default(),
             clock,
             counters: Counters::default(),
@@ -228,12 +228,13 @@ impl Resolver {
 
     /// Whether not everybody may ask, but the clients that [`Self::may_ask`] says.
     pub(crate) fn is_restricted(&self) -> bool {
-        !self.access.is_empty()
+        !self.access.load().is_empty()
     }
 
     /// Whether a client may ask; one that may not is answered by [`Self::deny`].
     pub(crate) fn may_ask(&self, client: IpAddr) -> bool {
-        !self.is_restricted() || self.access.iter().any(|network| network.contains(client))
+        let access = self.access.load();
+        access.is_empty() || access.iter().any(|network| network.contains(client))
     }
 
     /// A place among the queries that wait, or why the client is to be turned away at once: it asks too often, or has
@@ -243,7 +244,7 @@ impl Resolver {
             self.counters.loops.add(1);
             return Err(Failure::Loop);
         }
-        if !self.rate.take(client, self.clock.now()) {
+        if !self.rate.load().take(client, self.clock.now()) {
             self.counters.rate_limited.add(1);
             return Err(Failure::Overload);
         }
@@ -286,7 +287,7 @@ impl Resolver {
         self.zones().iter().map(|zone| zone.group.broken()).sum()
     }
 
-    /// Takes over another configuration's zones. The answers that other servers would now be asked for, or that
+    /// Takes over another configuration's zones, bounds of queries, and who may ask. The answers that other servers would now be asked for, or that
     /// have other caps, are flushed, and the cuts if they may stand elsewhere; all others stay.
     ///
     /// # Errors
@@ -311,7 +312,20 @@ impl Resolver {
         if let Some(kernel) = self.kernel.get() {
             kernel.set_contents(config.fingerprint());
         }
+        self.limit(config.queries);
+        self.access.store(Arc::new(config.access.clone()));
         Ok(())
+    }
+
+    /// From here on these bounds hold for queries that wait. Another rate begins with full buckets.
+    fn limit(&self, queries: Queries) {
+        self.flights.resize(queries.in_flight);
+        let per_client = queries.in_flight_per_client;
+        self.places.resize(queries.in_flight, per_client);
+        let rate = Rate::new(queries);
+        if !rate.is_as(&self.rate.load()) {
+            self.rate.store(Arc::new(rate));
+        }
     }
 
     fn zones(&self) -> Arc<Zones> {

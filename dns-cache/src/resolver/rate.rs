@@ -42,6 +42,11 @@ impl Rate {
         }
     }
 
+    /// Whether it allows as much.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        (self.interval, self.whole) == (other.interval, other.whole)
+    }
+
     /// Takes a token from a client's bucket, if there is one.
     pub(super) fn take(&self, client: IpAddr, now: Time) -> bool {
         if self.interval == 0 {

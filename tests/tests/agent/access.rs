@@ -1,9 +1,9 @@
 //! Who may ask, if not every pod may.
 
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{AgentConfig, Client, Family, Lab, OrPanic, Query, Transport};
+use dns_cache_tests::{AgentConfig, Client, Family, Flavour, Lab, OrPanic, Query, Transport};
 
-use crate::{WEB, assert_web};
+use crate::{WEB, assert_web, lab_with_agent};
 
 const REFUSED: u16 = 5;
 
@@ -49,6 +49,39 @@ fn networks_that_are_not_allowed_are_refused_and_counted() {
         bypassed >= udp,
         "{bypassed} of {udp} refused over UDP: {after:?}"
     );
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// What is cached is the other pod's, and is not given for as long as that one alone may ask.
+#[test]
+fn a_reload_changes_who_may_ask() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let only = |pod: usize| AgentConfig {
+        extra: format!("access: {{allow: [{}]}}\n", lab.pod(pod).addresses().v4),
+        ..AgentConfig::default()
+    };
+    let clients = [0, 1].map(|pod| lab.pod(pod).client(Family::V4));
+    for (config, may) in [
+        (AgentConfig::default(), [true, true]),
+        (only(0), [true, false]),
+        (only(1), [false, true]),
+        (AgentConfig::default(), [true, true]),
+    ] {
+        agent.reload(&config);
+        let before = agent.counters();
+        for (client, may) in clients.iter().zip(may) {
+            for _ in 0..5 {
+                for transport in Transport::ALL {
+                    let rcode = rcode(client, transport);
+                    assert_eq!(rcode, if may { 0 } else { REFUSED }, "{may} {transport:?}");
+                }
+            }
+        }
+        let after = agent.counters();
+        assert!(before.answered(&after) > 0, "{after:?}");
+        let denied = after.resolver("access_denied") - before.resolver("access_denied");
+        assert_eq!(denied > 0, may.contains(&false));
+    }
     lab.node().conntrack().assert_no_pod_dns();
 }
 

@@ -184,7 +184,6 @@ fn an_interface_that_another_program_took_is_taken_back() {
     let options = LoadOptions {
         log_level: 0,
         patience: Duration::ZERO,
-        restricted: false,
         cache: None,
         seed: random_seed(),
         unguarded: false,

@@ -225,7 +225,7 @@ fn misses_of_a_pod_are_limited() {
         extra: "\nqueries: {missesPerSecond: 1, missBurst: 20}\n".to_owned(),
         ..AgentConfig::default()
     };
-    let _agent = lab.agent(&config);
+    let agent = lab.agent(&config);
     let client = lab.pod(0).client(Family::V4);
     let refused = (0..100)
         .filter(|number| client.lookup(&fresh(*number), rtype::A).rcode() == 5)
@@ -242,4 +242,9 @@ fn misses_of_a_pod_are_limited() {
     let other = lab.pod(1).client(Family::V4);
     assert_eq!(other.lookup(&fresh(200), rtype::A).answers.len(), 1);
     assert_eq!(client.lookup(&fresh(0), rtype::A).answers.len(), 1);
+    // A reload lifts the limit.
+    agent.reload(&AgentConfig::default());
+    for number in 300..350 {
+        assert_eq!(client.lookup(&fresh(number), rtype::A).rcode(), 0);
+    }
 }

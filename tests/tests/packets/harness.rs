@@ -144,13 +144,15 @@ impl Harness {
         let mut ebpf = datapath::load(&LoadOptions {
             log_level: 0,
             patience: Duration::ZERO,
-            restricted: !allowed.is_empty(),
             cache: size,
             seed,
             unguarded,
         })
         .unwrap();
-        datapath::allow(&mut ebpf, allowed).unwrap();
+        datapath::Access::of(&mut ebpf)
+            .unwrap()
+            .set(allowed)
+            .unwrap();
         let cache = size.map(|size| datapath::kernel_cache(&ebpf, size, seed, 0).unwrap());
         let mut harness = Self {
             intercept: ebpf.take_map(names::INTERCEPT).unwrap().try_into().unwrap(),
