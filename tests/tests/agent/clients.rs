@@ -41,14 +41,53 @@ fn resolv_conf(options: &str) -> String {
     )
 }
 
-/// Runs a program of `tests/clients` with all names, and checks each line that it prints.
+/// The jars that Netty's resolver is made of.
+const NETTY: [&str; 9] = [
+    "netty-buffer",
+    "netty-codec",
+    "netty-codec-dns",
+    "netty-common",
+    "netty-handler",
+    "netty-resolver",
+    "netty-resolver-dns",
+    "netty-transport",
+    "jctools-core",
+];
+
+/// The command that looks up the names behind it: a program of `tests/clients`, and what it is to do.
+fn command(client: &str) -> Vec<String> {
+    let source = |file: &str| format!("{}/clients/{file}", env!("CARGO_MANIFEST_DIR"));
+    let java = |args: &[&str], file: &str| -> Vec<String> {
+        let java = ["java", "-XX:TieredStopAtLevel=1"].iter().chain(args);
+        java.map(|&word| word.to_owned())
+            .chain([source(file)])
+            .collect()
+    };
+    match client.split_once(' ') {
+        Some(("node", how)) => vec!["node".to_owned(), source("lookups.js"), how.to_owned()],
+        Some(("java", how)) => {
+            let mut command = java(&[], "Lookups.java");
+            command.push(how.to_owned());
+            command
+        }
+        _ if client == "netty" => {
+            let jars = NETTY.map(|name| format!("/usr/share/java/{name}.jar"));
+            java(&["-cp", &jars.join(":")], "NettyLookups.java")
+        }
+        _ => {
+            let program = tools::binary(&format!("client-{client}"));
+            vec![program.to_str().or_panic("a path in UTF-8").to_owned()]
+        }
+    }
+}
+
+/// Runs a client with all names, and checks each line that it prints.
 fn look_all_up(lab: &Lab, client: &str, options: &str, right: impl Fn(u16) -> BTreeSet<String>) {
     let pod = lab.pod(0);
     pod.netns().write_resolv_conf(&resolv_conf(options));
-    let program = tools::binary(&format!("client-{client}"));
     let names: Vec<_> = (0..BULK).map(name).collect();
-    let mut command = vec![program.to_str().or_panic("a path in UTF-8")];
-    command.extend(names.iter().map(String::as_str));
+    let command = command(client);
+    let command: Vec<_> = command.iter().chain(&names).map(String::as_str).collect();
     let output = pod.exec(&command);
     assert!(output.status.success(), "{client}: {output:?}");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -57,11 +96,17 @@ fn look_all_up(lab: &Lab, client: &str, options: &str, right: impl Fn(u16) -> BT
         let mut words = line.split(' ');
         assert_eq!(words.next(), Some(&*names[number]), "{client} {options}");
         let micros: u64 = words.next().and_then(|w| w.parse().ok()).or_panic(line);
-        let found: BTreeSet<_> = words.map(str::to_owned).collect();
+        let found: BTreeSet<_> = words.map(plain).collect();
         assert_eq!(found, right(number as u16), "{client} {options}: {line}");
         let time = Duration::from_micros(micros);
         assert!(time < LONGEST, "{client} {options}: {line}");
     }
+}
+
+/// An address in its usual form (RFC 5952), which Java does not use; or what else is said.
+fn plain(word: &str) -> String {
+    word.parse()
+        .map_or_else(|_| word.to_owned(), |address: IpAddr| address.to_string())
 }
 
 /// The same, and the agent has seen so many queries a name over UDP: none was sent twice.
@@ -141,6 +186,37 @@ fn c_ares() {
     let (lab, agent) = lab_with_agent(Flavour::Routed);
     for options in ["", "rotate", "timeout:1 attempts:1"] {
         none_is_repeated(&lab, &agent, "cares", options, QUERIES);
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// By the C library, and by its own c-ares, which is asked for whole names.
+#[test]
+fn node() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    none_is_repeated(&lab, &agent, "node lookup", "", QUERIES);
+    for options in ["", "rotate"] {
+        none_is_repeated(&lab, &agent, "node resolve", options, QUERIES / 2);
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// By the C library, and by the JDK's own resolver, which is asked for whole names.
+#[test]
+fn java() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    none_is_repeated(&lab, &agent, "java inet", "", QUERIES);
+    none_is_repeated(&lab, &agent, "java jndi", "", QUERIES / 2);
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// All queries from one socket, which is why the next test asks as it does. It asks once more by itself where the answer is
+/// no (another server, a CNAME), so that what is sent is not counted; a query without an answer would take 1 s.
+#[test]
+fn netty() {
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
+    for options in ["", "timeout:1 attempts:1"] {
+        look_all_up(&lab, "netty", options, services_addresses);
     }
     lab.node().conntrack().assert_no_pod_dns();
 }
