@@ -177,6 +177,8 @@ impl Resolver {
             if !names.means(parts.name) || rtype.is_some_and(|rtype| rtype != parts.rtype) {
                 continue;
             }
+            let age = entry.seconds_old(now);
+            let ttl = entry.ttl().unwrap_or_default().saturating_sub(age);
             let hits = entry.usage().hits();
             let kernel_hits = self.mirrored(&key).map(|seen| seen.hits);
             most.offer(Some(hits), kernel_hits, || Cached {
@@ -187,7 +189,7 @@ impl Resolver {
                     Selection::Name(_) => records(&parts, &entry, now),
                     Selection::All | Selection::Zone(_) => Vec::new(),
                 },
-                ..Cached::new(&parts, &entry, now)
+                ..Cached::new(&parts, entry.stored().flags.rcode(), age, ttl)
             });
         }
         self.for_each_mirrored(|seen| {
@@ -258,16 +260,15 @@ impl MostHit {
 }
 
 impl Cached {
-    fn new(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Self {
-        let age = entry.seconds_old(now);
+    fn new(parts: &KeyParts<'_>, rcode: u16, age_seconds: u32, ttl_seconds: u32) -> Self {
         Self {
             name: name_text(parts.name),
             rtype: rtype_text(parts.rtype),
             dnssec_ok: parts.dnssec_ok,
             checking_disabled: parts.checking_disabled,
-            rcode: rcode_text(entry.stored().flags.rcode()),
-            ttl_seconds: entry.ttl().unwrap_or_default().saturating_sub(age),
-            age_seconds: age,
+            rcode: rcode_text(rcode),
+            ttl_seconds,
+            age_seconds,
             bytes: 0,
             hits: None,
             kernel_hits: None,
@@ -277,18 +278,12 @@ impl Cached {
 
     /// An answer that only the kernel has.
     fn mirrored(parts: &KeyParts<'_>, seen: &Seen, now: Time) -> Self {
+        let age = now.seconds_since(seen.stored);
+        let ttl = seen.until.seconds_since(now);
         Self {
-            name: name_text(parts.name),
-            rtype: rtype_text(parts.rtype),
-            dnssec_ok: parts.dnssec_ok,
-            checking_disabled: parts.checking_disabled,
-            rcode: rcode_text(seen.rcode),
-            ttl_seconds: seen.until.seconds_since(now),
-            age_seconds: now.seconds_since(seen.stored),
             bytes: seen.bytes,
-            hits: None,
             kernel_hits: Some(seen.hits),
-            records: Vec::new(),
+            ..Self::new(parts, seen.rcode, age, ttl)
         }
     }
 }
