@@ -47,6 +47,34 @@ fn check_config_of_a_right_file() {
     );
 }
 
+/// What becomes of link-local addresses while the agent is away, and whom the node's own processes ask.
+#[test]
+fn check_config_says_what_has_no_ordinary_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.yaml");
+    let upstreams = "cluster: {upstreams: [10.244.0.2]}\n";
+    let checked = |config: &str| {
+        fs::write(&file, format!("{config}{upstreams}")).unwrap();
+        let (code, stdout, stderr) = output(&mut dns_cache(&["check-config", text(&file)]));
+        assert_eq!(code, Some(0), "{stderr}");
+        let lines = stdout.lines().skip(1);
+        let lines = lines.take_while(|line| !line.starts_with("ZONE"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        checked("listen: [10.96.0.10, 169.254.20.10]\nhost: {enabled: true, cgroup: /c}\n"),
+        [
+            "while the agent is away, 10.96.0.10 is asked in the place of 169.254.20.10",
+            "the node's own processes in /c ask 169.254.20.10 in the place of the other addresses",
+        ]
+    );
+    let alone = checked("listen: [169.254.20.10]\n");
+    assert!(
+        matches!(&alone[..], [warning] if warning.starts_with("warning: ") && warning.contains("169.254.20.10")),
+        "{alone:?}"
+    );
+}
+
 #[test]
 fn an_imported_corefile_is_a_right_file() {
     let dir = tempfile::tempdir().unwrap();

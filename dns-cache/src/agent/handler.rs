@@ -113,6 +113,7 @@ impl Agent {
             kernel: datapath::release(),
             resolver_netns: Some(self.datapath.namespace_path().to_owned()),
             cache: self.resolver.kernel_usage(),
+            host: self.datapath.host(),
             ..DatapathStatus::default()
         };
         match self.datapath.status() {

@@ -9,7 +9,7 @@ use super::ask::Ask;
 use super::table::Table;
 use super::units::{bytes, duration};
 use super::upstreams::upstreams;
-use crate::control::{AttachedInterface, KubernetesStatus, Status};
+use crate::control::{AttachedInterface, HostStatus, KubernetesStatus, Status};
 use crate::resolver::Loop;
 
 /// Show what the agent on this node does: interfaces, cache, servers, counters
@@ -98,6 +98,7 @@ fn glance(status: &Status) -> String {
         row("API server", api_server(kubernetes));
     }
     row("attached", attached);
+    row("host processes", host(&datapath.host));
     row("kernel", datapath.kernel.clone());
     for lack in &datapath.lacks {
         row("kernel lacks", lack.to_string());
@@ -130,6 +131,18 @@ fn glance(status: &Status) -> String {
         ),
     );
     table.render()
+}
+
+fn host(HostStatus { routes, sockets }: &HostStatus) -> String {
+    let routes: Vec<_> = routes.iter().map(ToString::to_string).collect();
+    match (routes.is_empty(), sockets) {
+        (true, _) => "take the ordinary path".to_owned(),
+        (false, false) => format!("served at {}", routes.join(", ")),
+        (false, true) => format!(
+            "served at {}, and by their cgroup at all others",
+            routes.join(", ")
+        ),
+    }
 }
 
 fn cluster_dns(kubernetes: &KubernetesStatus) -> String {
@@ -209,8 +222,8 @@ fn path(path: Option<&Path>, none: &str) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::control::{
-        AttachedInterface, DatapathStatus, KubernetesStatus, Lack, Mechanism, ReloadStatus,
-        ResolverStatus, UpstreamStatus,
+        AttachedInterface, DatapathStatus, HostStatus, KubernetesStatus, Lack, Mechanism,
+        ReloadStatus, ResolverStatus, UpstreamStatus,
     };
     use crate::kernel_cache;
 
@@ -257,6 +270,10 @@ pub(super) mod tests {
                         bypasses: 0,
                     },
                 ],
+                host: HostStatus {
+                    routes: vec!["169.254.20.10".parse().unwrap()],
+                    sockets: true,
+                },
                 cache: Some(kernel_cache::Usage {
                     entries: 10,
                     bytes: 2_048,
@@ -298,18 +315,19 @@ pub(super) mod tests {
     #[test]
     fn everything_at_a_glance() {
         let expected = "\
-dns-cache      1.2.3
-running        pid 42, for 1h 2m
-configuration  /etc/dns-cache.yaml, read 1m 5s ago
-loop           10.244.0.9 asks this cache for the zone ., and is asked for it
-state          /run/dns-cache
-listening      10.96.0.10, fd00::a
-attached       tcx, 2 interfaces
-kernel         6.18.0
-kernel lacks   that (Linux 6.19): this instead
-namespace      /proc/7/task/8/ns/net
-cache          12 entries, 3.4 KiB
-kernel cache   10 entries, 2.0 KiB of 4.0 KiB, 3 evicted
+dns-cache       1.2.3
+running         pid 42, for 1h 2m
+configuration   /etc/dns-cache.yaml, read 1m 5s ago
+loop            10.244.0.9 asks this cache for the zone ., and is asked for it
+state           /run/dns-cache
+listening       10.96.0.10, fd00::a
+attached        tcx, 2 interfaces
+host processes  served at 169.254.20.10, and by their cgroup at all others
+kernel          6.18.0
+kernel lacks    that (Linux 6.19): this instead
+namespace       /proc/7/task/8/ns/net
+cache           12 entries, 3.4 KiB
+kernel cache    10 entries, 2.0 KiB of 4.0 KiB, 3 evicted
 
 INTERFACE        IFINDEX  ATTACHED                   KERNEL HITS  MISSES  BYPASSES
 veth0                  7  tcx                                  0       0         0
@@ -335,10 +353,10 @@ steered_udp         5
         status.reload.needs_restart = vec!["cache".to_owned(), "log".to_owned()];
         let text = text(&status);
         assert!(
-            text.contains("\nrefused        f:1:1: one\nrefused        f:2:1: two\n"),
+            text.contains("\nrefused         f:1:1: one\nrefused         f:2:1: two\n"),
             "{text}"
         );
-        assert!(text.contains("\nneeds restart  cache, log\n"), "{text}");
+        assert!(text.contains("\nneeds restart   cache, log\n"), "{text}");
     }
 
     #[test]
@@ -357,8 +375,8 @@ steered_udp         5
         let shown = text(&status);
         assert!(
             shown.contains(
-                "cluster DNS    kube-system/kube-dns at 10.96.0.10, 2 endpoints\n\
-                 API server     heard for 1m 5s\n"
+                "cluster DNS     kube-system/kube-dns at 10.96.0.10, 2 endpoints\n\
+                 API server      heard for 1m 5s\n"
             ),
             "{shown}"
         );
@@ -381,8 +399,8 @@ steered_udp         5
         status.resolver = ResolverStatus::default();
         status.config_path = None;
         let text = text(&status);
-        assert!(text.contains("attached       nothing\n"), "{text}");
-        assert!(text.contains("configuration  flags only, read "), "{text}");
+        assert!(text.contains("attached        nothing\n"), "{text}");
+        assert!(text.contains("configuration   flags only, read "), "{text}");
         assert!(
             !text.contains("SERVER") && !text.contains("COUNTER"),
             "{text}"

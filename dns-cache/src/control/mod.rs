@@ -22,7 +22,7 @@ pub(crate) use protocol::versioned;
 pub use protocol::{Command, MOST_ENTRIES, Names, Response, VERSION};
 pub use server::{Handler, Server, ServerError, Shutdown, is_taken};
 pub use status::{
-    AttachedInterface, DatapathStatus, KubernetesStatus, Lack, Mechanism, ReloadStatus,
+    AttachedInterface, DatapathStatus, HostStatus, KubernetesStatus, Lack, Mechanism, ReloadStatus,
     ResolverStatus, Status, UpstreamStatus,
 };
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel_cache;
 use crate::resolver::Loop;
 
-pub use crate::datapath::{Attached as AttachedInterface, Lack, Mechanism};
+pub use crate::datapath::{Attached as AttachedInterface, HostStatus, Lack, Mechanism};
 pub use crate::resolver::UpstreamStatus;
 
 /// An agent at a glance.
@@ -64,6 +64,9 @@ pub struct DatapathStatus {
     pub lacks: Vec<Lack>,
     /// Interfaces with a program.
     pub interfaces: Vec<AttachedInterface>,
+    /// How the node's own processes are served.
+    #[serde(default)]
+    pub host: HostStatus,
     /// What is in the kernel cache; none if it is switched off.
     pub cache: Option<kernel_cache::Usage>,
     /// The programs' counters, by name.

@@ -50,19 +50,32 @@ impl HostRoutes {
             }
         }
         let handle = netlink().step(|| "open a netlink socket".to_owned())?;
+        let mut present = Vec::new();
         for address in &wanted {
             if !self.present.contains(address)
                 && let Err(error) = self.add(&handle, *address).await
             {
                 warn!(%address, %error, "the node's own processes cannot ask this address");
+                continue;
             }
+            present.push(*address);
         }
         for address in self.present.iter().filter(|ip| !wanted.contains(ip)) {
             // Absent is as good as removed.
             let _ = handle.route().del(self.route(*address)).execute().await;
         }
-        self.present = wanted;
+        self.present = present;
         Ok(())
+    }
+
+    /// Where the node's own processes reach the resolver.
+    pub(super) fn present(&self) -> impl Iterator<Item = IpAddr> {
+        let stands_in =
+            |ip: &IpAddr| [IpAddr::V4(STAND_IN_V4), IpAddr::V6(STAND_IN_V6)].contains(ip);
+        self.present
+            .iter()
+            .copied()
+            .filter(move |ip| !stands_in(ip))
     }
 
     async fn add(&self, handle: &Handle, address: IpAddr) -> Result<(), rtnetlink::Error> {

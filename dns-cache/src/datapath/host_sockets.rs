@@ -13,7 +13,7 @@ use super::programs::program;
 
 /// Those that restore a name stand first: nothing is renamed before it can be restored. `getpeername` is the youngest
 /// of them (Linux 5.8).
-const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 8] = [
     "host_getpeername4",
     "host_getpeername6",
     "host_recvmsg4",

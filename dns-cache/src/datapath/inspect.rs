@@ -1,13 +1,14 @@
 //! What the verifier makes of each program: growth is seen before a kernel refuses it.
 
-use aya::programs::SchedClassifier;
-use aya::{Ebpf, EbpfLoader};
+use aya::EbpfLoader;
+use aya::programs::{CgroupSockAddr, ProgramError, ProgramInfo, SchedClassifier};
 use aya_obj::Object;
 use aya_obj::generated::bpf_insn;
 use dns_cache_common::maps::globals;
 
 use super::error::{Error, Step as _};
-use super::programs::{OBJECT, program};
+use super::host_sockets;
+use super::programs::{self, OBJECT, program};
 
 const FRAME_POINTER: u8 = 10;
 /// `BPF_ALU64 | BPF_MOV | BPF_X` and `BPF_ALU64 | BPF_ADD | BPF_K` of linux/bpf_common.h.
@@ -43,17 +44,26 @@ pub fn inspect() -> Result<Vec<Figures>, Error> {
         .load(OBJECT)
         .step(|| "load the eBPF programs".to_owned())?;
     let object = Object::parse(OBJECT).step(|| "read the object file".to_owned())?;
-    super::programs::NAMES
-        .iter()
-        .map(|name| figures(&mut ebpf, &object, name))
-        .collect()
+    let mut all = Vec::new();
+    for name in programs::NAMES {
+        let program: &mut SchedClassifier = program(&mut ebpf, name)?;
+        let info = program.load().and_then(|()| program.info());
+        all.push(figures(&object, name, info)?);
+    }
+    for name in host_sockets::NAMES {
+        let program: &mut CgroupSockAddr = program(&mut ebpf, name)?;
+        let info = program.load().and_then(|()| program.info());
+        all.push(figures(&object, name, info)?);
+    }
+    Ok(all)
 }
 
-fn figures(ebpf: &mut Ebpf, object: &Object, name: &'static str) -> Result<Figures, Error> {
-    let step = || format!("load the eBPF program {name}");
-    let program: &mut SchedClassifier = program(ebpf, name)?;
-    program.load().step(step)?;
-    let info = program.info().step(step)?;
+fn figures(
+    object: &Object,
+    name: &'static str,
+    info: Result<ProgramInfo, ProgramError>,
+) -> Result<Figures, Error> {
+    let info = info.step(|| format!("load the eBPF program {name}"))?;
     let code = object
         .programs
         .get(name)

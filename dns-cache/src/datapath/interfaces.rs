@@ -224,6 +224,11 @@ impl State {
         })
     }
 
+    /// Whether the programs on the sockets of the node's own processes are attached.
+    pub(super) const fn has_host_sockets(&self) -> bool {
+        self.programs.has_host_sockets()
+    }
+
     /// Attaches, detaches or leaves alone, as the link's name and kind say.
     fn link_changed(&mut self, link: Link) {
         let wanted = self.is_wanted(&link);

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 pub use access::Access;
@@ -105,6 +106,15 @@ pub struct Status {
     pub failed_interfaces: u64,
     /// The programs' counters, over all CPUs.
     pub counters: Vec<(&'static str, u64)>,
+}
+
+/// How the node's own processes reach the resolver.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// The addresses to which they have a route.
+    pub routes: Vec<IpAddr>,
+    /// Whether they are served at all others as well: the programs are on their cgroup.
+    pub sockets: bool,
 }
 
 impl Datapath {
@@ -270,6 +280,15 @@ impl Datapath {
     /// The kernel refuses to read a map.
     pub fn status(&self) -> Result<Status, Error> {
         interfaces::lock(&self.state).status()
+    }
+
+    /// What is there for the node's own processes. Not for tasks: it may block.
+    #[must_use]
+    pub fn host(&self) -> HostStatus {
+        HostStatus {
+            routes: self.host_routes.blocking_lock().present().collect(),
+            sockets: interfaces::lock(&self.state).has_host_sockets(),
+        }
     }
 
     /// Sockets at further addresses. Nothing is handed to them before [`intercept`](Self::intercept) says so.

@@ -60,7 +60,7 @@ pub(super) struct Programs {
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
     access: Access,
     cpus: usize,
-    /// The programs for the node's own processes are loaded.
+    /// The programs for the node's own processes are loaded, and attached as soon as anything is.
     host: bool,
     kernel_side: Option<KernelSide>,
 }
@@ -368,6 +368,11 @@ impl Programs {
             let attached = host_sockets::attach(&mut self.ebpf, cgroup, pins);
             self.host = attached.map_err(no_host).is_ok();
         }
+    }
+
+    /// Whether those are attached.
+    pub(super) const fn has_host_sockets(&self) -> bool {
+        self.host
     }
 
     /// Tells the programs where the resolver is: from here on they hand packets over.

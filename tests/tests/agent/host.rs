@@ -151,6 +151,7 @@ fn routes_come_and_go() {
     assert_eq!(routes(), [""; 0]);
     agent.reload(&config("auto"));
     assert_eq!(routes().len(), 2, "{:?}", routes());
+    assert_eq!(says(&agent), (2, false));
     // A neighbour of the node's, which takes it for a router.
     let outside = lab.node().outside();
     outside.ip(&format!("route add {}/32 via {}", LINK_LOCAL.v4, NODE.v4));
@@ -170,6 +171,15 @@ fn routes_come_and_go() {
     assert!(after.datapath("host_other") > before.datapath("host_other"));
     agent.reload(&AgentConfig::default());
     assert_eq!(routes(), [""; 0]);
+    assert_eq!(says(&agent), (0, false));
+}
+
+/// How many addresses it says to have a route to, and whether programs are on the cgroup.
+fn says(agent: &Agent) -> (usize, bool) {
+    let status = agent.status().or_panic("asking for its status");
+    let host = &status["datapath"]["host"];
+    let routes = host["routes"].as_array().or_panic("no routes").len();
+    (routes, host["sockets"] == true)
 }
 
 /// Where the unified hierarchy is on this machine.
@@ -198,6 +208,7 @@ fn serving(cgroup: &Path) -> AgentConfig {
 fn they_are_served_at_the_cluster_ip() {
     let lab = Lab::builder().start();
     let agent = lab.agent(&serving(&cgroup2()));
+    assert_eq!(says(&agent), (2, true));
     let mut names = Names(0);
     for family in Family::BOTH {
         let server = CLUSTER_IP.dns(family);
@@ -322,6 +333,7 @@ fn the_cgroup_is_left_as_it_was() {
 fn pods_are_served_without_a_cgroup() {
     let lab = Lab::builder().start();
     let agent = lab.agent(&serving(Path::new("/proc")));
+    assert_eq!(says(&agent), (2, false));
     assert_web(&lab.pod(0).client(Family::V4), Transport::Tcp);
     let log = agent.log();
     assert!(

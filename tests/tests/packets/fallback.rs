@@ -9,7 +9,7 @@ use super::harness::{
 use super::packet::{ACK, Packet, SYN, UDP, answer, sum, tcp, udp};
 
 /// The fallbacks are the service addresses.
-const ASKED: [(&str, &str); 2] = [("169.254.20.10", V4), ("fd00:20::a", V6)];
+pub(super) const ASKED: [(&str, &str); 2] = [("169.254.20.10", V4), ("fd00:20::a", V6)];
 
 /// A dead resolver, two addresses with a fallback, and pod a.
 fn dead() -> (Harness, Place) {

@@ -268,6 +268,10 @@ impl Harness {
         self.udp.clear();
         self.tcp.clear();
         self.connections.clear();
+        // A process that another test is about to run has them for a moment.
+        while self.resolver.run(is_listening) {
+            thread::yield_now();
+        }
     }
 
     /// A connection between pod a's address and the resolver; pod a's port.
@@ -319,6 +323,14 @@ impl Harness {
     pub(super) fn sent_by_resolver(&mut self, packet: &Packet) -> Outcome {
         let ifindex = ifindex(&self.node, "r0");
         self.run("resolver_ingress", ifindex, &packet.bytes())
+    }
+
+    /// Runs `host_egress` on the packet as sent by the node itself, or as come in by an interface.
+    pub(super) fn sent_by_node(&mut self, from: Option<Place>, packet: &Packet) -> Outcome {
+        let mut context = context(ifindex(&self.node, "r0"));
+        let from = from.map_or(0, |place| place.ifindex);
+        context[INGRESS_IFINDEX..][..4].copy_from_slice(&from.to_ne_bytes());
+        self.run_in("host_egress", context, &packet.bytes())
     }
 
     /// Runs a program on raw bytes.
@@ -470,7 +482,8 @@ impl Harness {
 
 /// The first fields of struct `__sk_buff` of linux/bpf.h.
 type Context = [u8; 180];
-/// Offsets of two of them.
+/// Offsets of some of them.
+const INGRESS_IFINDEX: usize = 36;
 const IFINDEX: usize = 40;
 const GSO_SIZE: usize = 176;
 /// No packet out is longer.
@@ -559,4 +572,19 @@ pub(super) fn check(rows: Vec<Row>) {
             assert_eq!(outcome.packet, packet.bytes(), "{name}: untouched");
         }
     }
+}
+
+/// Whether this thread's namespace has a UDP socket on port 53, or a TCP one that listens (`SS_*` and `TCP_*` of the files in
+/// /proc/net).
+fn is_listening() -> bool {
+    [("udp", "07"), ("udp6", "07"), ("tcp", "0A"), ("tcp6", "0A")]
+        .into_iter()
+        .any(|(file, listening)| {
+            let table = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+            table.lines().any(|line| {
+                let mut fields = line.split_whitespace().skip(1);
+                let local = fields.next().unwrap_or_default();
+                local.ends_with(":0035") && fields.nth(1) == Some(listening)
+            })
+        })
 }

@@ -10,6 +10,7 @@
 mod cache;
 mod fallback;
 mod harness;
+mod host;
 mod intercept;
 mod packet;
 mod parse;
