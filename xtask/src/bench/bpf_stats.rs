@@ -41,26 +41,48 @@ fn lock() -> std::sync::MutexGuard<'static, Option<String>> {
     BEFORE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Nanoseconds that the programs that a process holds have run so far.
-pub(super) fn run_time(pid: i32) -> u64 {
-    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo"));
-    let texts = entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    // A program that it holds twice ran once.
-    let programs: BTreeMap<u64, u64> = texts.filter_map(|text| parse(&text)).collect();
-    programs.values().sum()
+/// What programs did so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Runs {
+    pub(super) nanos: u64,
+    pub(super) count: u64,
 }
 
-/// A program's id and run time from its descriptor's `fdinfo`; `None` for other descriptors.
-fn parse(fdinfo: &str) -> Option<(u64, u64)> {
+impl Runs {
+    /// Of the programs that a process holds.
+    pub(super) fn of(pid: i32) -> Self {
+        let entries = fs::read_dir(format!("/proc/{pid}/fdinfo"));
+        let texts = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.path()).ok());
+        // A program that it holds twice ran once.
+        let programs: BTreeMap<u64, Self> = texts.filter_map(|text| parse(&text)).collect();
+        Self {
+            nanos: programs.values().map(|runs| runs.nanos).sum(),
+            count: programs.values().map(|runs| runs.count).sum(),
+        }
+    }
+
+    /// What they did since an earlier moment.
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self {
+            nanos: self.nanos.saturating_sub(earlier.nanos),
+            count: self.count.saturating_sub(earlier.count),
+        }
+    }
+}
+
+/// A program's id and runs from its descriptor's `fdinfo`; `None` for other descriptors.
+fn parse(fdinfo: &str) -> Option<(u64, Runs)> {
     let field = |name: &str| {
         let line = fdinfo.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().parse().ok()
     };
-    Some((field("prog_id:")?, field("run_time_ns:")?))
+    let id = field("prog_id:")?;
+    let (nanos, count) = (field("run_time_ns:")?, field("run_cnt:")?);
+    Some((id, Runs { nanos, count }))
 }
 
 #[cfg(test)]
@@ -71,7 +93,8 @@ mod tests {
     fn descriptors_of_programs_and_of_others() {
         let program =
             "pos:\t0\nflags:\t02\nprog_type:\t3\nprog_id:\t17\nrun_time_ns:\t1234\nrun_cnt:\t5\n";
-        assert_eq!(parse(program), Some((17, 1234)));
+        let (nanos, count) = (1234, 5);
+        assert_eq!(parse(program), Some((17, Runs { nanos, count })));
         let link = "pos:\t0\nlink_type:\ttcx\nlink_id:\t4\nprog_id:\t17\n";
         assert_eq!(parse(link), None);
         assert_eq!(parse("pos:\t0\nflags:\t02\n"), None);

@@ -1,12 +1,14 @@
 //! What a hit costs among few and among many entries, under a real load.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::bpf_stats::{self, Runs};
+use super::plan::Plan;
 use super::random::Random;
 use super::statistics::Summary;
 use super::systems::{self, Running, Setting};
-use super::{bpf_stats, fill, names, open_loop, plan::Plan};
+use super::{fill, names, open_loop};
 
 /// How the numbers came about, for whoever reads them.
 pub(super) const METHOD: &str = "a pod asks for names at random among all entries at the fixed rate; run time of the agent's tc programs (bpf_stats, whose own two looks at the clock are in it) over the queries; an agent for each size, all filled by queries, measured in turns";
@@ -41,7 +43,7 @@ struct Size {
     system: Running,
     random: Random,
     nanos: Vec<f64>,
-    hits: u64,
+    misses: u64,
     sent: u64,
 }
 
@@ -59,33 +61,31 @@ impl Size {
             system,
             random: Random::new(),
             nanos: Vec::new(),
-            hits: 0,
+            misses: 0,
             sent: 0,
         })
     }
 
     fn measure(&mut self, plan: &Plan) -> Result<()> {
         let system = &self.system;
-        let (Some(agent), Some(holder)) = (system.agent(), system.programs) else {
-            bail!("no agent");
-        };
+        let holder = system.programs.context("no tc program")?;
         let count = (plan.time.as_secs_f64() * f64::from(plan.rate)) as usize;
         let queries: Vec<_> = (0..count)
             .map(|_| names::query(&names::entry(self.random.below(self.entries as usize))))
             .collect();
         let _enabled = bpf_stats::Enabled::on().context("the kernel has no bpf_stats")?;
-        let (before, counters) = (bpf_stats::run_time(holder), agent.counters());
-        let netns = system.pod().netns();
+        let (netns, before) = (system.pod().netns(), Runs::of(holder));
         let outcome = open_loop::run(netns, system.server, &queries, plan.rate, plan.time)?;
-        let nanos = bpf_stats::run_time(holder).saturating_sub(before);
-        self.hits += counters.answered(&agent.counters());
+        let runs = Runs::of(holder).since(before);
+        // A hit is one run; a miss two, with that of the resolver's reply.
+        self.misses += runs.count.saturating_sub(outcome.sent);
         self.sent += outcome.sent;
-        self.nanos.push(nanos as f64 / outcome.sent as f64);
+        self.nanos.push(runs.nanos as f64 / outcome.sent as f64);
         Ok(())
     }
 
     fn summary(self) -> Result<Live> {
-        let hit_percent = self.hits as f64 / self.sent as f64 * 100.0;
+        let hit_percent = 100.0 - self.misses as f64 / self.sent as f64 * 100.0;
         Ok(Live {
             entries: self.entries,
             nanos: Summary::of(&self.nanos).context("no round")?,

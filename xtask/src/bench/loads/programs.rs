@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result};
 
 use super::{Context, Load, Measured, Needs};
-use crate::bench::{bpf_stats, names, open_loop};
+use crate::bench::bpf_stats::{self, Runs};
+use crate::bench::{names, open_loop};
 
 pub(super) const LOAD: Load = Load {
     key: "programs",
@@ -27,11 +28,11 @@ fn run(context: &Context<'_>) -> Result<Measured> {
             .push("the kernel has no bpf_stats".to_owned());
         return Ok(measured);
     };
-    let before = bpf_stats::run_time(holder);
+    let before = Runs::of(holder);
     let netns = context.system.pod().netns();
     let (server, plan) = (context.system.server, context.plan);
     let outcome = open_loop::run(netns, server, &queries, plan.rate, plan.time)?;
-    let nanos = bpf_stats::run_time(holder).saturating_sub(before);
+    let nanos = Runs::of(holder).since(before).nanos;
     measured.lost("programs.lost_percent", outcome.lost_percent());
     measured.figure(
         "programs.run_time_us",
