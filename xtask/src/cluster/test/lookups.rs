@@ -6,9 +6,6 @@ use super::Bed;
 use crate::cluster::node::output;
 use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
 
-/// Where pods ask.
-const SERVERS: [&str; 3] = [DNS_IP.0, DNS_IP.1, LINK_LOCAL_IP];
-
 /// What an application asks for: by the system's resolver with its search list, and each kind of answer.
 const GETENT: [&str; 6] = [
     "web",
@@ -74,8 +71,13 @@ pub(super) fn answers(bed: &Bed, pod: &str) -> Result<Vec<String>> {
     Ok(answers)
 }
 
-/// conntrack's entries of this pod's lookups at the cluster's DNS.
+/// conntrack's entries of this pod's lookups.
 pub(super) fn tracked(bed: &Bed, pod: &str) -> Result<usize> {
+    tracked_at(bed, pod, &[DNS_IP.0, DNS_IP.1, LINK_LOCAL_IP])
+}
+
+/// The same of those at these addresses alone.
+pub(super) fn tracked_at(bed: &Bed, pod: &str, servers: &[&str]) -> Result<usize> {
     let addresses = bed.node.field(&["pod", pod], "{.status.podIPs[*].ip}")?;
     let mut count = 0;
     for family in ["ipv4", "ipv6"] {
@@ -84,7 +86,7 @@ pub(super) fn tracked(bed: &Bed, pod: &str) -> Result<usize> {
         let is_own = |line: &&str| {
             let mut pairs = addresses
                 .split(' ')
-                .flat_map(|from| SERVERS.map(|to| (from, to)));
+                .flat_map(|from| servers.iter().map(move |to| (from, to)));
             pairs.any(|(from, to)| line.contains(&format!("src={from} dst={to} ")))
         };
         count += table.lines().filter(is_dns).filter(is_own).count();
