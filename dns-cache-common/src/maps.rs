@@ -81,6 +81,8 @@ pub mod globals {
 pub mod measure {
     /// `u32`: the constant that says which.
     pub const STAGE: &str = "STAGE";
+    /// `u32`: the constant that says, if not 0, that the packets are real.
+    pub const LIVE: &str = "LIVE";
     /// Headers up to UDP.
     pub const HEADERS: u32 = 1;
     /// The message is copied.

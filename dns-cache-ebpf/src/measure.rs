@@ -1,6 +1,7 @@
 //! The way of a hit up to a stage, for the benchmark: how long each takes. The agent never loads it.
 //!
-//! A test run that repeats itself hands the same packet in again, so what was written is put back.
+//! A test run that repeats itself hands the same packet in again, so what was written is put back. Under a real load the
+//! query goes back as from [`reflect`], whatever the stage, so that its sender goes on.
 
 use core::ptr;
 
@@ -9,25 +10,43 @@ use dns_cache_common::{header, maps::measure};
 
 use crate::{
     answer, cache, entry,
+    fallback::LEAVE,
     key::Key,
     packet::{self, Parsed, Transport},
+    reflect,
 };
 
 /// The last stage to go through. Set by the benchmark before it loads the program.
 #[unsafe(no_mangle)]
 static STAGE: u32 = 0;
 
-/// Gives the stage that was reached, which is the one asked for unless something went wrong.
+/// Not 0: the packets are real. Set by the benchmark before it loads the program.
+#[unsafe(no_mangle)]
+static LIVE: u32 = 0;
+
+/// In a test run it gives the stage that was reached, which is the one asked for unless something went wrong.
 #[inline(always)]
 pub fn measure(ctx: &TcContext) -> i32 {
-    // SAFETY: a constant of the loaded program.
-    let last = unsafe { ptr::read_volatile(&STAGE) };
-    stages(ctx, last).unwrap_or(-1)
+    // SAFETY: constants of the loaded program.
+    let (last, live) = unsafe { (ptr::read_volatile(&STAGE), ptr::read_volatile(&LIVE) != 0) };
+    match stages(ctx, last, live) {
+        Some(Reached::Stage(_)) if live => reflect::reflect(ctx),
+        Some(Reached::Stage(stage)) => stage as i32,
+        Some(Reached::Sent(verdict)) => verdict,
+        // Nothing that this measures.
+        None => LEAVE,
+    }
+}
+
+enum Reached {
+    Stage(u32),
+    /// The reply is on its way.
+    Sent(i32),
 }
 
 #[inline(always)]
-fn stages(ctx: &TcContext, last: u32) -> Option<i32> {
-    let done = |stage: u32| Some(stage as i32);
+fn stages(ctx: &TcContext, last: u32, live: bool) -> Option<Reached> {
+    let done = |stage: u32| Some(Reached::Stage(stage));
     let Parsed::Packet(packet) = packet::parse(ctx) else {
         return None;
     };
@@ -51,7 +70,7 @@ fn stages(ctx: &TcContext, last: u32) -> Option<i32> {
     }
     let key = Key::whole(scratch, question);
     if last == measure::KEY {
-        return (key.hash != 0).then_some(measure::KEY as i32);
+        return (key.hash != 0).then_some(Reached::Stage(measure::KEY));
     }
     let found = entry::find(scratch, question, &key, cache::buckets()).ok()?;
     if last == measure::FIND {
@@ -59,8 +78,11 @@ fn stages(ctx: &TcContext, last: u32) -> Option<i32> {
     }
     // SAFETY: the context is the kernel's.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-    answer::send(ctx, packet, ifindex, scratch, asked.form, &found.reply).ok()?;
+    let verdict = answer::send(ctx, packet, ifindex, scratch, asked.form, &found.reply).ok()?;
     found.used();
+    if live {
+        return Some(Reached::Sent(verdict));
+    }
 
     // SAFETY: the context is the kernel's.
     if unsafe { bpf_skb_change_tail(ctx.skb.skb, (packet.payload_at + len) as u32, 0) } != 0 {
@@ -69,5 +91,5 @@ fn stages(ctx: &TcContext, last: u32) -> Option<i32> {
     packet::turn_back(ctx, packet)?;
     ctx.store(packet.payload_at, &before, 0).ok()?;
     // The question was left as it was; an OPT record behind it is lost.
-    (header::LEN + question.len == len).then_some(measure::SEND as i32)
+    (header::LEN + question.len == len).then_some(Reached::Stage(measure::SEND))
 }

@@ -1,14 +1,16 @@
-//! How long the stages of a hit take, by test runs of the benchmark's program.
+//! How long the stages of a hit take: by test runs of the benchmark's program, or under a load on an interface.
 
 use std::time::Duration;
 
 use aya::maps::{HashMap, MapData};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::programs::tc::qdisc_add_clsact;
+use aya::programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use dns_cache_common::hash::Seed;
 use dns_cache_common::maps::{Interface, globals, measure, names};
 use dns_cache_common::question::KeyParts;
 use dns_cache_common::types::{class, rtype};
+use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
 use super::error::{Error, Step as _};
@@ -53,7 +55,8 @@ pub fn measure(sizes: &[u32], lookups: u32) -> Result<Measured, Error> {
     let stages = measure::ALL
         .iter()
         .map(|(stage, name)| {
-            let bench = Bench::new(*stage, 1)?;
+            let mut bench = Bench::new(*stage, 1, false)?;
+            bench.sees(LOOPBACK)?;
             let packet = packet(0);
             let mut nanos = (0..ROUNDS)
                 .map(|_| bench.run(&packet, REPEAT))
@@ -67,7 +70,7 @@ pub fn measure(sizes: &[u32], lookups: u32) -> Result<Measured, Error> {
     let sizes = sizes
         .iter()
         .map(|entries| {
-            let bench = Bench::new(measure::FIND, *entries)?;
+            let bench = Bench::new(measure::FIND, *entries, false)?;
             // Marsaglia's xorshift32: names in an order that no cache foresees, the same in every run.
             let mut random = 0x9e37_79b9_u32;
             let mut nanos = (0..lookups)
@@ -85,14 +88,51 @@ pub fn measure(sizes: &[u32], lookups: u32) -> Result<Measured, Error> {
 }
 
 /// The program with one stage as its last, and a cache.
+#[derive(Debug)]
 struct Bench {
     ebpf: Ebpf,
     stage: u32,
     _cache: KernelCache,
 }
 
+/// The program on an interface: every query there goes through the stages up to one, and then back to its sender.
+/// Dropping it detaches it; so does the end of the process, where the kernel has TCX (Linux 6.6).
+#[derive(Debug)]
+pub struct Stages {
+    _bench: Bench,
+}
+
+impl Stages {
+    /// Attaches it to the ingress of an interface, with answers for the addresses of so many names in the cache:
+    /// `svc-0000000.default.svc.cluster.local`, and so on.
+    ///
+    /// # Errors
+    ///
+    /// There is no such stage or interface, or the kernel refuses the program.
+    pub fn attach(interface: &str, last: &str, entries: u32) -> Result<Self, Error> {
+        let step = || format!("attach the program {PROGRAM} to {interface}");
+        let (stage, _) = measure::ALL
+            .into_iter()
+            .find(|(_, name)| *name == last)
+            .ok_or_else(|| {
+                let names = measure::ALL.map(|(_, name)| name).join(", ");
+                format!("there is no stage {last}: give one of {names}")
+            })
+            .step(step)?;
+        let mut bench = Bench::new(stage, entries, true)?;
+        bench.sees(if_nametoindex(interface).step(step)?)?;
+        // TCX needs none; below it, a real fault shows at once in the next step.
+        let _ = qdisc_add_clsact(interface);
+        let program: &mut SchedClassifier = program(&mut bench.ebpf, PROGRAM)?;
+        program
+            .attach(interface, TcAttachType::Ingress)
+            .step(step)?;
+        Ok(Self { _bench: bench })
+    }
+}
+
 impl Bench {
-    fn new(stage: u32, entries: u32) -> Result<Self, Error> {
+    fn new(stage: u32, entries: u32, live: bool) -> Result<Self, Error> {
         let step = || format!("load the program {PROGRAM}");
         let size = Size::for_entries(entries.saturating_mul(2).max(1000));
         let seed: Seed = random_seed();
@@ -101,13 +141,27 @@ impl Bench {
             .override_global(globals::BUCKETS, &size.buckets, true)
             .override_global(globals::SEED, &seed.0, true)
             .override_global(measure::STAGE, &stage, true)
+            .override_global(measure::LIVE, &u32::from(live), true)
             .map_max_entries(names::INDEX, size.buckets)
             .map_max_entries(names::ARENA, size.elements)
             .load(OBJECT)
             .step(step)?;
         let program: &mut SchedClassifier = program(&mut ebpf, PROGRAM)?;
         program.load().step(step)?;
-        let map = ebpf
+        let cache = kernel_cache(&ebpf, size, seed, 0)?;
+        fill(&cache, entries)?;
+        Ok(Self {
+            ebpf,
+            stage,
+            _cache: cache,
+        })
+    }
+
+    /// Lets packets of this interface be answered.
+    fn sees(&mut self, ifindex: u32) -> Result<(), Error> {
+        let step = || format!("note the interface for the program {PROGRAM}");
+        let map = self
+            .ebpf
             .map_mut(names::INTERFACES)
             .ok_or("the object file lacks it")
             .step(step)?;
@@ -117,15 +171,8 @@ impl Bench {
             flags: Interface::PEER,
         };
         interfaces
-            .insert(LOOPBACK, interface.to_bytes(), 0)
-            .step(step)?;
-        let cache = kernel_cache(&ebpf, size, seed, 0)?;
-        fill(&cache, entries)?;
-        Ok(Self {
-            ebpf,
-            stage,
-            _cache: cache,
-        })
+            .insert(ifindex, interface.to_bytes(), 0)
+            .step(step)
     }
 
     /// Nanoseconds a run.

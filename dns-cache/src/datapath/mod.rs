@@ -36,7 +36,7 @@ pub use capabilities::{Capabilities, Lack, release};
 pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
-pub use measure::{Measured, Stage, measure};
+pub use measure::{Measured, Stage, Stages, measure};
 pub use programs::{LoadOptions, OBJECT, kernel_cache, load, stages};
 pub use reflect::Reflector;
 
