@@ -25,6 +25,7 @@ mod random;
 mod report;
 mod sanity;
 mod search_list;
+mod stages;
 mod statistics;
 mod svg;
 mod systems;
@@ -100,6 +101,7 @@ fn measure(args: &Args, agent: PathBuf) -> Result<ExitCode> {
     println!("Test runs …");
     let micro = micro::run(&setting.agent, plan.quick)?;
     let before = micro::before(&output, &report.machine);
+    report.stages = stages::run(&plan, &setting, &micro.stages)?;
     report.micro = Some(micro);
     // A quick run is a check: its figures are no measure of anything.
     if !plan.quick {

@@ -31,6 +31,11 @@ pub(super) fn fresh() -> String {
     format!("miss-{number}.wild.types.svc.cluster.local")
 }
 
+/// A name that `dns-cache reflect --after` has in its cache.
+pub(super) fn of_stages(index: usize) -> String {
+    format!("svc-{index:07}.default.svc.cluster.local")
+}
+
 /// A name that stays in a large cache. A wildcard answers it.
 pub(super) fn entry(index: usize) -> String {
     format!("entry-{index}.wild.types.svc.cluster.local")

@@ -7,7 +7,7 @@ use super::figures::{Better, Figure};
 use super::micro;
 use super::report::{Measured, Report};
 use super::svg::{self, Bar, Curve};
-use super::{live, search_list, targets};
+use super::{live, search_list, stages, targets};
 
 const STYLE: &str = include_str!("page.css");
 /// The colours that the style defines.
@@ -46,6 +46,7 @@ pub(super) fn render(report: &Report) -> String {
     page += &plots(report);
     page += &search_lists(report);
     page += &live_hits(report);
+    page += &live_stages(report);
     page += &method(report);
     page += &marked(report);
     if let Some(micro) = &report.micro {
@@ -90,6 +91,15 @@ fn live_hits(report: &Report) -> String {
     let method = escape(&capital(live::METHOD));
     format!(
         "<h2>A hit of a name at random, under load</h2>\n<p class=\"soft\">{method}.</p>\n{table}"
+    )
+}
+
+fn live_stages(report: &Report) -> String {
+    let runs = report.micro.as_ref().map_or(&[][..], |micro| &micro.stages);
+    let table = plain(&stages::table(&report.stages, runs));
+    let method = escape(&capital(stages::METHOD));
+    format!(
+        "<h2>A hit in the kernel stage by stage, under load</h2>\n<p class=\"soft\">{method}.</p>\n{table}"
     )
 }
 

@@ -11,6 +11,7 @@ use super::machine::Machine;
 use super::micro::Micro;
 use super::plan::Plan;
 use super::search_list::Cost;
+use super::stages::LiveStage;
 use super::statistics::{self, Summary};
 use super::systems::Running;
 use super::targets::Target;
@@ -49,6 +50,7 @@ pub(super) struct Report {
     pub(super) targets: Vec<Target>,
     pub(super) search_lists: Vec<Cost>,
     pub(super) live: Vec<Live>,
+    pub(super) stages: Vec<LiveStage>,
     /// Test runs.
     pub(super) micro: Option<Micro>,
     /// In the order in which they were taken.
@@ -106,6 +108,7 @@ impl Report {
             targets: Vec::new(),
             search_lists: Vec::new(),
             live: Vec::new(),
+            stages: Vec::new(),
             micro: None,
             samples,
         }

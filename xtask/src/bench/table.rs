@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::figures::Figure;
 use super::micro::{self, Micro};
 use super::report::{Measured, Report};
-use super::{live, search_list, targets};
+use super::{live, search_list, stages, targets};
 
 /// All of a run, and test runs beside earlier ones of this machine.
 pub(super) fn render(report: &Report, before: Option<&Micro>) -> String {
@@ -23,6 +23,13 @@ pub(super) fn render(report: &Report, before: Option<&Micro>) -> String {
             text += &format!(
                 "\nA hit of a name at random, under load\n\n{table}({})\n",
                 live::METHOD
+            );
+        }
+        if !report.stages.is_empty() {
+            let table = align(&stages::table(&report.stages, &micro.stages));
+            text += &format!(
+                "\nA hit in the kernel stage by stage, under load\n\n{table}({})\n",
+                stages::METHOD
             );
         }
         text += &micro::render(micro, before);

@@ -205,7 +205,7 @@ fn coredns_of(lab: &Lab) -> Result<SocketAddr> {
 }
 
 /// kube-dns, the service.
-fn cluster_ip() -> SocketAddr {
+pub(super) fn cluster_ip() -> SocketAddr {
     addresses::CLUSTER_IP.dns(Family::V4)
 }
 

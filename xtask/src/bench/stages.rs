@@ -1,0 +1,108 @@
+//! What the stages of a hit in the kernel take under a load.
+
+use anyhow::{Context, Result};
+use dns_cache_tests::{Lab, Process, Upstream};
+use serde::Serialize;
+
+use super::bpf_stats::{self, Runs};
+use super::micro::Stage;
+use super::plan::Plan;
+use super::probe::Probe;
+use super::statistics::Summary;
+use super::systems::{self, Setting};
+use super::{names, open_loop};
+
+/// How the numbers came about, for whoever reads them.
+pub(super) const METHOD: &str = "the fixed rate, towards a program that goes through a hit up to the stage and then bounces the query; run time of the program (bpf_stats) over its runs; in turns. What is above a test run's, which repeats one query, is the wait for code and data that went out of the caches since the last query";
+
+/// The program that bounces, and nothing else.
+const NOTHING: &str = "bounce";
+
+/// A stage, with all that comes before it, and the bouncing.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct LiveStage {
+    pub(super) name: String,
+    /// Nanoseconds a query, over the rounds.
+    pub(super) nanos: Summary,
+}
+
+/// Measures the stages of the test runs.
+pub(super) fn run(plan: &Plan, setting: &Setting, stages: &[Stage]) -> Result<Vec<LiveStage>> {
+    println!("Stages under load …");
+    let lab = Lab::builder()
+        .pods(1)
+        .replicas(0)
+        .upstream(Upstream::Embedded)
+        .start();
+    let names = [NOTHING].into_iter();
+    let names: Vec<_> = names
+        .chain(stages.iter().map(|stage| &stage.name[..]))
+        .collect();
+    let mut nanos = vec![Vec::new(); names.len()];
+    for _ in 0..plan.rounds {
+        for (name, nanos) in names.iter().zip(&mut nanos) {
+            nanos.push(measure(plan, setting, &lab, name).context(format!("stage {name}"))?);
+        }
+    }
+    let stages = names.iter().zip(nanos).map(|(name, nanos)| {
+        Ok(LiveStage {
+            name: (*name).to_owned(),
+            nanos: Summary::of(&nanos).context("no round")?,
+        })
+    });
+    stages.collect()
+}
+
+/// Nanoseconds a query.
+fn measure(plan: &Plan, setting: &Setting, lab: &Lab, stage: &str) -> Result<f64> {
+    let pod = lab.pod(0);
+    let entries = names::CACHED.to_string();
+    let mut args = vec!["reflect", "--interface", pod.veth(), "--entries", &entries];
+    if stage != NOTHING {
+        args.extend(["--after", stage]);
+    }
+    let process = Process::start(lab.node().netns(), "reflect", &setting.agent, args);
+    let queries: Vec<_> = (0..names::CACHED)
+        .map(|index| names::query(&names::of_stages(index)))
+        .collect();
+    let server = systems::cluster_ip();
+    Probe::new(pod.netns(), server)?.insist(&queries[0])?;
+    let _enabled = bpf_stats::Enabled::on().context("the kernel has no bpf_stats")?;
+    let before = Runs::of(process.pid());
+    open_loop::run(pod.netns(), server, &queries, plan.rate, plan.time)?;
+    let runs = Runs::of(process.pid()).since(before);
+    Ok(runs.nanos as f64 / runs.count.max(1) as f64)
+}
+
+/// A table: a heading, and a row a stage, with what test runs say beside it.
+pub(super) fn table(live: &[LiveStage], test_runs: &[Stage]) -> Vec<Vec<String>> {
+    let heading = [
+        "up to",
+        "live, ns",
+        "range",
+        "added",
+        "test run, ns",
+        "added",
+    ];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    let (mut last, mut last_run) = (0.0, 0);
+    for stage in live {
+        let Summary {
+            median, min, max, ..
+        } = stage.nanos;
+        let mut row = vec![
+            stage.name.clone(),
+            format!("{median:.0}"),
+            format!("{min:.0} … {max:.0}"),
+            format!("{:+.0}", median - last),
+        ];
+        last = median;
+        if let Some(run) = test_runs.iter().find(|run| run.name == stage.name) {
+            row.push(run.nanos.to_string());
+            row.push(format!("{:+}", run.nanos.cast_signed() - last_run));
+            last_run = run.nanos.cast_signed();
+        }
+        rows.push(row);
+    }
+    rows
+}
