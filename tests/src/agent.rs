@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::addresses::{CLUSTER_IP, Family};
+use crate::addresses::{CLUSTER_IP, Family, LINK_LOCAL};
 use crate::cluster_dns::write_outside_resolv_conf;
 use crate::netns::{Netns, output};
 use crate::node::Node;
@@ -65,6 +65,30 @@ impl Default for AgentConfig {
             text: None,
             extra: String::new(),
         }
+    }
+}
+
+impl AgentConfig {
+    /// The link-local addresses are intercepted, too. That of IPv4 falls back by itself, its IPv6 twin, which is of no
+    /// special range, because it is said so.
+    #[must_use]
+    pub fn with_link_local(mut self) -> Self {
+        self.listen
+            .extend(Family::BOTH.map(|family| LINK_LOCAL.of(family)));
+        let _ = writeln!(
+            self.extra,
+            "fallback: [{{address: {:?}, to: {:?}}}]",
+            LINK_LOCAL.v6.to_string(),
+            CLUSTER_IP.v6.to_string()
+        );
+        self
+    }
+
+    /// Processes of the node's own in this cgroup are served at all addresses.
+    #[must_use]
+    pub fn with_host(mut self, cgroup: &Path) -> Self {
+        let _ = writeln!(self.extra, "host: {{enabled: true, cgroup: {cgroup:?}}}");
+        self
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::or_panic::OrPanic;
+
+/// Where the unified hierarchy is on this machine.
+#[must_use]
+pub fn cgroup2() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/mounts").or_panic("reading the mounts");
+    let mut mounts = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let found = mounts.find(|words| words.get(2) == Some(&"cgroup2"));
+    found.or_panic("no cgroup2 file system")[1].into()
+}
 
 /// A process that can be told from a later one with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

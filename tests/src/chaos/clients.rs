@@ -1,12 +1,13 @@
 //! Clients that compare every answer with the zone.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::World;
 use super::ledger::Excuse;
 use super::random::Random;
 use super::zone::{self, Kind};
-use crate::addresses::Family;
+use crate::addresses::{CLUSTER_IP, Family, LINK_LOCAL, Pair};
 use crate::client::{Client, Failure, Tcp, Udp};
 use crate::wire::{Message, Query, rtype};
 
@@ -34,27 +35,55 @@ const STYLES: [Style; 4] = [Style::Fresh, Style::Pair, Style::Fixed, Style::Tcp]
 /// One client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Habit {
-    pod: usize,
+    /// The pod; none is the node itself.
+    pod: Option<usize>,
     family: Family,
     style: Style,
+    server: Pair,
+    excuse: Excuse,
 }
 
-/// One of each, half of them in either pod.
+/// One of each that asks the ClusterIP, half of them in either pod; and some of all others.
 pub(super) fn all() -> Vec<Habit> {
-    let habit = |family| STYLES.map(|style| (family, style));
-    let habits = Family::BOTH.into_iter().flat_map(habit).enumerate();
-    let habit = |(index, (family, style)): (usize, _)| Habit {
-        pod: (index + index / STYLES.len()) % 2,
+    let styles = |family| STYLES.map(|style| (family, style));
+    let habits = Family::BOTH.into_iter().flat_map(styles).enumerate();
+    let habits = habits.map(|(index, (family, style))| Habit {
+        pod: Some((index + index / STYLES.len()) % 2),
         family,
         style,
-    };
-    habits.map(habit).collect()
+        server: CLUSTER_IP,
+        excuse: Excuse::Broken,
+    });
+    let others = [
+        (Some(0), LINK_LOCAL, Excuse::Detached),
+        (None, LINK_LOCAL, Excuse::Ended),
+        (None, CLUSTER_IP, Excuse::Broken),
+    ];
+    let others = others.into_iter().flat_map(|(pod, server, excuse)| {
+        let styles = [
+            (Family::V4, Style::Pair),
+            (Family::V6, Style::Fresh),
+            (Family::V4, Style::Tcp),
+        ];
+        styles.map(|(family, style)| Habit {
+            pod,
+            family,
+            style,
+            server,
+            excuse,
+        })
+    });
+    habits.chain(others).collect()
 }
 
 /// Asks until all is over.
 pub(super) fn ask(world: &World<'_>, habit: Habit, mut random: Random) {
-    let client = world.lab.pod(habit.pod).client(habit.family);
-    let mut asker = Asker::new(client, habit.style, Excuse::Broken);
+    let netns = match habit.pod {
+        Some(pod) => world.lab.pod(pod).netns(),
+        None => world.lab.node().netns(),
+    };
+    let client = Client::new(Arc::clone(netns), habit.server.dns(habit.family));
+    let mut asker = Asker::new(client, habit.style, habit.excuse);
     while !world.is_over() {
         asker.lookup(world, &mut random);
         world.pass(random.millis(2, 20));
@@ -146,6 +175,7 @@ impl Asker {
         open: &mut Vec<Query>,
         sent: Instant,
     ) -> Result<(), Bad> {
+        let nothing = |failure| nothing(world, failure, sent);
         let udp = match &mut self.udp {
             Some(udp) => udp,
             none => none.insert(self.client.udp(false).map_err(nothing)?),
@@ -184,6 +214,7 @@ impl Asker {
         open: &mut Vec<Query>,
         sent: Instant,
     ) -> Result<(), Bad> {
+        let nothing = |failure| nothing(world, failure, sent);
         let (mut tcp, used) = match self.tcp.take() {
             Some(kept) => kept,
             None => (self.client.tcp().map_err(nothing)?, 0),
@@ -221,9 +252,11 @@ fn judge(world: &World<'_>, query: &Query, message: &Message, sent: Instant) -> 
     checked.map_err(Bad::Wrong)
 }
 
-fn nothing(failure: Failure) -> Bad {
+fn nothing(world: &World<'_>, failure: Failure, sent: Instant) -> Bad {
     match failure {
-        Failure::WrongSource(_) => Bad::Wrong(failure.to_string()),
+        Failure::WrongSource(_) if !world.ledger.allows_other_sources(sent) => {
+            Bad::Wrong(failure.to_string())
+        }
         _ => Bad::Nothing(failure.to_string()),
     }
 }

@@ -86,7 +86,10 @@ pub(super) fn agent(
             AgentEvent::Kill | AgentEvent::Restart | AgentEvent::Detach => {
                 let _stage = stage();
                 let what = format!("{event:?}");
-                world.ledger.change(&what, |wrongs| wrongs.away = true);
+                world.ledger.change(&what, |wrongs| {
+                    (wrongs.away, wrongs.ended) = (true, true);
+                    wrongs.detached = matches!(event, AgentEvent::Detach);
+                });
                 match event {
                     AgentEvent::Kill => agent.kill9(),
                     _ => agent.stop(),
@@ -96,8 +99,9 @@ pub(super) fn agent(
                 }
                 world.pass(time);
                 agent = world.lab.agent(&config);
-                let back = "the agent serves again";
-                world.ledger.change(back, |wrongs| wrongs.away = false);
+                world.ledger.change("the agent serves again", |wrongs| {
+                    (wrongs.away, wrongs.ended, wrongs.detached) = (false, false, false);
+                });
             }
         }
     }

@@ -13,6 +13,10 @@ const SETTLE: Duration = Duration::from_secs(6);
 pub(super) struct Wrongs {
     /// The agent does not serve: it is dead, stopped, or on its way.
     pub(super) away: bool,
+    /// Its process has ended, and with it the node's route to link-local addresses.
+    pub(super) ended: bool,
+    /// It has left nothing, so that link-local addresses are nobody's.
+    pub(super) detached: bool,
     /// A server gives no right answers.
     pub(super) bad: [bool; 2],
     /// A server takes its time.
@@ -41,6 +45,10 @@ impl Wrongs {
 pub(super) enum Excuse {
     /// Nobody could answer.
     Broken,
+    /// The same; or the agent was detached: for pods that ask a link-local address.
+    Detached,
+    /// The same; or its process had ended: for the node's own processes, which have a route there.
+    Ended,
     /// Anything was wrong: for pods that the agent may not have seen yet.
     Trouble,
 }
@@ -60,9 +68,14 @@ impl Time {
         self.now = is_so;
     }
 
+    /// Whether it was so at some time since this moment.
+    fn overlaps(self, began: Instant) -> bool {
+        self.now || self.ended.is_some_and(|ended| began <= ended)
+    }
+
     /// Whether what began at this moment, and lasts until now, had to do with it.
     fn touches(self, began: Instant) -> bool {
-        self.now || self.ended.is_some_and(|ended| began <= ended + SETTLE)
+        self.overlaps(began) || self.ended.is_some_and(|ended| began <= ended + SETTLE)
     }
 }
 
@@ -70,6 +83,9 @@ impl Time {
 struct State {
     wrongs: Wrongs,
     broken: Time,
+    detached: Time,
+    ended: Time,
+    no_rules: Time,
     trouble: Time,
     answered: u64,
     excused: u64,
@@ -110,6 +126,9 @@ impl Ledger {
         change(&mut state.wrongs);
         let wrongs = state.wrongs;
         state.broken.follow(wrongs.is_broken());
+        state.detached.follow(wrongs.detached);
+        state.ended.follow(wrongs.ended);
+        state.no_rules.follow(wrongs.no_rules);
         state.trouble.follow(wrongs.is_any());
     }
 
@@ -138,11 +157,13 @@ impl Ledger {
     /// A lookup without an answer, from its first packet until now.
     pub(super) fn failed(&self, what: &str, sent: Instant, excuse: Excuse) {
         let mut state = self.state();
-        let time = match excuse {
-            Excuse::Broken => state.broken,
-            Excuse::Trouble => state.trouble,
+        let excuses = match excuse {
+            Excuse::Broken => vec![state.broken],
+            Excuse::Detached => vec![state.broken, state.detached],
+            Excuse::Ended => vec![state.broken, state.ended],
+            Excuse::Trouble => vec![state.trouble],
         };
-        if time.touches(sent) {
+        if excuses.iter().any(|time| time.touches(sent)) {
             state.excused += 1;
         } else {
             drop(state);
@@ -159,6 +180,12 @@ impl Ledger {
     /// Whether answers after their TTL are right for a query of this moment: a server was failing, or has just been.
     pub(super) fn allows_stale(&self, sent: Instant) -> bool {
         self.state().trouble.touches(sent)
+    }
+
+    /// Whether the ordinary path may have given an answer since this moment that nobody translated back: while its rules
+    /// go or come, the kernel has no translation for a moment.
+    pub(super) fn allows_other_sources(&self, sent: Instant) -> bool {
+        self.state().no_rules.overlaps(sent)
     }
 
     pub(super) fn outcome(self, seed: u64, log: String) -> Outcome {

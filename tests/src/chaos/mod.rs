@@ -24,6 +24,7 @@ use crate::client::{Client, Transport};
 use crate::cluster_dns::Upstream;
 use crate::lab::Lab;
 use crate::pod::{Flavour, Pod};
+use crate::procfs::cgroup2;
 use crate::wire::{Query, rtype};
 use ledger::Ledger;
 use random::Random;
@@ -137,6 +138,7 @@ impl Chaos {
             extra: format!("cache: {{serveStale: {{maxSeconds: {}}}}}\n", zone::STALE),
             ..AgentConfig::default()
         };
+        let config = config.with_link_local().with_host(&cgroup2());
         let agent = lab.agent(&config);
         let over = AtomicBool::new(false);
         let world = World {

@@ -4,24 +4,13 @@
 use super::report::{Report, seen};
 use super::tcp;
 use super::{Setting, grouped, of};
-use crate::addresses::{CLUSTER_IP, Family, LINK_LOCAL};
-use crate::agent::AgentConfig;
+use crate::addresses::{Family, LINK_LOCAL};
 use crate::lab::Lab;
 use crate::load::{Load, Question};
 
 pub(super) fn run(setting: &Setting) -> Report {
     let lab = Lab::builder().start();
-    let addresses = Family::BOTH.map(|family| [CLUSTER_IP, LINK_LOCAL].map(|a| a.of(family)));
-    let agent = lab.agent(&AgentConfig {
-        listen: addresses.concat(),
-        // Its IPv6 twin is of no special range: it is said whose it is.
-        extra: format!(
-            "fallback: [{{address: {:?}, to: {:?}}}]\n",
-            LINK_LOCAL.v6.to_string(),
-            CLUSTER_IP.v6.to_string()
-        ),
-        ..setting.agent()
-    });
+    let agent = lab.agent(&setting.agent().with_link_local());
     let question = |number: u64| match number % 2 {
         0 => Question::service(number / 2),
         _ => Question::unique("l", number),

@@ -14,21 +14,12 @@ use dns_cache_tests::{
 
 use crate::{assert_web, fresh};
 
-/// The link-local IPv4 address falls back by itself, its IPv6 twin because it is said so.
 pub(crate) fn config(attach: &str) -> AgentConfig {
-    AgentConfig {
-        listen: [CLUSTER_IP, LINK_LOCAL]
-            .iter()
-            .flat_map(|pair| Family::BOTH.map(|family| pair.of(family)))
-            .collect(),
+    let config = AgentConfig {
         attach: attach.to_owned(),
-        extra: format!(
-            "fallback: [{{address: {:?}, to: {:?}}}]\n",
-            LINK_LOCAL.v6.to_string(),
-            CLUSTER_IP.v6.to_string()
-        ),
         ..AgentConfig::default()
-    }
+    };
+    config.with_link_local()
 }
 
 fn client(lab: &Lab, family: Family) -> Client {

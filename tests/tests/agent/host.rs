@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL, NODE};
+use dns_cache_tests::procfs::cgroup2;
 use dns_cache_tests::{Agent, AgentConfig, Client, Family, Lab, OrPanic, Transport};
 
 use crate::assert_web;
@@ -182,26 +183,9 @@ fn says(agent: &Agent) -> (usize, bool) {
     (routes, host["sockets"] == true)
 }
 
-/// Where the unified hierarchy is on this machine.
-fn cgroup2() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/mounts").or_panic("reading the mounts");
-    let mut mounts = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>());
-    let found = mounts.find(|words| words.get(2) == Some(&"cgroup2"));
-    found.or_panic("no cgroup2 file system")[1].into()
-}
-
 /// As [`config`], and the node's processes are served at the ClusterIP.
 fn serving(cgroup: &Path) -> AgentConfig {
-    let plain = config("auto");
-    AgentConfig {
-        extra: format!(
-            "{}host: {{enabled: true, cgroup: {cgroup:?}}}\n",
-            plain.extra
-        ),
-        ..plain
-    }
+    config("auto").with_host(cgroup)
 }
 
 #[test]
