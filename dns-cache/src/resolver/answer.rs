@@ -210,7 +210,7 @@ impl Resolver {
         let stale = self.stale(key);
         if stale.is_some() {
             // By the flight's time: who comes later need not wait as long again.
-            until = until.min(landing.began + self.stale.patience());
+            until = until.min(landing.began + self.stale.patience(self.is_down(key)));
         }
         match timeout_at(until, landing.outcome()).await {
             Ok(Some(Ok(entry))) => Given::Entry(entry, Source::Upstream, None),
@@ -222,6 +222,13 @@ impl Resolver {
                 stale.map_or(Given::Failure(failure), |entry| self.give_stale(entry))
             }
         }
+    }
+
+    /// Whether all servers for a key are ejected.
+    fn is_down(&self, key: &[u8]) -> bool {
+        let zones = self.zones();
+        let zone = KeyParts::read(key).and_then(|parts| zones.of(parts.name));
+        zone.is_some_and(|zone| zone.group.is_down())
     }
 
     /// An expired answer that may still be given.

@@ -12,6 +12,9 @@ use super::entry::Entry;
 use super::given::Given;
 use crate::config::ServeStale as Policy;
 
+/// What a zone's servers get if they are known not to answer: one that is well again does so by then.
+const LITTLE: Duration = Duration::from_millis(100);
+
 /// Decides which expired entries may still be given, and when.
 #[derive(Debug)]
 pub(super) struct Stale {
@@ -31,9 +34,11 @@ impl Stale {
         }
     }
 
-    /// How long a client waits for the upstreams before it gets a stale answer.
-    pub(super) fn patience(&self) -> Duration {
-        Duration::from_millis(self.policy.after_millis.into())
+    /// How long a client waits for the upstreams before it gets a stale answer; `down`: none of them has answered
+    /// lately.
+    pub(super) fn patience(&self, down: bool) -> Duration {
+        let patience = Duration::from_millis(self.policy.after_millis.into());
+        if down { patience.min(LITTLE) } else { patience }
     }
 
     /// Whether an entry whose TTL is over may be given.

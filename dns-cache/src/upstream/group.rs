@@ -117,6 +117,12 @@ impl Group {
             .collect()
     }
 
+    /// Whether all servers are ejected.
+    pub(crate) fn is_down(&self) -> bool {
+        let servers = self.servers();
+        !servers.is_empty() && servers.iter().all(|server| server.health.is_ejected())
+    }
+
     /// How often all servers were ejected when a query came.
     pub(crate) fn broken(&self) -> u64 {
         self.broken.load(Relaxed)

@@ -1,6 +1,7 @@
 //! Answers after their time (RFC 8767).
 
 use std::sync::atomic::AtomicU16;
+use std::time::Instant;
 
 use super::failures::explanation;
 use super::*;
@@ -120,6 +121,42 @@ async fn a_slow_upstreams_last_answer_is_given_until_its_own_comes() {
     let (reply, hit) = bench.ask(&web(), Transport::Udp).await;
     assert!(hit && explanation(&reply).is_none() && ttl(&reply) == 20);
     assert_eq!((bench.count("stale"), bench.count("coalesced")), (2, 1));
+}
+
+#[tokio::test]
+async fn nobody_waits_long_for_servers_that_are_ejected() {
+    const ANSWERS: usize = 0;
+    const CLOSES: usize = 1;
+    const IS_SILENT: usize = 2;
+    let mode = Arc::new(AtomicUsize::new(ANSWERS));
+    let current = Arc::clone(&mode);
+    let fake = Fake::start(move |mut stream, _| {
+        let mode = Arc::clone(&current);
+        async move {
+            while let Some(query) = fake::read(&mut stream).await {
+                match mode.load(SeqCst) {
+                    ANSWERS => fake::write(&mut stream, &fake::address(&query)).await,
+                    IS_SILENT => {}
+                    _ => return,
+                }
+            }
+        }
+    })
+    .await;
+    let mut config = config(&[fake.address]);
+    config.serve_stale.after_millis = 3_600_000;
+    let bench = Bench::with(&config, LONG);
+    bench.ask(&web(), Transport::Udp).await;
+    mode.store(CLOSES, SeqCst);
+    for name in ["a", "b", "c"] {
+        bench.ask(&query(1, name, 1, 0x0100), Transport::Udp).await;
+    }
+    mode.store(IS_SILENT, SeqCst);
+    bench.pass(20.0);
+    let asked = Instant::now();
+    let (reply, hit) = bench.ask(&web(), Transport::Udp).await;
+    assert!(!hit && explanation(&reply) == Some(3));
+    assert!(asked.elapsed() < LONG, "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
