@@ -1,6 +1,9 @@
 //! What the stages of a hit in the kernel take under a load.
 
-use anyhow::{Context, Result};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
 use dns_cache_tests::{Lab, Process, Upstream};
 use serde::Serialize;
 
@@ -17,6 +20,9 @@ pub(super) const METHOD: &str = "the fixed rate, towards a program that goes thr
 
 /// The program that bounces, and nothing else.
 const NOTHING: &str = "bounce";
+
+/// How long the program may take to be attached, and its cache to be filled.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A stage, with all that comes before it, and the bouncing.
 #[derive(Debug, Clone, Serialize)]
@@ -39,9 +45,10 @@ pub(super) fn run(plan: &Plan, setting: &Setting, stages: &[Stage]) -> Result<Ve
         .chain(stages.iter().map(|stage| &stage.name[..]))
         .collect();
     let mut nanos = vec![Vec::new(); names.len()];
-    for _ in 0..plan.rounds {
+    for round in 1..=plan.rounds {
         for (name, nanos) in names.iter().zip(&mut nanos) {
-            nanos.push(measure(plan, setting, &lab, name).context(format!("stage {name}"))?);
+            let measured = measure(plan, setting, &lab, name, round);
+            nanos.push(measured.with_context(|| format!("stage {name}"))?);
         }
     }
     let stages = names.iter().zip(nanos).map(|(name, nanos)| {
@@ -54,14 +61,23 @@ pub(super) fn run(plan: &Plan, setting: &Setting, stages: &[Stage]) -> Result<Ve
 }
 
 /// Nanoseconds a query.
-fn measure(plan: &Plan, setting: &Setting, lab: &Lab, stage: &str) -> Result<f64> {
+fn measure(plan: &Plan, setting: &Setting, lab: &Lab, stage: &str, round: u32) -> Result<f64> {
     let pod = lab.pod(0);
     let entries = names::CACHED.to_string();
     let mut args = vec!["reflect", "--interface", pod.veth(), "--entries", &entries];
     if stage != NOTHING {
         args.extend(["--after", stage]);
     }
-    let process = Process::start(lab.node().netns(), "reflect", &setting.agent, args);
+    // Its log is its own.
+    let what = format!("reflect-{stage}-{round}");
+    let process = Process::start(lab.node().netns(), &what, &setting.agent, args);
+    let end = Instant::now() + PATIENCE;
+    while !process.log().contains("reflecting") {
+        if Instant::now() > end {
+            bail!("the program is not attached: {}", process.log());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
     let queries: Vec<_> = (0..names::CACHED)
         .map(|index| names::query(&names::of_stages(index)))
         .collect();
