@@ -18,7 +18,9 @@ pub(super) struct Place {
     pub(super) zone: Option<String>,
 }
 
-/// The servers that take queries, sorted by address; if none does, those that still answer while they end.
+/// The servers that take queries, sorted by address; if none does, those that still answer while they end; and if there
+/// is none of those either, those that are said not to be ready: a Node that could not reach the API server for a while
+/// is said so of all its pods, and the Service, which is the other choice, has nobody behind it then.
 pub(super) fn servers(slices: &Slices, place: &Place, transport: &Transport) -> Vec<Upstream> {
     let some = |wanted: fn(&Endpoint) -> bool| -> Vec<Upstream> {
         let mut distances = BTreeMap::new();
@@ -38,11 +40,15 @@ pub(super) fn servers(slices: &Slices, place: &Place, transport: &Transport) -> 
         };
         distances.into_iter().map(server).collect()
     };
-    let ready = some(Endpoint::is_ready);
-    match ready.is_empty() {
-        false => ready,
-        true => some(Endpoint::is_last_resort),
-    }
+    let by_worth: [fn(&Endpoint) -> bool; 3] = [
+        Endpoint::is_ready,
+        Endpoint::is_last_resort,
+        Endpoint::is_staying,
+    ];
+    let mut found = by_worth.into_iter().map(some);
+    found
+        .find(|servers| !servers.is_empty())
+        .unwrap_or_default()
 }
 
 impl Place {

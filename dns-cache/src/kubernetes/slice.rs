@@ -103,6 +103,11 @@ impl Endpoint {
         self.is_terminating() && self.conditions.serving.unwrap_or(false)
     }
 
+    /// Does not end, whether it is ready or not.
+    pub(super) fn is_staying(&self) -> bool {
+        !self.is_terminating()
+    }
+
     fn is_serving(&self) -> bool {
         let ready = self.conditions.ready.unwrap_or(true);
         self.conditions.serving.unwrap_or(ready)

@@ -79,6 +79,21 @@ fn if_all_end_those_that_still_answer_are_asked() {
 }
 
 #[test]
+fn if_none_is_ready_those_that_stay_are_asked() {
+    let unready = |address: &str, terminating: bool| {
+        json!({
+            "addresses": [address],
+            "conditions": {"ready": false, "serving": false, "terminating": terminating},
+        })
+    };
+    let all = [unready("10.0.0.1", false), unready("10.0.0.2", true)];
+    let found = seen(&[slice("a", 1, &all)]);
+    assert_eq!(found, [("10.0.0.1:53".to_owned(), 2)]);
+    let found = seen(&[slice("a", 1, &[&all[..], &[ready("10.0.0.3")]].concat())]);
+    assert_eq!(found, [("10.0.0.3:53".to_owned(), 2)]);
+}
+
+#[test]
 fn the_nearest_come_first() {
     let at = |node: Option<&str>, zone: Option<&str>, hints: Value| {
         let mut endpoint = ready("10.0.0.1");

@@ -97,7 +97,7 @@ pub(super) fn main(args: &Args) -> Result<()> {
                     passed += 1;
                 }
                 Err(error) => {
-                    println!("FAILED  {name} ({time} s): {error:#}");
+                    println!("FAILED  {name} ({time} s): {error:#}\n{}", bed.state());
                     failures.push(format!("{settings}: {name}"));
                 }
             }
@@ -199,6 +199,21 @@ impl Bed {
             "app.kubernetes.io/name=dns-cache",
         ];
         self.node.kubectl(&pods).map(drop)
+    }
+
+    /// What agents have logged, and how the DNS Service's endpoints and the pods are: for whoever reads of a failure.
+    fn state(&self) -> String {
+        const AGENTS: &str = "-l=app.kubernetes.io/name=dns-cache";
+        let questions: [&[&str]; 3] = [
+            &["logs", "-n=kube-system", AGENTS, "--tail=50", "--prefix"],
+            &["get", "endpointslices", "-n=kube-system", "-o=yaml"],
+            &["get", "nodes,pods", "-A", "-o=wide"],
+        ];
+        let told = questions.map(|question| match self.node.kubectl(question) {
+            Ok(text) => text,
+            Err(error) => format!("{error:#}\n"),
+        });
+        told.concat()
     }
 
     /// What the agent says of itself, asked past the API server.
