@@ -82,7 +82,13 @@ fn measure(plan: &Plan, setting: &Setting, lab: &Lab, stage: &str, round: u32) -
         .map(|index| names::query(&names::of_stages(index)))
         .collect();
     let server = systems::cluster_ip();
-    Probe::new(pod.netns(), server)?.insist(&queries[0])?;
+    // A query may pass the interface before the program sees it, and is refused then.
+    while let Err(error) = Probe::new(pod.netns(), server)?.insist(&queries[0]) {
+        if Instant::now() > end {
+            return Err(error);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
     let _enabled = bpf_stats::Enabled::on().context("the kernel has no bpf_stats")?;
     let before = Runs::of(process.pid());
     open_loop::run(pod.netns(), server, &queries, plan.rate, plan.time)?;
