@@ -34,6 +34,7 @@ pub mod pairs;
 pub mod pod;
 pub mod process;
 pub mod procfs;
+pub mod random;
 pub mod raw;
 pub mod relay;
 pub mod rules;

@@ -13,13 +13,13 @@ use crate::or_panic::OrPanic;
 
 /// Where the unified hierarchy is on this machine.
 #[must_use]
-pub fn cgroup2() -> PathBuf {
+pub fn cgroup2() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts").or_panic("reading the mounts");
-    let mut mounts = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>());
-    let found = mounts.find(|words| words.get(2) == Some(&"cgroup2"));
-    found.or_panic("no cgroup2 file system")[1].into()
+    mounts.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (at, kind) = (words.next()?, words.next()?);
+        (kind == "cgroup2").then(|| at.into())
+    })
 }
 
 /// A process that can be told from a later one with the same pid.

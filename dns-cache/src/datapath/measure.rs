@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use aya::maps::{HashMap, MapData};
-use aya::programs::tc::qdisc_add_clsact;
-use aya::programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use dns_cache_common::hash::Seed;
 use dns_cache_common::maps::{Interface, globals, measure, names};
@@ -15,6 +14,7 @@ use serde::Serialize;
 
 use super::error::{Error, Step as _};
 use super::programs::{OBJECT, kernel_cache, program};
+use super::reflect::attach;
 use crate::config::TtlCaps;
 use crate::kernel_cache::{KernelCache, Size, random_seed};
 use crate::resolver::{Clock, Entry, Terms, Time};
@@ -121,12 +121,7 @@ impl Stages {
             .step(step)?;
         let mut bench = Bench::new(stage, entries, true)?;
         bench.sees(if_nametoindex(interface).step(step)?)?;
-        // TCX needs none; below it, a real fault shows at once in the next step.
-        let _ = qdisc_add_clsact(interface);
-        let program: &mut SchedClassifier = program(&mut bench.ebpf, PROGRAM)?;
-        program
-            .attach(interface, TcAttachType::Ingress)
-            .step(step)?;
+        attach(program(&mut bench.ebpf, PROGRAM)?, interface).step(step)?;
         Ok(Self { _bench: bench })
     }
 }

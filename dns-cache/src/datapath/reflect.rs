@@ -1,7 +1,7 @@
 //! The program that bounces queries, on one interface: what a benchmark measures answers from tc against.
 
 use aya::programs::tc::qdisc_add_clsact;
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 
 use super::error::{Error, Step as _};
@@ -30,11 +30,14 @@ impl Reflector {
             .step(|| "load the eBPF programs".to_owned())?;
         let program: &mut SchedClassifier = program(&mut ebpf, PROGRAM)?;
         program.load().step(step)?;
-        // TCX needs none; below it, a real fault shows at once in the next step.
-        let _ = qdisc_add_clsact(interface);
-        program
-            .attach(interface, TcAttachType::Ingress)
-            .step(step)?;
+        attach(program, interface).step(step)?;
         Ok(Self { _ebpf: ebpf })
     }
+}
+
+/// Attaches a program of the benchmark's to the ingress of an interface, for as long as it is held.
+pub(super) fn attach(program: &mut SchedClassifier, interface: &str) -> Result<(), ProgramError> {
+    // TCX needs none; below it, a real fault shows at once in the next step.
+    let _ = qdisc_add_clsact(interface);
+    program.attach(interface, TcAttachType::Ingress).map(drop)
 }

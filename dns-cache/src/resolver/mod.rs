@@ -287,8 +287,8 @@ impl Resolver {
         self.zones().iter().map(|zone| zone.group.broken()).sum()
     }
 
-    /// Takes over another configuration's zones, bounds of queries, and who may ask. The answers that other servers would now be asked for, or that
-    /// have other caps, are flushed, and the cuts if they may stand elsewhere; all others stay.
+    /// Takes over another configuration's zones, bounds of queries, and who may ask. The answers that other servers would
+    /// now be asked for, or that have other caps, are flushed, and the cuts if they may stand elsewhere; all others stay.
     ///
     /// # Errors
     /// As [`Resolver::new`]; then nothing has changed. Also if the servers for everything else got lost.

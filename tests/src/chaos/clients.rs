@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::World;
 use super::ledger::Excuse;
-use super::random::Random;
 use super::zone::{self, Kind};
 use crate::addresses::{CLUSTER_IP, Family, LINK_LOCAL, Pair};
 use crate::client::{Client, Failure, Tcp, Udp};
+use crate::random::Random;
 use crate::wire::{Message, Query, rtype};
 
 /// A try's time-out, and how many there are, from the same port.

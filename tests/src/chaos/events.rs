@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 
 use super::World;
-use super::random::Random;
 use super::server::Mode;
 use crate::agent::{Agent, AgentConfig};
+use crate::random::Random;
 
 /// Held while the agent is away, or the ordinary path is not whole: mostly one of both at a time, as otherwise nobody
 /// could answer.

@@ -6,7 +6,6 @@ mod clients;
 mod events;
 mod ledger;
 mod pods;
-mod random;
 mod server;
 mod zone;
 
@@ -23,11 +22,12 @@ use crate::agent::AgentConfig;
 use crate::client::{Client, Transport};
 use crate::cluster_dns::Upstream;
 use crate::lab::Lab;
+use crate::or_panic::OrPanic;
 use crate::pod::{Flavour, Pod};
 use crate::procfs::cgroup2;
+use crate::random::Random;
 use crate::wire::{Query, rtype};
 use ledger::Ledger;
-use random::Random;
 use server::Server;
 
 /// What shall happen.
@@ -64,13 +64,15 @@ const SHOWN: usize = 20;
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.faults.is_empty() {
-            writeln!(f, "seed {}: what led to it:", self.seed)?;
-            self.events.iter().try_for_each(|e| writeln!(f, "  {e}"))?;
-            writeln!(f, "{} faults:", self.faults.len())?;
+            // First what is wrong: whoever shows only the beginning of this shows what matters.
+            let count = self.faults.len();
+            writeln!(f, "seed {}: {count} faults:", self.seed)?;
             let shown = self.faults.iter().take(SHOWN);
             shown
                 .into_iter()
                 .try_for_each(|fault| writeln!(f, "  {fault}"))?;
+            writeln!(f, "what led to it:")?;
+            self.events.iter().try_for_each(|e| writeln!(f, "  {e}"))?;
         }
         write!(
             f,
@@ -138,7 +140,9 @@ impl Chaos {
             extra: format!("cache: {{serveStale: {{maxSeconds: {}}}}}\n", zone::STALE),
             ..AgentConfig::default()
         };
-        let config = config.with_link_local().with_host(&cgroup2());
+        let config = config
+            .with_link_local()
+            .with_host(&cgroup2().or_panic("no cgroup2 file system"));
         let agent = lab.agent(&config);
         let over = AtomicBool::new(false);
         let world = World {

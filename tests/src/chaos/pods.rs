@@ -3,9 +3,9 @@
 use super::World;
 use super::clients::{Asker, Style};
 use super::ledger::Excuse;
-use super::random::Random;
 use crate::addresses::{self, Family, Pair};
 use crate::pod::Pod;
+use crate::random::Random;
 
 /// The numbers of these pods' addresses; the lab's own pods have lower ones.
 const FIRST: u16 = 100;

@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use super::random::mix;
+use crate::random::mix;
 use crate::wire::{Message, Query, flag, name_to_wire, rtype};
 
 /// The TTL of all records, in seconds.

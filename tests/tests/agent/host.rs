@@ -183,7 +183,12 @@ fn says(agent: &Agent) -> (usize, bool) {
     (routes, host["sockets"] == true)
 }
 
-/// As [`config`], and the node's processes are served at the ClusterIP.
+/// As [`config`], and all processes of the node are served at the ClusterIP.
+fn everywhere() -> AgentConfig {
+    serving(&cgroup2().or_panic("no cgroup2 file system"))
+}
+
+/// The same of those in a cgroup.
 fn serving(cgroup: &Path) -> AgentConfig {
     config("auto").with_host(cgroup)
 }
@@ -191,7 +196,7 @@ fn serving(cgroup: &Path) -> AgentConfig {
 #[test]
 fn they_are_served_at_the_cluster_ip() {
     let lab = Lab::builder().start();
-    let agent = lab.agent(&serving(&cgroup2()));
+    let agent = lab.agent(&everywhere());
     assert_eq!(says(&agent), (2, true));
     let mut names = Names(0);
     for family in Family::BOTH {
@@ -235,7 +240,7 @@ fn they_are_served_at_the_cluster_ip() {
 #[test]
 fn a_socket_of_both_families_is_served() {
     let lab = Lab::builder().start();
-    let agent = lab.agent(&serving(&cgroup2()));
+    let agent = lab.agent(&everywhere());
     let server = SocketAddr::from((CLUSTER_IP.v4.to_ipv6_mapped(), 53));
     let socket = lab.node().netns().run(|| UdpSocket::bind("[::]:0"));
     let socket = socket.or_panic("opening a socket");
@@ -263,7 +268,7 @@ fn a_socket_of_both_families_is_served() {
 #[test]
 fn their_cluster_ip_takes_the_ordinary_way_when_killed() {
     let lab = Lab::builder().start();
-    let config = serving(&cgroup2());
+    let config = everywhere();
     let agent = lab.agent(&config);
     let mut names = Names(0);
     for family in Family::BOTH {
@@ -295,19 +300,19 @@ fn the_cgroup_is_left_as_it_was() {
         assert_web(&lab.pod(0).client(family), Transport::Tcp);
     }
     let before = lab.node().snapshot();
-    let agent = lab.agent(&serving(&cgroup2()));
+    let agent = lab.agent(&everywhere());
     let pins = agent.bpffs().join("host");
     let count = || fs::read_dir(&pins).map_or(0, Iterator::count);
     assert_eq!(count(), 8);
     agent.kill9();
     // In each other's place.
-    let agent = lab.agent(&serving(&cgroup2()));
+    let agent = lab.agent(&everywhere());
     assert_eq!(count(), 8);
     agent.kill9();
     let agent = lab.agent(&config("auto"));
     assert_eq!(count(), 0);
     agent.kill9();
-    lab.agent(&serving(&cgroup2())).kill9();
+    lab.agent(&everywhere()).kill9();
     agent.detach();
     lab.node().assert_comes_back_to(&before);
     assert!(!pins.exists());

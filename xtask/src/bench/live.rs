@@ -1,11 +1,11 @@
 //! What a hit costs among few and among many entries, under a real load.
 
 use anyhow::{Context, Result};
+use dns_cache_tests::random::Random;
 use serde::Serialize;
 
 use super::bpf_stats::{self, Runs};
 use super::plan::Plan;
-use super::random::Random;
 use super::statistics::Summary;
 use super::systems::{self, Running, Setting};
 use super::{fill, names, open_loop};
@@ -59,7 +59,7 @@ impl Size {
         Ok(Self {
             entries,
             system,
-            random: Random::new(),
+            random: Random::new(0),
             nanos: Vec::new(),
             misses: 0,
             sent: 0,
@@ -71,7 +71,8 @@ impl Size {
         let holder = system.programs.context("no tc program")?;
         let count = (plan.time.as_secs_f64() * f64::from(plan.rate)) as usize;
         let queries: Vec<_> = (0..count)
-            .map(|_| names::query(&names::entry(self.random.below(self.entries as usize))))
+            .map(|_| self.random.below(self.entries.into()) as usize)
+            .map(|index| names::query(&names::entry(index)))
             .collect();
         let _enabled = bpf_stats::Enabled::on().context("the kernel has no bpf_stats")?;
         let (netns, before) = (system.pod().netns(), Runs::of(holder));
@@ -110,13 +111,11 @@ pub(super) fn table(live: &[Live], test_runs: &[(u32, u64)]) -> Vec<Vec<String>>
     let test_run = |entries: u32| test_runs.iter().find(|(size, _)| *size == entries);
     let first_run = live.first().and_then(|first| test_run(first.entries));
     for size in live {
-        let Summary {
-            median, min, max, ..
-        } = size.nanos;
+        let median = size.nanos.median;
         let mut row = vec![
             size.entries.to_string(),
             format!("{median:.0}"),
-            format!("{min:.0} … {max:.0}"),
+            size.nanos.range(),
             format!("{:.2}", median / first),
             format!("{:.2}", size.hit_percent),
         ];

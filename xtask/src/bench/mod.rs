@@ -21,7 +21,6 @@ mod page;
 mod plan;
 mod probe;
 mod progress;
-mod random;
 mod report;
 mod sanity;
 mod search_list;

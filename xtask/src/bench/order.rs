@@ -1,6 +1,6 @@
 //! The order of systems: another one for each sweep, and no system twice in a row.
 
-use super::random::Random;
+use dns_cache_tests::random::Random;
 
 /// Sweeps over systems, each in a new order.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ impl Order {
         Self {
             count,
             last: None,
-            random: Random::new(),
+            random: Random::new(0),
         }
     }
 
@@ -24,7 +24,7 @@ impl Order {
     pub(super) fn next_sweep(&mut self) -> Vec<usize> {
         let mut order: Vec<_> = (0..self.count).collect();
         for at in (1..order.len()).rev() {
-            let other = self.random.below(at + 1);
+            let other = self.random.below(at as u64 + 1) as usize;
             order.swap(at, other);
         }
         if order.len() > 1 && order.first().copied() == self.last {

@@ -77,30 +77,32 @@ fn promised(report: &Report) -> String {
 }
 
 fn search_lists(report: &Report) -> String {
+    let title = "Queries that a look-up by a pod's search list costs";
     let tables = search_list::tables(&report.search_lists);
-    let table: String = tables.iter().map(|table| plain(table)).collect();
-    let method = escape(&capital(search_list::METHOD));
-    format!(
-        "<h2>Queries that a look-up by a pod's search list costs</h2>\n<p class=\"soft\">{method}.</p>\n{table}"
-    )
+    explained(title, search_list::METHOD, &tables)
 }
 
 fn live_hits(report: &Report) -> String {
     let runs = report.micro.as_ref().map_or(&[][..], |micro| &micro.sizes);
-    let table = plain(&live::table(&report.live, runs));
-    let method = escape(&capital(live::METHOD));
-    format!(
-        "<h2>A hit of a name at random, under load</h2>\n<p class=\"soft\">{method}.</p>\n{table}"
-    )
+    let title = "A hit of a name at random, under load";
+    explained(title, live::METHOD, &[live::table(&report.live, runs)])
 }
 
 fn live_stages(report: &Report) -> String {
     let runs = report.micro.as_ref().map_or(&[][..], |micro| &micro.stages);
-    let table = plain(&stages::table(&report.stages, runs));
-    let method = escape(&capital(stages::METHOD));
-    format!(
-        "<h2>A hit in the kernel stage by stage, under load</h2>\n<p class=\"soft\">{method}.</p>\n{table}"
+    let title = "A hit in the kernel stage by stage, under load";
+    explained(
+        title,
+        stages::METHOD,
+        &[stages::table(&report.stages, runs)],
     )
+}
+
+/// Tables under a title, and how their numbers came about.
+fn explained(title: &str, method: &str, tables: &[Vec<Vec<String>>]) -> String {
+    let tables: String = tables.iter().map(|table| plain(table)).collect();
+    let method = escape(&capital(method));
+    format!("<h2>{title}</h2>\n<p class=\"soft\">{method}.</p>\n{tables}")
 }
 
 /// A table whose first row is its heading.

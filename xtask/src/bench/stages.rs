@@ -109,13 +109,11 @@ pub(super) fn table(live: &[LiveStage], test_runs: &[Stage]) -> Vec<Vec<String>>
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     let (mut last, mut last_run) = (0.0, 0);
     for stage in live {
-        let Summary {
-            median, min, max, ..
-        } = stage.nanos;
+        let median = stage.nanos.median;
         let mut row = vec![
             stage.name.clone(),
             format!("{median:.0}"),
-            format!("{min:.0} … {max:.0}"),
+            stage.nanos.range(),
             format!("{:+.0}", median - last),
         ];
         last = median;

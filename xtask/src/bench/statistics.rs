@@ -24,6 +24,11 @@ impl Summary {
         })
     }
 
+    /// The extremes, as people read them.
+    pub(super) fn range(&self) -> String {
+        format!("{:.0} … {:.0}", self.min, self.max)
+    }
+
     /// Half of what lies between the extremes, in percent of the median.
     pub(super) fn spread_percent(&self) -> f64 {
         if self.median == 0.0 {

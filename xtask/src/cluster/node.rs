@@ -261,13 +261,6 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// The root of version 2, which the node shares with the machine as a real one's processes do.
-pub(super) fn cgroup2() -> Result<PathBuf> {
-    let mut all = hierarchies()?.into_iter();
-    let root = all.find(|dir| dir.join("cgroup.controllers").exists());
-    root.context("there is no cgroup2 file system")
-}
-
 /// The kubelet wants its group in every hierarchy, and those of cpuset start out empty.
 fn cgroups() -> Result<()> {
     for dir in hierarchies()? {

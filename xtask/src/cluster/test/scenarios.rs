@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use dns_cache_tests::procfs::cgroup2;
 use serde_json::Value;
 
 use super::load::under_load;
@@ -11,7 +12,7 @@ use super::lookups::{answers, forget, same, tracked, tracked_at};
 use super::node_state::NodeState;
 use super::{Bed, DAEMONSET};
 use crate::chart::NAMESPACE;
-use crate::cluster::node::{cgroup2, wait, wait_for};
+use crate::cluster::node::{wait, wait_for};
 use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
 
 type Scenario = fn(&Bed) -> Result<String>;
@@ -276,7 +277,9 @@ fn host_enabled(bed: &Bed) -> Result<String> {
     if tracked_before == 0 {
         bail!("without the agent no lookup is tracked: the test shows nothing");
     }
-    let cgroup = format!("hostPaths.cgroup={}", cgroup2()?.display());
+    // The node shares it with the machine, as a real one's processes do.
+    let cgroup = cgroup2().context("there is no cgroup2 file system")?;
+    let cgroup = format!("hostPaths.cgroup={}", cgroup.display());
     bed.install(&["mode=both", "host.enabled=true", &cgroup])?;
     forget(bed)?;
     same(&before, &answers(bed, POD)?)?;
