@@ -30,7 +30,7 @@ fn loops(agent: &Agent) -> Vec<Value> {
 #[test]
 fn a_loop_is_found_told_and_ended() {
     let lab = Lab::builder().start();
-    let (_resolver, agent) = start(&lab, addresses::CLUSTER_IP.dns(Family::V4));
+    let (resolver, agent) = start(&lab, addresses::CLUSTER_IP.dns(Family::V4));
     let end = Instant::now() + Duration::from_secs(20);
     while loops(&agent).is_empty() {
         assert!(Instant::now() < end, "no loop is found:\n{}", agent.log());
@@ -61,6 +61,25 @@ fn a_loop_is_found_told_and_ended() {
     for pod in lab.pods() {
         crate::assert_web(&pod.client(Family::V4), Transport::Connected);
     }
+
+    // Mended, the forwarder is served again without anybody's doing.
+    drop(resolver);
+    let outside = Some(addresses::OUTSIDE.dns(Family::V4));
+    let _resolver = coredns::start(lab.pod(1).netns(), "forwarder", &[], outside);
+    let end = Instant::now() + Duration::from_secs(180);
+    while !loops(&agent).is_empty() {
+        assert!(
+            Instant::now() < end,
+            "the loop never ends:\n{}",
+            agent.log()
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    let forwarder = lab.pod(1).client(Family::V4);
+    assert_eq!(
+        forwarder.lookup("www.example.com", rtype::A).data(),
+        ["A 198.51.100.2"]
+    );
 }
 
 #[test]
