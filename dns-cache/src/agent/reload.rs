@@ -124,15 +124,7 @@ impl Agent {
         if !come.is_empty() {
             server.listen(self.datapath.open(&come).await?)?;
         }
-        let changed = self
-            .resolver
-            .reload(&new)
-            .map_err(Error::from)
-            .and_then(|()| {
-                self.datapath.allow(&new.access)?;
-                Ok(self.datapath.intercept(&new.destinations())?)
-            });
-        if let Err(error) = changed {
+        if let Err(error) = self.change(&old, &new) {
             server.leave(&come);
             return Err(error);
         }
@@ -140,9 +132,32 @@ impl Agent {
         super::warn_of_lost(&new);
         let (interfaces, own) = (new.interfaces.clone(), new.own_addresses());
         self.set_config(new);
-        self.datapath.route(&own).await?;
-        self.datapath.follow(interfaces).await?;
+        // It is in force by now.
+        if let Err(error) = self.datapath.route(&own).await {
+            warn!(%error, "the node's own processes have no route to some addresses");
+        }
+        if let Err(error) = self.datapath.follow(interfaces).await {
+            warn!(%error, "some interfaces are not followed");
+        }
         Ok(waiting)
+    }
+
+    /// The resolver's part, and the programs'; both of them, or none.
+    fn change(&self, old: &Config, new: &Config) -> Result<(), Error> {
+        self.resolver.reload(new)?;
+        let Err(error) = self.steer(new) else {
+            return Ok(());
+        };
+        let back = self.resolver.reload(old).map_err(Error::from);
+        if let Err(error) = back.and_then(|()| self.steer(old)) {
+            warn!(%error, "the old configuration is not wholly in force again");
+        }
+        Err(error)
+    }
+
+    fn steer(&self, config: &Config) -> Result<(), Error> {
+        self.datapath.allow(&config.access)?;
+        Ok(self.datapath.intercept(&config.destinations())?)
     }
 }
 
