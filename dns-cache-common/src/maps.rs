@@ -73,6 +73,8 @@ pub mod globals {
     pub const SEED: &str = "SEED";
     /// `u64`: nanoseconds without a heartbeat after which a listener is taken for dead; 0: never.
     pub const PATIENCE: &str = "PATIENCE";
+    /// `u64`: the cookie of the node's network namespace (`SO_NETNS_COOKIE`); 0: not known.
+    pub const NODE: &str = "NODE";
     /// `u32`: not 0 takes out the guard against entries that change while they are read. For one test.
     pub const UNGUARDED: &str = "UNGUARDED";
 }

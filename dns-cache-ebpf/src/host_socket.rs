@@ -1,13 +1,17 @@
 //! A socket of the node's own processes that is to ask an intercepted address asks the link-local one instead, to which
-//! there is a route: so its packets meet no DNAT. The process hears the name that it gave.
+//! there is a route: so its packets meet no DNAT. While nobody listens, one that is to ask the link-local address, whose
+//! route may be gone, asks its fallback. The process hears the name that it gave.
 //!
-//! The programs see the sockets of all pods as well, if their cgroup holds them. The id of the resolver's namespace
-//! means nothing in a pod's own namespace: no socket is found there, and nothing is changed.
+//! The programs see the sockets of all pods as well, if their cgroup holds them, and change nothing: a pod's namespace
+//! has another cookie than the node's. Where the kernel does not tell the node's, the id of the resolver's namespace has
+//! to do: it means nothing in a pod's own, so no socket is found there.
 
 use core::ptr;
 
 use aya_ebpf::{
-    EbpfContext as _, bindings::bpf_sock_addr, helpers::generated::bpf_get_socket_cookie,
+    EbpfContext as _,
+    bindings::bpf_sock_addr,
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie},
     programs::SockAddrContext,
 };
 use dns_cache_common::maps::{Address, LISTENERS_HEARTBEAT, Resolver};
@@ -24,6 +28,12 @@ pub const GO_ON: i32 = 1;
 /// `SOCK_STREAM` and `SOCK_DGRAM` of linux/net.h, as on all machines but MIPS.
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
+/// `TCP_ESTABLISHED` of include/net/tcp_states.h: a UDP socket's state, too, once it is connected.
+const ESTABLISHED: u32 = 1;
+
+/// The cookie of the node's network namespace; 0 is nobody's.
+#[unsafe(no_mangle)]
+static NODE: u64 = 0;
 
 /// The address in a context, in the fields for its family.
 pub trait Field {
@@ -81,16 +91,31 @@ impl Field for V6 {
 #[inline(always)]
 pub fn connect<F: Field>(ctx: &SockAddrContext) -> i32 {
     if is_dns(ctx) {
-        // It may have asked others before. Not for `sendmsg`: a connected IPv6 socket whose peer is an IPv4 address names
-        // it for each datagram (`udpv6_sendmsg` of net/ipv6/udp.c).
+        // It may have asked others before.
         let _ = BELIEVED.remove(&cookie(ctx));
     }
     ask::<F>(ctx)
 }
 
-/// `connect` and `sendmsg`: whom the socket is to ask.
+/// `sendmsg`: whom this datagram is to ask.
+///
+/// A connected IPv6 socket whose peer is an IPv4 address names it for each datagram (`udpv6_sendmsg` of
+/// net/ipv6/udp.c). What it hears comes from there only, so `connect` has said who that is.
 #[inline(always)]
-pub fn ask<F: Field>(ctx: &SockAddrContext) -> i32 {
+pub fn send<F: Field>(ctx: &SockAddrContext) -> i32 {
+    // SAFETY: the context is the kernel's, and such a one has a socket.
+    let state = unsafe {
+        let socket = ptr::read_volatile(&raw const (*ctx.sock_addr).__bindgen_anon_1.sk);
+        ptr::read_volatile(&raw const (*socket).state)
+    };
+    if state == ESTABLISHED {
+        return GO_ON;
+    }
+    ask::<F>(ctx)
+}
+
+#[inline(always)]
+fn ask<F: Field>(ctx: &SockAddrContext) -> i32 {
     if let Some((address, instead)) = redirected::<F>(ctx) {
         let cookie = cookie(ctx);
         // SAFETY: an LRU element may be reused while it is read; then it is written anew.
@@ -105,32 +130,67 @@ pub fn ask<F: Field>(ctx: &SockAddrContext) -> i32 {
 /// `recvmsg` and `getpeername`: whom the process believes to have asked.
 #[inline(always)]
 pub fn name<F: Field>(ctx: &SockAddrContext) -> i32 {
-    if is_dns(ctx) {
-        let address = F::read(ctx.sock_addr);
-        if instead(address) == Some(address)
-            // SAFETY: an LRU element may be reused while it is read. Then the process hears another name.
-            && let Some(believed) = unsafe { BELIEVED.get(&cookie(ctx)) }
-        {
-            F::write(ctx.sock_addr, *believed);
-        }
+    if !is_dns(ctx) {
+        return GO_ON;
+    }
+    // SAFETY: an LRU element may be reused while it is read. Then the process hears another name.
+    let Some(believed) = unsafe { BELIEVED.get(&cookie(ctx)) }.copied() else {
+        return GO_ON;
+    };
+    let address = F::read(ctx.sock_addr);
+    if instead(address) == Some(address) || fallback(&believed) == Some(address) {
+        F::write(ctx.sock_addr, believed);
     }
     GO_ON
 }
 
-/// The address that is asked, and the one to ask instead, if the resolver is there.
+/// The address that is asked, and the one to ask instead.
 #[inline(always)]
 fn redirected<F: Field>(ctx: &SockAddrContext) -> Option<(Address, Address)> {
     if !is_dns(ctx) {
         return None;
     }
-    let address = F::read(ctx.sock_addr);
-    // SAFETY: the map is not preallocated, so an element lives until the grace period after its removal.
-    if *unsafe { INTERCEPT.get(&address) }? != Address::NONE {
-        // It has a route already.
+    let place = place(ctx);
+    if place == Place::Elsewhere {
         return None;
     }
-    let instead = instead(address)?;
-    listens(ctx, instead).then_some((address, instead))
+    let address = F::read(ctx.sock_addr);
+    // SAFETY: the map is not preallocated, so an element lives until the grace period after its removal.
+    let fallback = unsafe { INTERCEPT.get(&address) }?;
+    if *fallback == Address::NONE {
+        let instead = instead(address)?;
+        return listens(ctx, instead).then_some((address, instead));
+    }
+    // It has a route, as long as somebody listens.
+    (place == Place::Node && !listens(ctx, address)).then_some((address, *fallback))
+}
+
+/// Who is asked in this one's place while nobody listens there.
+#[inline(always)]
+fn fallback(address: &Address) -> Option<Address> {
+    // SAFETY: as above.
+    let fallback = unsafe { INTERCEPT.get(address) }.copied();
+    fallback.filter(|fallback| *fallback != Address::NONE)
+}
+
+/// The network namespace that a socket is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Node,
+    Elsewhere,
+    Unknown,
+}
+
+#[inline(always)]
+fn place(ctx: &SockAddrContext) -> Place {
+    // SAFETY: the constant was set before the program was loaded, and must be read from memory.
+    let node = unsafe { ptr::read_volatile(&raw const NODE) };
+    // SAFETY: the context is the kernel's.
+    match node {
+        0 => Place::Unknown,
+        node if node == unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } => Place::Node,
+        _ => Place::Elsewhere,
+    }
 }
 
 #[inline(always)]

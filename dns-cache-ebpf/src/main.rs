@@ -77,12 +77,12 @@ pub fn host_connect6(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn host_sendmsg4(ctx: SockAddrContext) -> i32 {
-    host_socket::ask::<V4>(&ctx)
+    host_socket::send::<V4>(&ctx)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn host_sendmsg6(ctx: SockAddrContext) -> i32 {
-    host_socket::ask::<V6>(&ctx)
+    host_socket::send::<V6>(&ctx)
 }
 
 #[cgroup_sock_addr(recvmsg4)]

@@ -3,7 +3,7 @@
 //! interface's programs. And the one of tokio that it leaves to the caller's word.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg, mmap, capset, prctl, bpf, CLOCK_BOOTTIME and received descriptors have no safe interface in std; AsyncFd has none for one interest"
+    reason = "recvmmsg, sendmmsg, mmap, capset, prctl, bpf, CLOCK_BOOTTIME, SO_NETNS_COOKIE and received descriptors have no safe interface in std; AsyncFd has none for one interest"
 )]
 
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::slice;
@@ -249,6 +250,27 @@ pub(crate) fn receive_with(
         return Err(io::Error::other("descriptors were lost: too many are open"));
     }
     Ok(message.bytes)
+}
+
+/// What the kernel calls the calling thread's network namespace, and no other (Linux 5.14).
+pub(crate) fn netns_cookie() -> io::Result<u64> {
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie = 0_u64;
+    let mut size = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the kernel writes no more than `size` bytes to the cookie, which lives until the call ends.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    match done {
+        0 => Ok(cookie),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Watches a socket for one kind of event, in the runtime that this is called in.

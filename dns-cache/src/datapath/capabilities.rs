@@ -54,6 +54,18 @@ const CGROUP_MEMORY: Feature = Feature {
     probe: || helper(BpfHelper::BPF_FUNC_ktime_get_coarse_ns),
 };
 
+/// Commit e8b9eab99232.
+const NETNS_COOKIE: Feature = Feature {
+    what: "SO_NETNS_COOKIE",
+    since: "5.14",
+    instead: Some("no link-local address for the node's own processes after a kill"),
+    probe: || match sys::netns_cookie() {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(false),
+        Err(error) => Err(error),
+    },
+};
+
 /// Something that this kernel lacks, and what is done without it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lack {
@@ -112,6 +124,7 @@ impl Capabilities {
                 "the limit of locked memory cannot be lifted (CAP_SYS_RESOURCE), and this kernel counts eBPF maps against it"
             );
         }
+        let _ = lacks_it(&NETNS_COOKIE)?;
         match lacks.is_empty() {
             true => info!(kernel = release, "this kernel has all that is used"),
             false => info!(

@@ -44,6 +44,7 @@ use crate::config::{Config, Destination, InterfacePattern, Network};
 use crate::kernel_cache::{KernelCache, Size};
 use crate::privileges::Resident;
 use crate::serve::{Heartbeats, Sockets};
+use crate::sys;
 use attach::Attacher;
 use error::Step as _;
 use host_routes::HostRoutes;
@@ -185,13 +186,15 @@ impl Datapath {
         let patience = Duration::from_millis(config.queries.wedged_after_millis.into());
         let (destinations, access) = (config.destinations(), config.access.clone());
         let host = config.host.enabled;
+        // Not the resident's, which is the resolver's. Where the kernel tells none, no socket is taken for the node's.
+        let host = host.then(|| sys::netns_cookie().unwrap_or_default());
         let (mut programs, pins) = namespace.resident().run(move || {
             let programs = Programs::load(&pins, &destinations, &access, patience, cache, host)?;
             Ok::<_, Error>((programs, pins))
         })?;
         let logger = programs.forward_logs();
         let mut host_routes = HostRoutes::new(*namespace.link());
-        if host {
+        if host.is_some() {
             programs.attach_to_cgroup(&config.host.cgroup, &dirs.host);
         } else {
             bpffs::remove_host(&dirs)?;

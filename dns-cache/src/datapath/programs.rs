@@ -84,6 +84,8 @@ pub struct LoadOptions {
     pub cache: Option<Size>,
     /// The seed of its hash.
     pub seed: Seed,
+    /// The cookie of the node's network namespace; 0: not known.
+    pub node: u64,
     /// Takes out the guard against entries that change while they are read. For the test that shows that it is
     /// needed.
     pub unguarded: bool,
@@ -112,6 +114,7 @@ fn load_with(
         .override_global(globals::BUCKETS, &buckets, true)
         .override_global(globals::SEED, &options.seed.0, true)
         .override_global(globals::PATIENCE, &patience, true)
+        .override_global(globals::NODE, &options.node, true)
         .override_global(globals::UNGUARDED, &unguarded, true);
     for (name, entries) in sizes {
         loader.map_max_entries(name, *entries);
@@ -222,14 +225,15 @@ pub fn stages(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Error> {
 
 impl Programs {
     /// Loads the object into the kernel, with what an earlier agent left, with these destinations, and a
-    /// kernel cache that answers the networks in `allowed`, or all if there are none; nothing is attached yet.
+    /// kernel cache that answers the networks in `allowed`, or all if there are none; nothing is attached yet. `host`:
+    /// with the programs for the node's own processes, which are in the namespace with this cookie (0: not known).
     pub(super) fn load(
         pins: &Pins,
         intercepted: &[Destination],
         allowed: &[Network],
         patience: Duration,
         cache: Option<Cache>,
-        host: bool,
+        host: Option<u64>,
     ) -> Result<Self, Error> {
         // The verifier removes log statements of levels that are off: they cost nothing then.
         let log_level = if tracing::enabled!(target: "dns_cache_ebpf", Level::DEBUG) {
@@ -247,10 +251,11 @@ impl Programs {
             patience,
             cache: size,
             seed,
+            node: host.unwrap_or_default(),
             unguarded: false,
         };
         let mut ebpf = load_with(&options, &sizes, Some(pins))?;
-        let host = host && host_sockets::load(&mut ebpf).map_err(no_host).is_ok();
+        let host = host.is_some() && host_sockets::load(&mut ebpf).map_err(no_host).is_ok();
         let mut access = Access::of(&mut ebpf)?;
         access.set(allowed)?;
         // Its pin keeps what is in it.

@@ -56,7 +56,7 @@ pub(super) fn all() -> Vec<Habit> {
     });
     let others = [
         (Some(0), LINK_LOCAL, Excuse::Detached),
-        (None, LINK_LOCAL, Excuse::Ended),
+        (None, LINK_LOCAL, Excuse::Detached),
         (None, CLUSTER_IP, Excuse::Broken),
     ];
     let others = others.into_iter().flat_map(|(pod, server, excuse)| {

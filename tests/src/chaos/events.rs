@@ -87,7 +87,7 @@ pub(super) fn agent(
                 let _stage = stage();
                 let what = format!("{event:?}");
                 world.ledger.change(&what, |wrongs| {
-                    (wrongs.away, wrongs.ended) = (true, true);
+                    wrongs.away = true;
                     wrongs.detached = matches!(event, AgentEvent::Detach);
                 });
                 match event {
@@ -100,7 +100,7 @@ pub(super) fn agent(
                 world.pass(time);
                 agent = world.lab.agent(&config);
                 world.ledger.change("the agent serves again", |wrongs| {
-                    (wrongs.away, wrongs.ended, wrongs.detached) = (false, false, false);
+                    (wrongs.away, wrongs.detached) = (false, false);
                 });
             }
         }

@@ -13,8 +13,6 @@ const SETTLE: Duration = Duration::from_secs(6);
 pub(super) struct Wrongs {
     /// The agent does not serve: it is dead, stopped, or on its way.
     pub(super) away: bool,
-    /// Its process has ended, and with it the node's route to link-local addresses.
-    pub(super) ended: bool,
     /// It has left nothing, so that link-local addresses are nobody's.
     pub(super) detached: bool,
     /// A server gives no right answers.
@@ -45,10 +43,8 @@ impl Wrongs {
 pub(super) enum Excuse {
     /// Nobody could answer.
     Broken,
-    /// The same; or the agent was detached: for pods that ask a link-local address.
+    /// The same; or the agent was detached: for who asks a link-local address.
     Detached,
-    /// The same; or its process had ended: for the node's own processes, which have a route there.
-    Ended,
     /// Anything was wrong: for pods that the agent may not have seen yet.
     Trouble,
 }
@@ -84,7 +80,6 @@ struct State {
     wrongs: Wrongs,
     broken: Time,
     detached: Time,
-    ended: Time,
     no_rules: Time,
     trouble: Time,
     answered: u64,
@@ -127,7 +122,6 @@ impl Ledger {
         let wrongs = state.wrongs;
         state.broken.follow(wrongs.is_broken());
         state.detached.follow(wrongs.detached);
-        state.ended.follow(wrongs.ended);
         state.no_rules.follow(wrongs.no_rules);
         state.trouble.follow(wrongs.is_any());
     }
@@ -160,7 +154,6 @@ impl Ledger {
         let excuses = match excuse {
             Excuse::Broken => vec![state.broken],
             Excuse::Detached => vec![state.broken, state.detached],
-            Excuse::Ended => vec![state.broken, state.ended],
             Excuse::Trouble => vec![state.trouble],
         };
         if excuses.iter().any(|time| time.touches(sent)) {

@@ -231,7 +231,7 @@ fn pipelined_answer_overtakes_a_slow_one() {
         .or_panic("sending");
     let first =
         Message::read(&session.receive().or_panic("the cached name")).or_panic("no message");
-    assert_eq!(first.id, 2);
+    assert_eq!(first.id, 2, "{first}");
     for replica in lab.dns().replicas() {
         replica.resume();
     }

@@ -60,6 +60,9 @@ fn the_kernel_is_probed_at_start() {
     if linux() < (5, 11) {
         expected.push("eBPF memory counted by cgroup");
     }
+    if linux() < (5, 14) {
+        expected.push("SO_NETNS_COOKIE");
+    }
     assert_eq!(lacks(&agent), expected);
     assert_eq!(
         mechanism(&agent),

@@ -186,6 +186,7 @@ fn an_interface_that_another_program_took_is_taken_back() {
         patience: Duration::ZERO,
         cache: None,
         seed: random_seed(),
+        node: 0,
         unguarded: false,
     };
     let mut object = datapath::load(&options).or_panic("loading a program");

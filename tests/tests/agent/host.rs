@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL, NODE};
-use dns_cache_tests::procfs::cgroup2;
-use dns_cache_tests::{Agent, AgentConfig, Client, Family, Lab, OrPanic, Transport};
+use dns_cache_tests::procfs::{cgroup2, linux};
+use dns_cache_tests::{Agent, AgentConfig, Client, Family, Lab, Message, OrPanic, Transport};
 
 use crate::assert_web;
 use crate::fallback::{Names, config};
@@ -193,6 +193,22 @@ fn serving(cgroup: &Path) -> AgentConfig {
     config("auto").with_host(cgroup)
 }
 
+/// The names that processes of the node hear, after they have connected to a server by TCP, and by UDP.
+fn peers(lab: &Lab, server: SocketAddr) -> [SocketAddr; 2] {
+    let peers = lab.node().netns().run(|| {
+        let stream = TcpStream::connect(server)?;
+        let any: IpAddr = if server.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(server)?;
+        Ok::<_, std::io::Error>([stream.peer_addr()?, socket.peer_addr()?])
+    });
+    peers.or_panic("connecting")
+}
+
 #[test]
 fn they_are_served_at_the_cluster_ip() {
     let lab = Lab::builder().start();
@@ -209,18 +225,7 @@ fn they_are_served_at_the_cluster_ip() {
             });
         }
         // Each socket's process hears the name that it gave.
-        let peers = lab.node().netns().run(|| {
-            let stream = TcpStream::connect(server)?;
-            let any: IpAddr = if server.is_ipv4() {
-                Ipv4Addr::UNSPECIFIED.into()
-            } else {
-                Ipv6Addr::UNSPECIFIED.into()
-            };
-            let socket = UdpSocket::bind((any, 0))?;
-            socket.connect(server)?;
-            Ok::<_, std::io::Error>([stream.peer_addr()?, socket.peer_addr()?])
-        });
-        assert_eq!(peers.or_panic("connecting"), [server; 2]);
+        assert_eq!(peers(&lab, server), [server; 2]);
     }
     lab.node().conntrack().assert_no_pod_dns();
     assert_never_nated(&lab);
@@ -291,6 +296,79 @@ fn their_cluster_ip_takes_the_ordinary_way_when_killed() {
             names.ask(&client(&lab, CLUSTER_IP.of(family)), Transport::Unconnected);
         });
     }
+}
+
+/// Nobody's route leads there any more: the sockets ask the ClusterIP, and their processes do not see it.
+#[test]
+fn their_link_local_address_is_answered_when_killed() {
+    if linux() < (5, 14) {
+        return;
+    }
+    let lab = Lab::builder().start();
+    let config = everywhere();
+    let agent = lab.agent(&config);
+    let mut names = Names(0);
+    for family in Family::BOTH {
+        names.ask(&client(&lab, LINK_LOCAL.of(family)), Transport::Connected);
+    }
+    agent.kill9();
+    all_are_answered_while_it_is_away(&lab, &mut names);
+    let opened = Family::BOTH.map(|family| {
+        let server = LINK_LOCAL.dns(family);
+        assert_eq!(peers(&lab, server), [server; 2]);
+        client(&lab, server.ip()).udp(true).or_panic("connecting")
+    });
+    let agent = lab.agent(&config);
+    // What has begun there goes on there, and what is new comes back.
+    for socket in opened {
+        let query = names.query();
+        socket.send(&query.to_bytes()).or_panic("sending");
+        let answer = socket.receive().or_panic("no answer");
+        assert_eq!(Message::read(&answer).map(|m| m.id), Some(query.id));
+    }
+    assert_eq!(agent.counters().datapath("from_host"), 0);
+    for family in Family::BOTH {
+        assert_come_to(&agent, || {
+            names.ask(&client(&lab, LINK_LOCAL.of(family)), Transport::Unconnected);
+        });
+    }
+}
+
+/// The datagrams of such a socket pass the programs, and must not go where its answers are not taken from.
+#[test]
+fn a_connected_socket_of_both_families_stays_where_it_is() {
+    let lab = Lab::builder().start();
+    let config = everywhere();
+    lab.agent(&config).kill9();
+    let mut servers = vec![CLUSTER_IP];
+    if linux() >= (5, 14) {
+        servers.push(LINK_LOCAL);
+    }
+    let mut names = Names(0);
+    let sockets = servers.into_iter().map(|server| {
+        let server = SocketAddr::from((server.v4.to_ipv6_mapped(), 53));
+        let socket = lab.node().netns().run(|| UdpSocket::bind("[::]:0"));
+        let socket = socket.or_panic("opening a socket");
+        socket.connect(server).or_panic("connecting");
+        let patience = Some(Duration::from_secs(2));
+        socket
+            .set_read_timeout(patience)
+            .or_panic("setting a time-out");
+        (socket, server)
+    });
+    let sockets: Vec<_> = sockets.collect();
+    let mut ask_all = || {
+        for (socket, server) in &sockets {
+            let query = names.query();
+            socket.send(&query.to_bytes()).or_panic("sending");
+            let (_, from) = socket.recv_from(&mut [0; 512]).or_panic("no answer");
+            assert_eq!(from, *server);
+        }
+    };
+    ask_all();
+    let agent = lab.agent(&config);
+    ask_all();
+    assert_eq!(agent.counters().datapath("from_host"), 0);
 }
 
 #[test]

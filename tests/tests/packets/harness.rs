@@ -146,6 +146,7 @@ impl Harness {
             patience: Duration::ZERO,
             cache: size,
             seed,
+            node: 0,
             unguarded,
         })
         .unwrap();

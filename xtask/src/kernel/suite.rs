@@ -17,7 +17,7 @@ pub(crate) const IPVS: &str = "ipvs";
 const DIVISOR: u32 = 40;
 
 /// Of the tests with the agent, those that depend on the kernel.
-const CHOSEN: [&str; 15] = [
+const CHOSEN: [&str; 16] = [
     "capabilities::the_kernel_is_probed_at_start",
     "cohabitation::programs_behind_ours_still_run",
     "cohabitation::a_change_of_mode_leaves_nothing_behind",
@@ -27,6 +27,7 @@ const CHOSEN: [&str; 15] = [
     "detach::detach_after_sigkill_clsact",
     "fallback::all_are_answered_when_killed_clsact",
     "forged::forged_source_of_a_known_pod_routed",
+    "host::their_link_local_address_is_answered_when_killed",
     "kernel::checksums_are_right_in_the_bytes",
     "kernel::every_answer_comes_from_the_kernel_routed",
     "kernel::the_answers_outlive_the_agent",
