@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dns_cache_common::question::{self, Key, KeyParts, Parsed, Refusal, Transport};
@@ -210,7 +211,7 @@ impl Resolver {
         let stale = self.stale(key);
         if stale.is_some() {
             // By the flight's time: who comes later need not wait as long again.
-            until = until.min(landing.began + self.stale.patience(self.is_down(key)));
+            until = until.min(landing.began + self.stale.patience(self.silence(key)));
         }
         match timeout_at(until, landing.outcome()).await {
             Ok(Some(Ok(entry))) => Given::Entry(entry, Source::Upstream, None),
@@ -224,11 +225,11 @@ impl Resolver {
         }
     }
 
-    /// Whether all servers for a key are ejected.
-    fn is_down(&self, key: &[u8]) -> bool {
+    /// How long no server for a key has answered anything.
+    fn silence(&self, key: &[u8]) -> Duration {
         let zones = self.zones();
         let zone = KeyParts::read(key).and_then(|parts| zones.of(parts.name));
-        zone.is_some_and(|zone| zone.group.is_down())
+        zone.map_or(Duration::ZERO, |zone| zone.group.silence())
     }
 
     /// An expired answer that may still be given.

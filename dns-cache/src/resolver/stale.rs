@@ -12,7 +12,7 @@ use super::entry::Entry;
 use super::given::Given;
 use crate::config::ServeStale as Policy;
 
-/// What a zone's servers get if they are known not to answer: one that is well again does so by then.
+/// What a zone's servers get if they are known to be dead: one that is well again answers by then.
 const LITTLE: Duration = Duration::from_millis(100);
 
 /// Decides which expired entries may still be given, and when.
@@ -34,11 +34,14 @@ impl Stale {
         }
     }
 
-    /// How long a client waits for the upstreams before it gets a stale answer; `down`: none of them has answered
-    /// lately.
-    pub(super) fn patience(&self, down: bool) -> Duration {
+    /// How long a client waits for the upstreams before it gets a stale answer. Others may have waited as long already:
+    /// `silence` is for how long none of them has answered anything.
+    pub(super) fn patience(&self, silence: Duration) -> Duration {
         let patience = Duration::from_millis(self.policy.after_millis.into());
-        if down { patience.min(LITTLE) } else { patience }
+        match silence >= patience {
+            true => patience.min(LITTLE),
+            false => patience,
+        }
     }
 
     /// Whether an entry whose TTL is over may be given.

@@ -43,13 +43,17 @@ impl Bench {
     }
 
     fn with(config: &Config, deadline: Duration) -> Self {
-        let nanos = Arc::new(AtomicU64::new(77_000_000_000));
-        let clock = Clock::Manual(Arc::clone(&nanos));
         let timings = Timings {
             attempt: LONG,
             connect: LONG,
             ..Timings::default()
         };
+        Self::timed(config, deadline, timings)
+    }
+
+    fn timed(config: &Config, deadline: Duration, timings: Timings) -> Self {
+        let nanos = Arc::new(AtomicU64::new(77_000_000_000));
+        let clock = Clock::Manual(Arc::clone(&nanos));
         Self {
             resolver: Resolver::with(config, clock, timings, deadline).unwrap(),
             nanos,

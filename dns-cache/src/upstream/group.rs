@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dns_cache_common::header::Header;
@@ -117,10 +118,11 @@ impl Group {
             .collect()
     }
 
-    /// Whether all servers are ejected.
-    pub(crate) fn is_down(&self) -> bool {
+    /// How long all servers have been ejected and answered nothing; zero if one of them is well.
+    pub(crate) fn silence(&self) -> Duration {
         let servers = self.servers();
-        !servers.is_empty() && servers.iter().all(|server| server.health.is_ejected())
+        let silences = servers.iter().map(|server| server.health.silence());
+        silences.min().unwrap_or_default()
     }
 
     /// How often all servers were ejected when a query came.

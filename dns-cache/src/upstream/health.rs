@@ -48,6 +48,8 @@ struct State {
     rtts: Rtts,
     in_a_row: u32,
     ejection: Option<Ejection>,
+    /// When the first query was sent since the last answer.
+    unanswered: Option<Instant>,
 }
 
 /// A time without queries, but for a probe at its end.
@@ -89,6 +91,7 @@ impl Health {
     pub(super) fn sent(self: &Arc<Self>) -> InFlight {
         self.queries.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
+        self.state().unanswered.get_or_insert_with(Instant::now);
         InFlight(Arc::clone(self))
     }
 
@@ -99,7 +102,9 @@ impl Health {
     /// An answer came, whether somebody still waited for it or not.
     pub(super) fn answered(&self, response: &[u8], took: Duration) {
         self.exchanges.answered(response, took);
-        self.state().rtts.record(took);
+        let mut state = self.state();
+        state.unanswered = None;
+        state.rtts.record(took);
     }
 
     /// An answer was of use: whatever was held against the server is over.
@@ -126,6 +131,13 @@ impl Health {
 
     pub(super) fn is_ejected(&self) -> bool {
         self.state().ejection.is_some()
+    }
+
+    /// How long an ejected server has not answered anything that it was asked; zero for one that is not ejected.
+    pub(super) fn silence(&self) -> Duration {
+        let state = self.state();
+        let unanswered = state.unanswered.filter(|_| state.ejection.is_some());
+        unanswered.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Whether the caller shall try the ejected server now; only one gets the task each time. The next

@@ -123,40 +123,62 @@ async fn a_slow_upstreams_last_answer_is_given_until_its_own_comes() {
     assert_eq!((bench.count("stale"), bench.count("coalesced")), (2, 1));
 }
 
-#[tokio::test]
-async fn nobody_waits_long_for_servers_that_are_ejected() {
-    const ANSWERS: usize = 0;
-    const CLOSES: usize = 1;
-    const IS_SILENT: usize = 2;
-    let mode = Arc::new(AtomicUsize::new(ANSWERS));
-    let current = Arc::clone(&mode);
+/// An upstream whose pause before an answer a test changes, and a resolver whose servers are ejected after 400 ms.
+async fn pausing(after_millis: u32) -> (Fake, Bench, tokio::sync::watch::Sender<Duration>) {
+    let (pause, current) = tokio::sync::watch::channel(Duration::ZERO);
     let fake = Fake::start(move |mut stream, _| {
-        let mode = Arc::clone(&current);
+        let pause = current.clone();
         async move {
             while let Some(query) = fake::read(&mut stream).await {
-                match mode.load(SeqCst) {
-                    ANSWERS => fake::write(&mut stream, &fake::address(&query)).await,
-                    IS_SILENT => {}
-                    _ => return,
-                }
+                let pause = *pause.borrow();
+                tokio::time::sleep(pause).await;
+                fake::write(&mut stream, &fake::address(&query)).await;
             }
         }
     })
     .await;
     let mut config = config(&[fake.address]);
-    config.serve_stale.after_millis = 3_600_000;
-    let bench = Bench::with(&config, LONG);
+    config.serve_stale.after_millis = after_millis;
+    let bench = Bench::timed(&config, LONG, Timings::default());
     bench.ask(&web(), Transport::Udp).await;
-    mode.store(CLOSES, SeqCst);
-    for name in ["a", "b", "c"] {
-        bench.ask(&query(1, name, 1, 0x0100), Transport::Udp).await;
-    }
-    mode.store(IS_SILENT, SeqCst);
     bench.pass(20.0);
-    let asked = Instant::now();
-    let (reply, hit) = bench.ask(&web(), Transport::Udp).await;
-    assert!(!hit && explanation(&reply) == Some(3));
-    assert!(asked.elapsed() < LONG, "{:?}", asked.elapsed());
+    (fake, bench, pause)
+}
+
+#[tokio::test]
+async fn a_slow_answer_to_one_question_makes_no_other_answer_stale() {
+    let (_fake, bench, pause) = pausing(15_000).await;
+    pause.send_replace(Duration::from_millis(600));
+    let slow = query(1, "slow", 1, 0x0100);
+    let while_ejected = async {
+        while !bench.resolver.status().upstreams[0].suspect {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        bench.ask(&web(), Transport::Udp).await
+    };
+    let (_, (reply, hit)) = tokio::join!(bench.ask(&slow, Transport::Udp), while_ejected);
+    assert!(!hit && explanation(&reply).is_none() && ttl(&reply) == 20);
+    assert_eq!(bench.count("stale"), 0);
+    // Its late answer let it back in.
+    assert!(!bench.resolver.status().upstreams[0].suspect);
+}
+
+#[tokio::test]
+async fn nobody_waits_long_for_servers_that_others_have_waited_for() {
+    let (_fake, bench, pause) = pausing(1_000).await;
+    bench.ask(&query(1, "api", 1, 0x0100), Transport::Udp).await;
+    bench.pass(20.0);
+    pause.send_replace(LONG * 2);
+    let mut took = vec![];
+    for name in ["web", "api"] {
+        let query = with_opt(query(1, name, 1, 0x0100), false);
+        let asked = Instant::now();
+        let (reply, hit) = bench.ask(&query, Transport::Udp).await;
+        assert!(!hit && explanation(&reply) == Some(3));
+        took.push(asked.elapsed());
+    }
+    let whole = Duration::from_secs(1);
+    assert!(took[0] >= whole && took[1] < whole, "{took:?}");
 }
 
 #[tokio::test]
