@@ -16,11 +16,12 @@ struct State {
     by_client: HashMap<IpAddr, usize>,
 }
 
-/// A place, free again when dropped.
+/// One place or several, free again when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Arc<Places>,
     client: IpAddr,
+    count: usize,
 }
 
 impl Places {
@@ -41,16 +42,22 @@ impl Places {
 
     /// A place for a client, if there is one.
     pub(crate) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+        self.take_many(client, 1)
+    }
+
+    /// So many places for a client, if there are as many.
+    pub(crate) fn take_many(self: &Arc<Self>, client: IpAddr, count: usize) -> Option<Place> {
         let mut state = self.lock();
         let of_client = state.by_client.get(&client).copied().unwrap_or_default();
-        if state.taken >= state.all || of_client >= state.each {
+        if state.taken + count > state.all || of_client + count > state.each {
             return None;
         }
-        state.taken += 1;
-        state.by_client.insert(client, of_client + 1);
+        state.taken += count;
+        state.by_client.insert(client, of_client + count);
         Some(Place {
             places: Arc::clone(self),
             client,
+            count,
         })
     }
 
@@ -62,10 +69,10 @@ impl Places {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.places.lock();
-        state.taken -= 1;
-        if let Some(count) = state.by_client.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
+        state.taken -= self.count;
+        if let Some(of_client) = state.by_client.get_mut(&self.client) {
+            *of_client -= self.count;
+            if *of_client == 0 {
                 state.by_client.remove(&self.client);
             }
         }
@@ -85,6 +92,7 @@ mod tests {
         let of_b = places.take(b).unwrap();
         assert!(places.take(b).is_none());
         drop(held);
+        assert!(places.take_many(b, 2).is_none() && places.take_many(a, 2).is_some());
         assert!(places.take(b).is_some());
         places.resize(1, 1);
         assert!(places.take(a).is_none());

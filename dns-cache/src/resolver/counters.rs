@@ -77,4 +77,6 @@ counters! {
     tcp_connections,
     /// TCP connections turned away because there were too many.
     tcp_refused,
+    /// TCP connections closed because their client left too many replies untaken.
+    tcp_overflows,
 }

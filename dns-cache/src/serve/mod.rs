@@ -1,6 +1,7 @@
 //! Bytes in, bytes out: the listeners of the resolver's namespace.
 
 mod heartbeats;
+mod replies;
 mod service;
 pub(crate) mod tally;
 mod tcp;
@@ -58,7 +59,11 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     pub(crate) connections_per_client: usize,
     /// Queries of one connection that wait for an upstream; beyond them it is not read.
-    pub(crate) misses_per_connection: usize,
+    pub(crate) misses_per_connection: u32,
+    /// Bytes of replies on TCP connections that the clients have not taken yet, in all and for one address; a
+    /// connection with one more is closed.
+    pub(crate) untaken: usize,
+    pub(crate) untaken_per_client: usize,
     /// Time that a connection may pass without a whole query, or without taking a reply.
     pub(crate) idle: Duration,
     /// Time that replies to what was read have to get out at the end.
@@ -79,6 +84,8 @@ impl Default for Limits {
             connections: MOST_CONNECTIONS,
             connections_per_client: 200,
             misses_per_connection: 100,
+            untaken: 16 * 1024 * 1024,
+            untaken_per_client: 4 * 1024 * 1024,
             idle: Duration::from_secs(10),
             drain: Duration::from_secs(5),
         }
@@ -110,6 +117,8 @@ struct Running {
     tally: Arc<Tally>,
     heartbeats: Arc<Heartbeats>,
     limits: Limits,
+    /// For bytes of replies that a client has not taken yet.
+    room: Arc<Places>,
     service: service::Receiver,
     /// Of the address that this is for.
     address: IpAddr,
@@ -145,6 +154,7 @@ impl Server {
                 tally: Arc::default(),
                 heartbeats: Arc::new(heartbeats),
                 limits,
+                room: Arc::new(Places::new(limits.untaken, limits.untaken_per_client)),
                 service: receiver,
                 address: Ipv4Addr::UNSPECIFIED.into(),
                 left,

@@ -8,12 +8,14 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use dns_cache_common::header::u16_at;
 use dns_cache_common::maps::LISTENERS_HEARTBEAT;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use socket2::SockRef;
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
+use super::replies::Replies;
 use super::tally::Manner;
 use super::{Arrival, Connection, Running, heartbeats};
 use crate::places::{Place, Places};
@@ -22,10 +24,10 @@ use crate::resolver::{Answer, Miss, Transport};
 /// Bytes of the length before each message (RFC 1035 §4.2.2).
 const PREFIX: usize = 2;
 const READ_CHUNK: usize = 4096;
-/// Chunks of replies that may wait for the client to take them; beyond them it is not read.
-const WAITING: usize = 16;
-/// Replies that are written together.
-const WRITE_CHUNK: usize = 64 * 1024;
+/// Replies that are written together. Until the client has taken them, it is not read.
+const WRITE_CHUNK: usize = 16 * 1024;
+/// What the kernel holds of replies for a client that does not take them; it counts as this process's memory.
+const SEND_BUFFER: usize = 32 * 1024;
 
 /// Takes connections until the server stops.
 pub(super) async fn listen(listener: TcpListener, mut running: Running, places: Arc<Places>) {
@@ -69,8 +71,8 @@ pub(super) fn start(
     }
 }
 
-/// Serves a connection, and holds `running` until its last reply is written. Replies still get out after the client
-/// has closed its sending side: the writer ends when neither the reader nor any waiting query holds the channel.
+/// Serves a connection until its last reply is written. Replies still get out after the client has closed its sending
+/// side.
 async fn serve(
     stream: TcpStream,
     unread: BytesMut,
@@ -80,10 +82,12 @@ async fn serve(
 ) {
     // Replies go out in few writes already; Nagle's algorithm would only hold them back.
     let _ = stream.set_nodelay(true);
-    let idle = running.limits.idle;
+    let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
     let left = running.left.clone();
+    let most = running.limits.misses_per_connection;
     let (reading, writing) = stream.into_split();
-    let (replies, outgoing) = mpsc::channel(WAITING);
+    let replies = Arc::new(Replies::new(writing, client.ip(), running.clone()));
+    let misses = Arc::new(Semaphore::new(most as usize));
     let reader = Reader {
         running,
         client,
@@ -92,53 +96,26 @@ async fn serve(
             is_ipv6: client.is_ipv6(),
             forwarded: false,
         },
-        replies,
+        replies: Arc::clone(&replies),
+        misses: Arc::clone(&misses),
         buffer: unread,
-    }
-    .run(reading);
-    let writer = write(writing, outgoing, idle);
-    tokio::pin!(reader, writer);
-    // A client that takes no replies is not read any further.
-    let (read, written) = tokio::select! {
-        read = &mut reader => (read, writer.await),
-        _ = &mut writer => return,
     };
-    match (read, written) {
-        (Ok(Some((reading, unread))), Ok(writing)) => {
+    let read = reader.run(reading).await;
+    // Each query that waits has a permit until it is answered.
+    let _ = misses.acquire_many(most).await;
+    match (read, Arc::into_inner(replies)) {
+        (Ok(Some((reading, unread))), Some(replies)) => {
             // Both are of one stream.
-            let stream = reading.reunite(writing).map(TcpStream::into_std);
-            if let Ok(Ok(stream)) = stream {
+            let stream = reading.reunite(replies.into_stream());
+            if let Ok(Ok(stream)) = stream.map(TcpStream::into_std) {
                 let unread = unread.to_vec();
                 // Nobody waits for it any more: it is closed.
                 let _ = left.send(Connection { stream, unread });
             }
         }
-        (read, written) => {
-            if let Ok(mut writing) = written {
-                let _ = writing.shutdown().await;
-            }
-            if let Err(error) = read {
-                tracing::trace!(%client, %error, "connection ended");
-            }
-        }
+        (Err(error), _) => tracing::trace!(%client, %error, "connection ended"),
+        _ => {}
     }
-}
-
-/// Writes replies, as many at once as wait.
-async fn write(
-    mut stream: OwnedWriteHalf,
-    mut replies: mpsc::Receiver<Vec<u8>>,
-    idle: Duration,
-) -> io::Result<OwnedWriteHalf> {
-    while let Some(mut chunk) = replies.recv().await {
-        while chunk.len() < WRITE_CHUNK
-            && let Ok(more) = replies.try_recv()
-        {
-            chunk.extend_from_slice(&more);
-        }
-        timeout(idle, stream.write_all(&chunk)).await??;
-    }
-    Ok(stream)
 }
 
 struct Reader {
@@ -146,7 +123,9 @@ struct Reader {
     client: SocketAddr,
     /// How its queries come, and are answered at once.
     manner: Manner,
-    replies: mpsc::Sender<Vec<u8>>,
+    replies: Arc<Replies>,
+    /// For those that wait for an upstream.
+    misses: Arc<Semaphore>,
     buffer: BytesMut,
 }
 
@@ -158,10 +137,9 @@ impl Reader {
         mut stream: OwnedReadHalf,
     ) -> io::Result<Option<(OwnedReadHalf, BytesMut)>> {
         let idle = self.running.limits.idle;
-        let misses = Arc::new(Semaphore::new(self.running.limits.misses_per_connection));
         let mut deadline = Instant::now() + idle;
         loop {
-            if self.answer(&misses).await? {
+            if self.answer().await? {
                 deadline = Instant::now() + idle;
             }
             self.buffer.reserve(READ_CHUNK);
@@ -170,7 +148,7 @@ impl Reader {
                     if has_successor {
                         return Ok(Some((stream, self.buffer)));
                     }
-                    self.finish(&stream, &misses).await?;
+                    self.finish(&stream).await?;
                     return Ok(None);
                 }
                 read = timeout_at(deadline, stream.read_buf(&mut self.buffer)) => read??,
@@ -183,13 +161,13 @@ impl Reader {
 
     /// Answers what the kernel holds already: a close with bytes unread is a reset, which would take replies
     /// away that the client has not read yet.
-    async fn finish(&mut self, stream: &OwnedReadHalf, misses: &Arc<Semaphore>) -> io::Result<()> {
+    async fn finish(&mut self, stream: &OwnedReadHalf) -> io::Result<()> {
         let end = Instant::now() + self.running.limits.drain;
         while Instant::now() < end {
             self.buffer.reserve(READ_CHUNK);
             match stream.try_read_buf(&mut self.buffer) {
                 Ok(0) => break,
-                Ok(_) => self.answer(misses).await?,
+                Ok(_) => self.answer().await?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             };
@@ -198,7 +176,7 @@ impl Reader {
     }
 
     /// Answers the whole queries that have come; says whether there were any.
-    async fn answer(&mut self, misses: &Arc<Semaphore>) -> io::Result<bool> {
+    async fn answer(&mut self) -> io::Result<bool> {
         let now = self.running.resolver.clock().now();
         let mut hits = Vec::new();
         let (mut any, mut answered) = (false, 0);
@@ -222,21 +200,22 @@ impl Reader {
                 Answer::Drop => {
                     // Nothing sensible follows a message without a header, or a response.
                     hits.truncate(start);
-                    self.send(hits).await?;
+                    self.replies.send(&hits).await?;
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "not a query"));
                 }
                 Answer::Miss(miss) => match resolver.admit(self.client.ip(), &miss) {
                     Ok(place) => {
                         hits.truncate(start);
-                        if misses.available_permits() == 0 {
-                            self.send(std::mem::take(&mut hits)).await?;
+                        if self.misses.available_permits() == 0 {
+                            self.replies.send(&hits).await?;
+                            hits.clear();
                         }
-                        let Ok(permit) = Arc::clone(misses).acquire_owned().await else {
+                        let Ok(permit) = Arc::clone(&self.misses).acquire_owned().await else {
                             break;
                         };
                         let arrival = Arrival::late(now, self.manner, bytes);
-                        let (running, replies) = (self.running.clone(), self.replies.clone());
-                        let late = answer_late(running, replies, miss, arrival, place, permit);
+                        let (running, replies) = (self.running.clone(), Arc::clone(&self.replies));
+                        let late = answer_late(permit, running, replies, miss, arrival, place);
                         tokio::spawn(late);
                         continue;
                     }
@@ -250,37 +229,28 @@ impl Reader {
             let length = (reply.len() as u16).to_be_bytes();
             hits[start..start + PREFIX].copy_from_slice(&length);
             if hits.len() >= WRITE_CHUNK {
-                self.send(std::mem::take(&mut hits)).await?;
+                self.replies.send(&hits).await?;
+                hits.clear();
             }
         }
-        self.send(hits).await?;
+        self.replies.send(&hits).await?;
         self.running.took(now, answered);
         Ok(any)
     }
-
-    async fn send(&self, replies: Vec<u8>) -> io::Result<()> {
-        if replies.is_empty() {
-            return Ok(());
-        }
-        self.replies
-            .send(replies)
-            .await
-            .map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
 }
 
-/// Answers a query once an upstream has. Arguments live until the reply is handed on, `running` among them,
-/// which an async block would take no more of than it uses.
+/// Answers a query once an upstream has. Arguments live until the reply is sent, the permit longest: with all
+/// permits back, nobody else holds the connection.
 async fn answer_late(
+    _permit: OwnedSemaphorePermit,
     running: Running,
-    replies: mpsc::Sender<Vec<u8>>,
+    replies: Arc<Replies>,
     miss: Miss,
     arrival: Arrival,
     _place: Place,
-    _permit: OwnedSemaphorePermit,
 ) {
     let reply = running.resolve(miss, arrival).await;
     let length = (reply.len() as u16).to_be_bytes();
     // The connection may be gone by now.
-    let _ = replies.send([&length[..], &reply].concat()).await;
+    let _ = replies.send(&[&length[..], &reply].concat()).await;
 }

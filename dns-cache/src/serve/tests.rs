@@ -407,6 +407,69 @@ async fn connections_are_bounded() {
     }
 }
 
+/// Nearly as long as an answer can be.
+fn large(query: &[u8]) -> Vec<u8> {
+    const RECORDS: usize = 4_000;
+    let record = b"\xc0\x0c\0\x01\0\x01\0\0\0\x14\0\x04\x0a\0\0\x01";
+    let records = [RECORDS as u16, 0, 0];
+    fake::respond(query, 0x8580, records, &record.repeat(RECORDS))
+}
+
+/// Sends queries for one name and takes no reply, until the connection is closed.
+async fn ask_and_take_nothing(address: SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    let queries = fake::frame(&query(1, "web", 1, 0x0100)).repeat(100);
+    let ended = async { while stream.write_all(&queries).await.is_ok() {} };
+    timeout(PATIENCE, ended).await.unwrap();
+}
+
+/// Bytes of all replies that were made.
+fn replied(bench: &Bench) -> u64 {
+    bench.server.tally().totals().reply_size[1].sum
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_replies_gets_no_more_of_them() {
+    let (fake, _) = Fake::start_counting(large).await;
+    let limits = Limits {
+        idle: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let bench = Bench::start(fake.address, limits);
+    let mut stream = bench.tcp().await;
+    let web = fake::frame(&query(1, "web", 1, 0x0100));
+    stream.write_all(&web).await.unwrap();
+    let size = read(&mut stream).await.unwrap().len() as u64;
+    assert!(size > 60_000);
+    ask_and_take_nothing(bench.address).await;
+    // What the sockets' buffers took, and one chunk.
+    assert!(replied(&bench) < 8 * size, "{}", replied(&bench) / size);
+}
+
+#[tokio::test]
+async fn replies_that_nobody_takes_are_bounded() {
+    let (fake, _) = Fake::start_counting(large).await;
+    for (untaken, untaken_per_client) in [(150_000, 1_000_000), (1_000_000, 150_000)] {
+        let limits = Limits {
+            untaken,
+            untaken_per_client,
+            ..Limits::default()
+        };
+        let bench = Bench::start(fake.address, limits);
+        // Two have room; without the bound each would have.
+        let greedy = || tokio::spawn(ask_and_take_nothing(bench.address));
+        let _greedy = [greedy(), greedy(), greedy()];
+        let overflow = async {
+            while bench.count("tcp_overflows") == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, overflow).await.unwrap();
+    }
+}
+
 /// Queries `s1` over UDP and `s2` over TCP, on their way to an upstream that keeps silent.
 async fn two_slow_queries(bench: &Bench) -> (UdpSocket, TcpStream) {
     let socket = bench.udp().await;
@@ -532,6 +595,7 @@ async fn shutdown_answers_what_waits_in_udp_sockets() {
         heartbeats: Arc::default(),
         tally: Arc::default(),
         limits: Limits::default(),
+        room: Arc::new(Places::new(0, 0)),
         service,
         address: Ipv4Addr::LOCALHOST.into(),
         left,
