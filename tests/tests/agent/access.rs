@@ -3,7 +3,7 @@
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Client, Family, Flavour, Lab, OrPanic, Query, Transport};
 
-use crate::{WEB, assert_web, fresh, lab_with_agent};
+use crate::{WEB, assert_web, lab_with_agent};
 
 const REFUSED: u16 = 5;
 
@@ -83,26 +83,6 @@ fn a_reload_changes_who_may_ask() {
         assert_eq!(denied > 0, may.contains(&false));
     }
     lab.node().conntrack().assert_no_pod_dns();
-}
-
-/// More networks than the programs have room for: refused as a whole, and who was served before is.
-#[test]
-fn a_list_that_the_kernel_refuses_changes_nothing() {
-    let (lab, agent) = lab_with_agent(Flavour::Routed);
-    let networks = (0..1_100).map(|n| format!("172.16.{}.{}", n / 256, n % 256));
-    let networks = networks.collect::<Vec<_>>().join(", ");
-    agent.configure(&AgentConfig {
-        extra: format!("access: {{allow: [{networks}]}}\n"),
-        ..AgentConfig::default()
-    });
-    agent.wait_for_reloads(0, 1);
-    for transport in Transport::ALL {
-        let client = lab.pod(0).client(Family::V4);
-        assert_web(&client, transport);
-        let fresh = client.ask(transport, &Query::new(&fresh(1), rtype::A));
-        assert_eq!(fresh.or_panic("no reply").message.rcode(), 0);
-    }
-    assert!(agent.counters().datapath("cache_bypasses_access") == 0);
 }
 
 /// Another pod's address does not open what one's own does not.

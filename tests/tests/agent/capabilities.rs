@@ -15,7 +15,7 @@ const PROG_LOAD: u32 = 5;
 const PROG_QUERY: u32 = 16;
 
 /// The agent as on a kernel whose bpf(2) does not know a command.
-fn without(lab: &Lab, command: u32) -> PathBuf {
+pub(crate) fn without(lab: &Lab, command: u32) -> PathBuf {
     let path = lab.scope().dir().join(format!("without-{command}"));
     let text = format!(
         "#!/bin/sh\nexec {} {command} {} \"$@\"\n",

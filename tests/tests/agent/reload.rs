@@ -10,6 +10,7 @@ use dns_cache_tests::zones::BULK;
 use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, Way};
 use serde_json::Value;
 
+use crate::capabilities;
 use crate::lookup::{json, outcome, parts, said};
 use crate::{SetOnDrop, WEB, WEB_A, assert_web, fresh, lab_with_agent};
 
@@ -109,6 +110,34 @@ fn a_bad_file_is_refused_and_the_old_one_stays() {
     let status = agent.status().or_panic("asking for the status");
     assert!(status["reload"]["error"].is_null(), "{status:#}");
     assert_eq!(status["reload"]["needs_restart"][0], "cache");
+}
+
+/// The kernel does not let an address go: then nothing else of the new file is in force either.
+#[test]
+fn what_the_kernel_refuses_changes_nothing() {
+    const MAP_DELETE_ELEM: u32 = 3;
+    let lab = Lab::builder().start();
+    let config = AgentConfig {
+        binary: Some(capabilities::without(&lab, MAP_DELETE_ELEM)),
+        ..with_local()
+    };
+    let agent = lab.agent(&config);
+    let client = lab.pod(0).client(Family::V4);
+    let there = client.clone().server(SocketAddr::new(local(), 53));
+    agent.configure(&AgentConfig {
+        extra: format!("\nhosts:\n- {{name: {WEB}, addresses: [192.0.2.7]}}\n"),
+        ..AgentConfig::default()
+    });
+    agent.wait_for_reloads(0, 1);
+    for transport in Transport::ALL {
+        assert_web(&client, transport);
+        assert_web(&there, transport);
+    }
+    assert!(
+        !agent.log().contains("not wholly in force"),
+        "{}",
+        agent.log()
+    );
 }
 
 /// What other servers would be asked for now is flushed; the rest stays.
