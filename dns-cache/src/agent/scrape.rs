@@ -93,10 +93,16 @@ impl Source for Agent {
     fn not_ready(&self) -> Vec<String> {
         // That the sockets are open is certain: without them there is no agent.
         let mut reasons = Vec::new();
-        if let Err(error) = self.datapath.status() {
-            reasons.push(format!("the programs cannot be asked: {error}"));
+        match self.datapath.status() {
+            Ok(status) if status.missing.is_empty() => {}
+            Ok(status) => {
+                let missing = status.missing.join(", ");
+                reasons.push(format!("no program is attached to {missing}"));
+            }
+            Err(error) => reasons.push(format!("the programs cannot be asked: {error}")),
         }
-        if !self.resolver.has_been_answered() {
+        // Upstreams that fail later are no reason: stale answers are for that.
+        if !self.resolver.has_been_answered() && !self.resolver.has_stale_answers() {
             reasons.push("no upstream has answered yet".to_owned());
         }
         reasons

@@ -74,8 +74,8 @@ pub(super) struct State {
     failed: u64,
     /// Another agent does all this.
     paused: bool,
-    /// An interface has no program that should have one.
-    incomplete: bool,
+    /// The names of the interfaces that should have a program and have none.
+    missing: BTreeMap<u32, String>,
     /// Looks so far.
     checks: u32,
     /// Interfaces where another's program is in front: looks until the next attempt, and from that to the one after it.
@@ -111,7 +111,7 @@ impl State {
             in_subnets: BTreeSet::new(),
             failed: 0,
             paused: false,
-            incomplete: false,
+            missing: BTreeMap::new(),
             checks: 0,
             taken: BTreeMap::new(),
             link,
@@ -219,6 +219,7 @@ impl State {
                     }
                 })
                 .collect(),
+            missing: self.missing.values().cloned().collect(),
             failed_interfaces: self.failed,
             counters: self.programs.counters()?,
         })
@@ -242,7 +243,7 @@ impl State {
                 }
             }
             None if wanted => self.attach(link),
-            None => {}
+            None => drop(self.missing.remove(&link.ifindex)),
         }
     }
 
@@ -290,6 +291,7 @@ impl State {
                     %mechanism,
                     "attached"
                 );
+                self.missing.remove(&ifindex);
                 self.attached.insert(
                     ifindex,
                     (
@@ -308,11 +310,11 @@ impl State {
             }
             Err(error) => {
                 self.failed += 1;
-                self.incomplete = true;
                 self.attacher.forget(Some(&name), ifindex);
                 self.programs.remove_interface(ifindex);
                 // A pod that was removed at once is no fault.
                 warn!(interface = name, ifindex, %error, "not attached: its DNS takes the ordinary path");
+                self.missing.insert(ifindex, name);
             }
         }
     }
@@ -375,7 +377,7 @@ impl State {
             warn!(%error, "the order of programs cannot be looked at");
         }
         self.checks = self.checks.wrapping_add(1);
-        self.checks.is_multiple_of(CHECKS_PER_SCAN) && std::mem::take(&mut self.incomplete)
+        self.checks.is_multiple_of(CHECKS_PER_SCAN) && !self.missing.is_empty()
     }
 
     fn register(&mut self, ifindex: u32, interface: Interface) {
@@ -406,6 +408,7 @@ impl State {
         if self.bridges.remove(&ifindex) {
             self.programs.remove_interface(ifindex);
         }
+        self.missing.remove(&ifindex);
         if let Some((attached, _)) = self.attached.remove(&ifindex) {
             self.attacher.forget(name, ifindex);
             self.programs.remove_interface(ifindex);
@@ -444,6 +447,7 @@ impl State {
         let gone: Vec<u32> = self
             .attached
             .keys()
+            .chain(self.missing.keys())
             .chain(&self.bridges)
             .copied()
             .filter(|ifindex| !present.contains(ifindex))

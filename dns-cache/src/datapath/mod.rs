@@ -103,7 +103,9 @@ pub struct Status {
     pub lacks: Vec<Lack>,
     /// Interfaces that lead to pods and carry the program.
     pub interfaces: Vec<Attached>,
-    /// Interfaces that could not be attached to since the start.
+    /// Those that should carry it and do not: it could not be attached.
+    pub missing: Vec<String>,
+    /// How often it could not be attached since the start.
     pub failed_interfaces: u64,
     /// The programs' counters, over all CPUs.
     pub counters: Vec<(&'static str, u64)>,

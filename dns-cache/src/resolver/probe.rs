@@ -1,4 +1,4 @@
-//! Is anybody there? Asked before pods ask.
+//! Is anybody there? Asked before pods ask, and for the kubelet.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -44,5 +44,19 @@ impl Resolver {
         let zones = self.zones();
         let mut servers = zones.iter().flat_map(|zone| zone.group.status());
         servers.any(|server| server.rtt_p50.is_some())
+    }
+
+    /// Whether there are answers to be given for as long as no upstream answers: stale ones are allowed, and there are
+    /// some, or an earlier agent left fresh ones in the kernel. It may look at every entry.
+    #[must_use]
+    pub fn has_stale_answers(&self) -> bool {
+        let now = self.clock.now();
+        let allows = |entry: &_| self.stale.allows(entry, now);
+        if self.cache.iter().any(|(_, entry)| allows(&entry)) {
+            return true;
+        }
+        let mut any = false;
+        self.for_each_mirrored(|seen| any |= now < seen.until);
+        any && self.stale.is_on()
     }
 }

@@ -44,6 +44,11 @@ impl Stale {
         }
     }
 
+    /// Whether there is such a thing at all.
+    pub(super) fn is_on(&self) -> bool {
+        self.policy.enabled
+    }
+
     /// Whether an entry whose TTL is over may be given.
     pub(super) fn allows(&self, entry: &Entry, now: Time) -> bool {
         let Some(ttl) = entry.ttl() else {

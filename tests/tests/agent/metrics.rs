@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dns_cache::metrics::names::{self, Kind, Metric};
@@ -188,6 +189,74 @@ fn the_kubelet_is_told_the_truth() {
     lab.dns().replicas()[0].black_hole();
     assert_eq!(get(&lab, "/ready").1, "OK\n");
     assert_eq!(Scrape::of(&lab).sum(&names::READY, &[]), 1.0);
+}
+
+/// Dead upstreams are no reason to keep an agent back that has answers to give.
+#[test]
+fn an_agent_with_a_warm_cache_is_ready_without_upstreams() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    let before = agent.counters();
+    while before.answered(&agent.counters()) == 0 {
+        assert_web(&client, Transport::Connected);
+    }
+    agent.kill9();
+    for replica in lab.dns().replicas() {
+        replica.black_hole();
+    }
+    lab.node().netns().ip("link set up0 down\n");
+    let agent = lab.agent(&AgentConfig::default());
+    assert_eq!(get(&lab, "/ready").1, "OK\n");
+    assert_web(&client, Transport::Connected);
+    assert!(agent.command(&["cache", "flush"]).status.success());
+    let said = get(&lab, "/ready").1;
+    assert_eq!(said, "no upstream has answered yet\n");
+}
+
+/// A filter for another protocol stands where ours has to be, on one pod's interface.
+#[test]
+fn an_interface_without_a_program_is_not_ready() {
+    let lab = Lab::builder().start();
+    let (bare, served) = (lab.pod(0), lab.pod(1));
+    let tc = |args: &[&str]| {
+        let mut command = Command::new("tc");
+        let _ = lab.node().netns().succeed(command.args(args));
+    };
+    tc(&["qdisc", "add", "dev", bare.veth(), "clsact"]);
+    let place = ["dev", bare.veth(), "ingress", "prio", "1"];
+    // One instruction: return TC_ACT_UNSPEC.
+    let pass = [
+        "protocol",
+        "ip",
+        "bpf",
+        "da",
+        "bytecode",
+        "1,6 0 0 4294967295,",
+    ];
+    tc(&[&["filter", "add"], &place[..], &pass].concat());
+    let config = AgentConfig {
+        attach: "clsact".to_owned(),
+        ..AgentConfig::default()
+    };
+    let agent = lab.agent_on(&config, &[served.veth()]);
+    let not_ready = format!("no program is attached to {}\n", bare.veth());
+    // It asks an upstream by itself.
+    let end = Instant::now() + Duration::from_secs(20);
+    while get(&lab, "/ready").1 != not_ready {
+        assert!(Instant::now() < end, "{:?}", get(&lab, "/ready"));
+    }
+    let scrape = Scrape::of(&lab);
+    assert_eq!(scrape.sum(&names::READY, &[]), 0.0);
+    assert!(scrape.sum(&names::SETUP_ERRORS, &["interface_add"]) >= 1.0);
+    for pod in [bare, served] {
+        assert_web(&pod.client(Family::V4), Transport::Connected);
+    }
+    // It is tried again now and then.
+    tc(&[&["filter", "del"], &place[..], &["protocol", "ip"]].concat());
+    let end = Instant::now() + Duration::from_secs(60);
+    while get(&lab, "/ready").1 != "OK\n" {
+        assert!(Instant::now() < end, "not ready:\n{}", agent.log());
+    }
 }
 
 #[test]

@@ -192,6 +192,7 @@ async fn not_after_its_hour_and_not_if_turned_off() {
         bench.ask(&web(), Transport::Udp).await;
         says.store(0x8182, SeqCst);
         bench.pass(seconds);
+        assert_eq!(bench.resolver.has_stale_answers(), rcode == 0);
         let (reply, _) = bench.ask(&web(), Transport::Udp).await;
         assert_eq!(flags(&reply) & 15, rcode, "{enabled} {seconds}");
     }
