@@ -61,7 +61,7 @@ impl Resolver {
         miss: Miss,
     ) -> (Vec<u8>, Option<SocketAddr>) {
         self.counters.misses.add(1);
-        let given = self.wait(&miss.key).await;
+        let given = self.wait(&miss.key, miss.arrived).await;
         (miss.reply(&given), given.server())
     }
 
@@ -182,8 +182,9 @@ impl Resolver {
         Given::Entry(entry, Source::Cache { age }, None)
     }
 
-    /// Waits for the upstreams; for a shorter time if there is a stale answer.
-    async fn wait(self: &Arc<Self>, key: &[u8]) -> Given {
+    /// Waits for the upstreams, until the deadline of a query that arrived then; for a shorter time if there is a stale
+    /// answer.
+    async fn wait(self: &Arc<Self>, key: &[u8], arrived: Instant) -> Given {
         let landing = match self
             .flights
             .board(key, || self.cache.fresh(key, self.clock.now()))
@@ -207,7 +208,7 @@ impl Resolver {
                 landing
             }
         };
-        let mut until = Instant::now() + self.deadline;
+        let mut until = arrived + self.deadline;
         let stale = self.stale(key);
         if stale.is_some() {
             // By the flight's time: who comes later need not wait as long again.

@@ -40,6 +40,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dns_cache_common::question::{Client, Query};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 pub use clock::{Clock, Time};
 pub use contents::{Cached, Flushed, Listing, Selection, Usage};
@@ -107,6 +108,8 @@ pub struct Miss {
     client: Client,
     question: Box<[u8]>,
     key: Box<[u8]>,
+    /// Its deadline counts from then.
+    arrived: Instant,
 }
 
 /// Why there is no resolver.
@@ -248,10 +251,13 @@ impl Resolver {
             self.counters.rate_limited.add(1);
             return Err(Failure::Overload);
         }
-        self.places.take(client).ok_or_else(|| {
-            self.counters.overload.add(1);
-            Failure::Overload
-        })
+        self.places.take(client).ok_or_else(|| self.overload())
+    }
+
+    /// Counts a query that is turned away because too many wait.
+    pub(crate) fn overload(&self) -> Failure {
+        self.counters.overload.add(1);
+        Failure::Overload
     }
 
     /// The state of cache and upstreams. It looks at every entry.
@@ -356,7 +362,13 @@ impl Miss {
             client: query.client,
             question: query.question.into(),
             key: query.key.as_bytes().into(),
+            arrived: Instant::now(),
         }
+    }
+
+    /// It may have come so much before it was read.
+    pub(crate) fn came_earlier(&mut self, by: Duration) {
+        self.arrived = self.arrived.checked_sub(by).unwrap_or(self.arrived);
     }
 }
 

@@ -58,8 +58,10 @@ pub(crate) struct Limits {
     /// TCP connections, in all and from one address.
     pub(crate) connections: usize,
     pub(crate) connections_per_client: usize,
-    /// Queries of one connection that wait for an upstream; beyond them it is not read.
+    /// Queries of one connection that wait for an upstream; beyond them it is not read for a while.
     pub(crate) misses_per_connection: u32,
+    /// How long what a client has sent may stay unread for that, before queries that would wait are turned away.
+    pub(crate) hold: Duration,
     /// Bytes of replies on TCP connections that the clients have not taken yet, in all and for one address; a
     /// connection with one more is closed.
     pub(crate) untaken: usize,
@@ -84,6 +86,7 @@ impl Default for Limits {
             connections: MOST_CONNECTIONS,
             connections_per_client: 200,
             misses_per_connection: 100,
+            hold: Duration::from_secs(2),
             untaken: 16 * 1024 * 1024,
             untaken_per_client: 4 * 1024 * 1024,
             idle: Duration::from_secs(10),

@@ -1,5 +1,6 @@
 //! TCP (RFC 7766): many queries on a connection, each answered as soon as its answer is there.
 
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use super::replies::Replies;
 use super::tally::Manner;
@@ -99,6 +100,7 @@ async fn serve(
         replies: Arc::clone(&replies),
         misses: Arc::clone(&misses),
         buffer: unread,
+        held: Duration::ZERO,
     };
     let read = reader.run(reading).await;
     // Each query that waits has a permit until it is answered.
@@ -127,6 +129,8 @@ struct Reader {
     /// For those that wait for an upstream.
     misses: Arc<Semaphore>,
     buffer: BytesMut,
+    /// How long it has not read for want of permits, since it last had nothing to read.
+    held: Duration,
 }
 
 impl Reader {
@@ -144,6 +148,7 @@ impl Reader {
             }
             self.buffer.reserve(READ_CHUNK);
             let read = tokio::select! {
+                biased;
                 has_successor = self.running.stopped() => {
                     if has_successor {
                         return Ok(Some((stream, self.buffer)));
@@ -152,6 +157,10 @@ impl Reader {
                     return Ok(None);
                 }
                 read = timeout_at(deadline, stream.read_buf(&mut self.buffer)) => read??,
+                () = ready(()), if !self.held.is_zero() => {
+                    self.held = Duration::ZERO;
+                    continue;
+                }
             };
             if read == 0 {
                 return Ok(None);
@@ -177,7 +186,8 @@ impl Reader {
 
     /// Answers the whole queries that have come; says whether there were any.
     async fn answer(&mut self) -> io::Result<bool> {
-        let now = self.running.resolver.clock().now();
+        let resolver = Arc::clone(&self.running.resolver);
+        let now = resolver.clock().now();
         let mut hits = Vec::new();
         let (mut any, mut answered) = (false, 0);
         while let Some(length) = u16_at(&self.buffer, 0).map(usize::from) {
@@ -185,9 +195,8 @@ impl Reader {
                 break;
             };
             any = true;
-            let start = hits.len();
+            let mut start = hits.len();
             hits.extend_from_slice(&[0; PREFIX]);
-            let resolver = &self.running.resolver;
             let answer = if resolver.may_ask(self.client.ip()) {
                 resolver.answer_cached(message, Transport::Tcp, now, &mut hits)
             } else {
@@ -203,24 +212,31 @@ impl Reader {
                     self.replies.send(&hits).await?;
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "not a query"));
                 }
-                Answer::Miss(miss) => match resolver.admit(self.client.ip(), &miss) {
-                    Ok(place) => {
-                        hits.truncate(start);
-                        if self.misses.available_permits() == 0 {
-                            self.replies.send(&hits).await?;
-                            hits.clear();
-                        }
-                        let Ok(permit) = Arc::clone(&self.misses).acquire_owned().await else {
-                            break;
-                        };
-                        let arrival = Arrival::late(now, self.manner, bytes);
-                        let (running, replies) = (self.running.clone(), Arc::clone(&self.replies));
-                        let late = answer_late(permit, running, replies, miss, arrival, place);
-                        tokio::spawn(late);
-                        continue;
+                Answer::Miss(mut miss) => {
+                    hits.truncate(start);
+                    if self.misses.available_permits() == 0 {
+                        self.replies.send(&hits).await?;
+                        hits.clear();
                     }
-                    Err(failure) => hits.extend(resolver.turn_away(&miss, failure)),
-                },
+                    let failure = match resolver.admit(self.client.ip(), &miss) {
+                        Ok(place) => match self.permit(&mut miss).await {
+                            Some(permit) => {
+                                let arrival = Arrival::late(now, self.manner, bytes);
+                                let running = self.running.clone();
+                                let replies = Arc::clone(&self.replies);
+                                let late =
+                                    answer_late(permit, running, replies, miss, arrival, place);
+                                tokio::spawn(late);
+                                continue;
+                            }
+                            None => resolver.overload(),
+                        },
+                        Err(failure) => failure,
+                    };
+                    start = hits.len();
+                    hits.extend_from_slice(&[0; PREFIX]);
+                    hits.extend(resolver.turn_away(&miss, failure));
+                }
             }
             let reply = &hits[start + PREFIX..];
             self.running.tally.answered(self.manner, bytes, reply);
@@ -236,6 +252,20 @@ impl Reader {
         self.replies.send(&hits).await?;
         self.running.took(now, answered);
         Ok(any)
+    }
+
+    /// The permit to wait for an upstream, once there is one. A client that has sent more than may wait is not read any
+    /// faster than it is answered, but its queries age meanwhile: after a while there is none.
+    async fn permit(&mut self, miss: &mut Miss) -> Option<OwnedSemaphorePermit> {
+        miss.came_earlier(self.held);
+        if let Ok(permit) = Arc::clone(&self.misses).try_acquire_owned() {
+            return Some(permit);
+        }
+        let since = Instant::now();
+        let left = self.running.limits.hold.saturating_sub(self.held);
+        let permit = timeout(left, Arc::clone(&self.misses).acquire_owned()).await;
+        self.held += since.elapsed();
+        permit.ok()?.ok()
     }
 }
 

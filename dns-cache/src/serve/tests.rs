@@ -232,6 +232,35 @@ async fn tcp_answers_as_they_are_ready() {
     assert_eq!(id(&read(&mut stream).await.unwrap()), 1);
 }
 
+/// What follows a query that waits is not read for a while, and then does not wait for the deadline after the deadline.
+#[tokio::test]
+async fn too_many_misses_on_one_connection_are_turned_away() {
+    let (fake, told) = slow_upstream().await;
+    let limits = Limits {
+        misses_per_connection: 1,
+        hold: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let bench = Bench::start(fake.address, limits);
+    let mut stream = bench.tcp().await;
+    let ask = |id| fake::frame(&query(id, &format!("s{id}"), 1, 0x0100));
+    stream
+        .write_all(&[ask(1), ask(2), ask(3)].concat())
+        .await
+        .unwrap();
+    for expected in 2..4 {
+        let reply = read(&mut stream).await.unwrap();
+        assert_eq!((id(&reply), reply[3] & 15), (expected, 5));
+    }
+    assert_eq!(bench.count("overload"), 2);
+    told.add_permits(2);
+    let reply = read(&mut stream).await.unwrap();
+    assert_eq!((id(&reply), reply[3] & 15), (1, 0));
+    stream.write_all(&ask(4)).await.unwrap();
+    let reply = read(&mut stream).await.unwrap();
+    assert_eq!((id(&reply), reply[3] & 15), (4, 0));
+}
+
 #[tokio::test]
 async fn tcp_queries_come_in_any_pieces() {
     let (fake, _) = Fake::answering().await;

@@ -122,6 +122,23 @@ async fn silent() -> (Fake, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
+async fn the_deadline_counts_from_the_arrival() {
+    let (silent, _) = silent().await;
+    let bench = Bench::new(&[silent.address]);
+    let mut out = Vec::new();
+    let now = bench.resolver.clock().now();
+    let answer = bench
+        .resolver
+        .answer_cached(&web(), Transport::Tcp, now, &mut out);
+    let Answer::Miss(mut miss) = answer else {
+        panic!("it is not cached");
+    };
+    miss.came_earlier(LONG);
+    let reply = tokio::time::timeout(LONG / 2, bench.resolver.resolve(miss));
+    assert_eq!(flags(&reply.await.unwrap()) & 15, 2);
+}
+
+#[tokio::test]
 async fn questions_on_their_way_are_bounded() {
     let (silent, asked) = silent().await;
     let mut config = config(&[silent.address]);
