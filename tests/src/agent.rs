@@ -152,6 +152,12 @@ impl Agent {
         written.or_panic(format_args!("writing {}", file.display()));
     }
 
+    /// Writes another `resolv.conf`, which it is to see by itself.
+    pub fn write_resolv_conf(&self, text: &str) {
+        let path = self.dir.join("resolv.conf");
+        fs::write(&path, text).or_panic(format_args!("writing {}", path.display()));
+    }
+
     /// Writes another configuration, sends SIGHUP, and waits until it is taken over.
     pub fn reload(&self, config: &AgentConfig) {
         let (succeeded, failed) = self.reloads();
