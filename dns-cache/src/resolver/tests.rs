@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::Instant;
 
 use dns_cache_common::edns;
 use dns_cache_common::header::{Flags, Header};
@@ -242,9 +243,12 @@ async fn identical_misses_share_one_query() {
     let misses: Vec<_> = (0..50)
         .map(|id| query(id, if id % 2 == 0 { "web" } else { "WEB" }, 1, 0x0100))
         .collect();
-    let replies =
-        futures_util::future::join_all(misses.iter().map(|query| bench.ask(query, Transport::Udp)))
-            .await;
+    let transports = [Transport::Udp, Transport::Tcp].into_iter().cycle();
+    let asked = misses
+        .iter()
+        .zip(transports)
+        .map(|(query, transport)| bench.ask(query, transport));
+    let replies = futures_util::future::join_all(asked).await;
     for (query, (reply, _)) in misses.iter().zip(&replies) {
         assert_eq!(
             (&reply[..2], &reply[12..query.len()]),
@@ -252,7 +256,32 @@ async fn identical_misses_share_one_query() {
         );
         assert_eq!(flags(reply), 0x8580);
     }
-    assert_eq!(queries.load(SeqCst), 1);
+    assert_eq!((queries.load(SeqCst), bench.count("coalesced")), (1, 49));
+}
+
+#[tokio::test]
+async fn who_joins_late_is_told_of_a_failure_in_his_own_time() {
+    let fake = Fake::start(|stream, _| async move {
+        tokio::time::sleep(LONG).await;
+        drop(stream);
+    })
+    .await;
+    let deadline = Duration::from_secs(2);
+    let bench = Bench::with(&config(&[fake.address]), deadline);
+    let ask = async |delay: Duration, transport| {
+        tokio::time::sleep(delay).await;
+        let asked = Instant::now();
+        let (reply, _) = bench.ask(&query(1, "web", 1, 0x0100), transport).await;
+        assert_eq!(flags(&reply) & 15, 2);
+        asked.elapsed()
+    };
+    let (first, late) = tokio::join!(
+        ask(Duration::ZERO, Transport::Udp),
+        ask(deadline / 2, Transport::Tcp)
+    );
+    assert!(first >= deadline && late < deadline, "{first:?}, {late:?}");
+    assert_eq!(bench.count("coalesced"), 1);
+    assert_eq!(bench.resolver.status().upstreams[0].queries, 1);
 }
 
 #[tokio::test]

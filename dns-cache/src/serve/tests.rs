@@ -209,6 +209,23 @@ async fn udp_hits_are_answered_while_misses_wait() {
 }
 
 #[tokio::test]
+async fn identical_misses_over_udp_and_tcp_share_one_query() {
+    let (fake, told) = slow_upstream().await;
+    let bench = Bench::start(fake.address, Limits::default());
+    let (socket, mut stream) = (bench.udp().await, bench.tcp().await);
+    socket.send(&query(1, "slow", 1, 0x0100)).await.unwrap();
+    let second = fake::frame(&query(2, "SLOW", 1, 0x0100));
+    stream.write_all(&second).await.unwrap();
+    while bench.count("coalesced") == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    told.add_permits(1);
+    assert_eq!(id(&receive(&socket).await), 1);
+    assert_eq!(id(&read(&mut stream).await.unwrap()), 2);
+    assert_eq!(bench.resolver.status().upstreams[0].queries, 1);
+}
+
+#[tokio::test]
 async fn tcp_answers_as_they_are_ready() {
     let (fake, told) = slow_upstream().await;
     let bench = Bench::start(fake.address, Limits::default());
