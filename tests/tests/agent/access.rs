@@ -1,8 +1,10 @@
 //! Who may ask, if not every pod may.
 
+use dns_cache::metrics::names;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Client, Family, Flavour, Lab, OrPanic, Query, Transport};
 
+use crate::metrics::Scrape;
 use crate::{WEB, assert_web, lab_with_agent};
 
 const REFUSED: u16 = 5;
@@ -41,6 +43,8 @@ fn networks_that_are_not_allowed_are_refused_and_counted() {
     let after = agent.counters();
     let counted = |name: &str| after.resolver(name) - before.resolver(name);
     assert_eq!(counted("access_denied"), denied);
+    let scraped = Scrape::of(&lab).sum(&names::ACCESS_DENIED, &[]);
+    assert_eq!(scraped, denied as f64);
     // Those who may are answered in the kernel all the same.
     assert!(before.answered(&after) > 0, "{after:?}");
     let udp = denied * 2 / 3;

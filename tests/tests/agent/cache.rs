@@ -1,10 +1,10 @@
 //! `dns-cache cache`: what is cached is shown, and taken out.
 
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{Agent, Family, Flavour, OrPanic};
+use dns_cache_tests::{Agent, Family, Flavour, OrPanic, Transport};
 use serde_json::Value;
 
-use crate::{WEB, lab_with_agent};
+use crate::{WEB, assert_web, lab_with_agent};
 
 /// What the agent says to `dns-cache cache …`, as JSON.
 fn cache(agent: &Agent, args: &[&str]) -> Value {
@@ -60,6 +60,18 @@ fn what_is_cached_is_shown_and_flushed() {
     );
     let record = entry["records"][0].as_str().unwrap_or_default();
     assert!(record.ends_with(" IN A 10.96.10.10"), "{found:#}");
+    // Whoever gave an answer again, kernel or resolver, has it counted.
+    let before = agent.counters();
+    let mut again = 1;
+    let _ = assert_web(&client, Transport::Tcp);
+    while before.answered(&agent.counters()) == 0 {
+        let _ = assert_web(&client, Transport::Connected);
+        again += 1;
+    }
+    let found = cache(&agent, &["get", WEB, "A"]);
+    let count = |key: &str| found["entries"][0][key].as_u64().or_panic("a count");
+    assert!(count("hits") > 0 && count("kernel_hits") > 0, "{found:#}");
+    assert_eq!(count("hits") + count("kernel_hits"), again, "{found:#}");
     let text = said(&agent, &["ls"]);
     assert!(text.contains("NXDOMAIN") && text.contains(WEB), "{text}");
 

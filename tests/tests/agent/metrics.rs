@@ -49,10 +49,10 @@ fn exchange(lab: &Lab, request: &str) -> (String, String) {
 
 /// A scrape's samples, by name and labels as they are written.
 #[derive(Debug)]
-struct Scrape(BTreeMap<String, f64>);
+pub(crate) struct Scrape(BTreeMap<String, f64>);
 
 impl Scrape {
-    fn of(lab: &Lab) -> Self {
+    pub(crate) fn of(lab: &Lab) -> Self {
         let (status, text) = get(lab, "/metrics");
         assert_eq!(status, "HTTP/1.1 200 OK");
         let samples = text
@@ -69,7 +69,7 @@ impl Scrape {
     }
 
     /// The sum of a metric's samples that have all these labels.
-    fn sum(&self, metric: &Metric, labels: &[&str]) -> f64 {
+    pub(crate) fn sum(&self, metric: &Metric, labels: &[&str]) -> f64 {
         self.samples(metric.name)
             .filter(|(name, _)| labels.iter().all(|label| name.contains(label)))
             .map(|(_, value)| value)

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dns_cache::metrics::names;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::BULK;
 use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, Way};
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use crate::capabilities;
 use crate::lookup::{json, outcome, parts, said};
+use crate::metrics::Scrape;
 use crate::{SetOnDrop, WEB, WEB_A, assert_web, fresh, lab_with_agent};
 
 /// NodeLocalDNS's address; in this lab nobody else has it.
@@ -79,8 +81,20 @@ fn interfaces_come_and_go() {
 #[test]
 fn a_bad_file_is_refused_and_the_old_one_stays() {
     let (lab, agent) = lab_with_agent(Flavour::Routed);
+    // Taken over, refused, and whether the last one was taken over.
+    let metrics = || {
+        let scrape = Scrape::of(&lab);
+        [
+            names::RELOADS,
+            names::RELOAD_FAILED,
+            names::RELOAD_SUCCESSFUL,
+        ]
+        .map(|metric| scrape.sum(&metric, &[]))
+    };
+    assert_eq!(metrics(), [0.0, 0.0, 1.0]);
     agent.write_config("listen: [10.96.0.10]\ncluster: {upstreams: [x]}\n");
     agent.wait_for_reloads(0, 1);
+    assert_eq!(metrics(), [0.0, 1.0, 0.0]);
     let status = agent.status().or_panic("asking for the status");
     let error = status["reload"]["error"].as_str().unwrap_or_default();
     assert!(
@@ -107,6 +121,7 @@ fn a_bad_file_is_refused_and_the_old_one_stays() {
     };
     agent.configure(&other);
     agent.wait_for_reloads(1, 1);
+    assert_eq!(metrics(), [1.0, 1.0, 1.0]);
     let status = agent.status().or_panic("asking for the status");
     assert!(status["reload"]["error"].is_null(), "{status:#}");
     assert_eq!(status["reload"]["needs_restart"][0], "cache");
