@@ -31,6 +31,9 @@ use super::transport::Tls;
 
 /// Queries in flight on one connection; far from the 65,536 IDs, so that a free one is soon found.
 const MAX_IN_FLIGHT: usize = 4096;
+/// Queries given up on one connection, after which it takes no new ones: the server is busy with those first, as far as
+/// they are not still waiting to be sent.
+const MAX_ABANDONED: usize = 32;
 /// Of TCP: a peer that vanished without a word is found even while nobody asks.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// How long a connection is kept that nobody uses, if the server does not say.
@@ -81,6 +84,8 @@ struct State {
     stream: Option<Arc<OwnedWriteHalf>>,
     outgoing: Vec<u8>,
     pending: HashMap<u16, Pending>,
+    /// Queries given up so far.
+    abandoned: usize,
     /// When the last message came, or the connection was wanted.
     heard: Instant,
     /// When it last had nothing to wait for, or a message came.
@@ -127,6 +132,7 @@ impl Connection {
                 stream: None,
                 outgoing: Vec::new(),
                 pending: HashMap::new(),
+                abandoned: 0,
                 heard: now,
                 progress: now,
                 suspect: false,
@@ -410,9 +416,14 @@ impl Shared {
             if state.heard <= oldest {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            let before = state.pending.len();
             state
                 .pending
                 .retain(|_, pending| now.duration_since(pending.sent) < abandon);
+            state.abandoned += before - state.pending.len();
+            if state.abandoned > MAX_ABANDONED {
+                state.phase = Phase::Retiring;
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 
+use super::connection::Connection;
 use super::fake::{Fake, address, answer_all, frame, read, respond, write};
 use super::*;
 use crate::config::Upstream;
@@ -360,6 +361,31 @@ async fn a_half_open_connection_is_closed_at_last() {
     let group = group_of(&[fake.address], timings);
     assert_eq!(ask(&group, "x").await, Err(Failure::Unreachable));
     assert_eq!(group.status()[0].in_flight, 0);
+}
+
+/// What comes behind the many queries that it will never answer in time would wait for them.
+#[tokio::test]
+async fn a_connection_that_lags_far_behind_is_replaced() {
+    let serial = Fake::start(|mut stream, _| async move {
+        while let Some(query) = read(&mut stream).await {
+            sleep(Duration::from_millis(20)).await;
+            write(&mut stream, &address(&query)).await;
+        }
+    })
+    .await;
+    let timings = Timings {
+        abandon: Duration::from_millis(200),
+        ..patient()
+    };
+    let connection = Connection::open(serial.address, None, Arc::default(), timings);
+    let _waiting: Vec<_> = (0..500)
+        .map(|n| connection.send(&query(&format!("n{n}"))).unwrap())
+        .collect();
+    let end = Instant::now() + PATIENCE;
+    while connection.is_usable() {
+        assert!(Instant::now() < end);
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
