@@ -218,6 +218,7 @@ impl Resolver {
             Ok(Some(Ok(entry))) => Given::Entry(entry, Source::Upstream, None),
             failed => {
                 let failure = match failed {
+                    Ok(Some(Err(Failure::Overload))) => self.overload(),
                     Ok(Some(Err(failure))) => failure,
                     _ => Failure::Timeout,
                 };
@@ -282,7 +283,8 @@ impl Resolver {
         let outcome = self.fetch(flight.key()).await.map(Arc::new);
         if let Err(failure) = &outcome {
             tracing::debug!(%failure, "no answer from upstream");
-            self.counters.failed.add(1);
+            let is_failed = *failure != Failure::Overload;
+            self.counters.failed.add(is_failed.into());
         }
         let mut mirrored = None;
         let missing = outcome.as_ref().is_ok_and(|entry| entry.is_nxdomain());
@@ -295,6 +297,8 @@ impl Resolver {
                     self.keep(key, entry);
                     mirrored = self.to_mirror(key, entry);
                 }
+                // There may be a place in a moment.
+                Err(Failure::Overload) => {}
                 Err(failure) => self.failures.insert(key, *failure, self.clock.now()),
             });
         if let Some(mirrored) = mirrored {

@@ -89,6 +89,7 @@ impl From<upstream::Failure> for Failure {
         match failure {
             upstream::Failure::NoServers => Self::NoServers,
             upstream::Failure::Unreachable => Self::Unreachable,
+            upstream::Failure::Busy => Self::Overload,
             upstream::Failure::Malformed => Self::BadResponse(BadResponse::Malformed),
         }
     }

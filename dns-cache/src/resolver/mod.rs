@@ -172,7 +172,7 @@ pub struct UpstreamStatus {
     pub hedges: u64,
     /// Attempts that ended without an answer, or without one in time.
     pub failures: u64,
-    /// The same by kind: `unreachable`, `closed`, `timeout`, `mismatched`, `malformed`.
+    /// The same by kind: `unreachable`, `busy`, `closed`, `timeout`, `mismatched`, `malformed`.
     pub failures_by_kind: BTreeMap<String, u64>,
     /// Messages that answered none of its queries, and were dropped.
     pub unmatched: u64,

@@ -51,6 +51,8 @@ pub(super) enum Step {
     Answer(Bytes, Arc<Server>),
     /// It did not, and will not.
     Failed,
+    /// Too many queries wait for it already, which is no fault of its own.
+    Busy,
     /// It takes longer than nearly all of its answers: another server may be asked as well.
     Slow(Attempt),
     /// It did not answer in time, or not to the question: another server must be asked. The answer is still
@@ -132,9 +134,12 @@ impl Attempt {
     fn lost(&mut self, lost: Lost) -> Option<Step> {
         self.tries += 1;
         match lost {
+            Lost::Busy => {
+                self.server.health.busy();
+                return Some(Step::Busy);
+            }
             Lost::Closed if self.tries < TRIES => return None,
             Lost::Closed => self.server.down(Fault::Closed),
-            Lost::Busy => self.server.failed(Fault::Busy),
             _ => self.server.down(Fault::Unreachable),
         }
         Some(Step::Failed)

@@ -18,7 +18,7 @@ use super::connection::{Lost, Waiting};
 use super::health::Health;
 use super::query::Query;
 
-/// Sockets of a server; beyond them queries fail at once.
+/// Sockets of a server; beyond them it is busy.
 const MOST: usize = 512;
 /// Far more than we say that we take; a longer one is cut, which makes it malformed.
 const BUFFER: usize = 4096;

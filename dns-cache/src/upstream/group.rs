@@ -52,6 +52,9 @@ pub enum Failure {
     /// Every server refused or closed the connection.
     #[error("no server of this zone can be reached")]
     Unreachable,
+    /// Too many queries wait for the servers that can be reached.
+    #[error("too many queries wait for the servers of this zone")]
+    Busy,
     /// What came was no answer that can be read, and nothing better came.
     #[error("the servers of this zone send what cannot be read")]
     Malformed,
@@ -155,7 +158,10 @@ impl Group {
         let mut next = Next::Ask;
         loop {
             let all_asked = asked.len() == servers.len();
-            if next == Next::Ask && all_asked && rounds < ROUNDS && second_best.is_none() {
+            // More of the same would not help.
+            let all_busy = failure == Failure::Busy && running.is_empty();
+            let again = all_asked && rounds < ROUNDS && second_best.is_none() && !all_busy;
+            if next == Next::Ask && again {
                 (asked, rounds) = (Vec::new(), rounds + 1);
             }
             if let Some(index) = choice::choose(&servers, &asked)
@@ -211,6 +217,10 @@ impl Group {
                     }
                 },
                 Step::Failed => Next::Ask,
+                Step::Busy => {
+                    failure = Failure::Busy;
+                    Next::Ask
+                }
                 Step::Slow(attempt) => {
                     running.push(attempt.next().boxed());
                     match second_best {
@@ -274,7 +284,7 @@ fn see_off(mut running: Running) {
         while let Some(step) = running.next().await {
             match step {
                 Step::Answer(_, server) => server.health.succeeded(),
-                Step::Failed => {}
+                Step::Failed | Step::Busy => {}
                 Step::Slow(attempt) | Step::Overdue(attempt) => {
                     running.push(attempt.next().boxed());
                 }

@@ -123,6 +123,11 @@ impl Health {
         }
     }
 
+    /// A query found no place among those in flight: counted, but nothing against the server.
+    pub(super) fn busy(&self) {
+        drop(self.count(Fault::Busy));
+    }
+
     /// An attempt failed in a way that others would, too.
     pub(super) fn down(&self, fault: Fault, timings: &Timings) {
         let mut state = self.count(fault);

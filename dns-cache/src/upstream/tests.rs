@@ -728,6 +728,42 @@ async fn a_lost_datagram_is_sent_again() {
 }
 
 #[tokio::test]
+async fn a_busy_server_is_passed_by_and_not_ejected() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let silent = Upstream::from(silent.local_addr().unwrap());
+    let (second, _task) = datagrams(|query| vec![address(query)]).await;
+    let group = Arc::new(Group::new(
+        std::slice::from_ref(&silent),
+        Transport::Udp,
+        patient(),
+    ));
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..512 {
+        let group = Arc::clone(&group);
+        waiting.spawn(async move { ask(&group, "x").await });
+    }
+    let end = Instant::now() + PATIENCE;
+    while group.status()[0].in_flight < 512 {
+        assert!(Instant::now() < end);
+        sleep(Duration::from_millis(1)).await;
+    }
+    for _ in 0..5 {
+        assert_eq!(ask(&group, "x").await, Err(Failure::Busy));
+    }
+    let second = Upstream {
+        distance: 1,
+        ..second.address.into()
+    };
+    group.set(&[silent, second]);
+    for _ in 0..5 {
+        ask(&group, "x").await.unwrap();
+    }
+    let status = &group.status()[0];
+    assert!(status.failures_by_kind.contains(&("busy", 10)));
+    assert_eq!((status.ejections, status.suspect), (0, false));
+}
+
+#[tokio::test]
 async fn a_closed_udp_port_is_found_at_once() {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let closed = socket.local_addr().unwrap();

@@ -138,6 +138,29 @@ async fn the_deadline_counts_from_the_arrival() {
     assert_eq!(flags(&reply.await.unwrap()) & 15, 2);
 }
 
+/// More than the sockets that a server may have.
+#[tokio::test]
+async fn where_all_servers_are_busy_that_is_overload_and_not_remembered() {
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut config = config(&[silent.local_addr().unwrap()]);
+    config.cluster.transport = config::Transport::Udp;
+    let bench = Arc::new(Bench::new(&[]));
+    bench.resolver.reload(&config).unwrap();
+    let mut asking = tokio::task::JoinSet::new();
+    for n in 0..520 {
+        let bench = Arc::clone(&bench);
+        let query = with_opt(query(n, &format!("n{n}"), 1, 0x0100), false);
+        asking.spawn(async move { (bench.ask(&query, Transport::Udp).await.0, query) });
+    }
+    for _ in 0..8 {
+        let (reply, query) = asking.join_next().await.unwrap().unwrap();
+        assert_eq!(flags(&reply) & 15, 5);
+        assert!(!bench.ask(&query, Transport::Udp).await.1);
+    }
+    assert_eq!(bench.count("overload"), 16);
+    assert_eq!(bench.count("failed"), 0);
+}
+
 #[tokio::test]
 async fn questions_on_their_way_are_bounded() {
     let (silent, asked) = silent().await;
