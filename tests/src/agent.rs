@@ -353,12 +353,12 @@ impl Agent {
 
     /// SIGSTOP: it lives and does not answer.
     pub fn pause(&self) {
-        self.process.signal(Signal::SIGSTOP);
+        self.process.pause();
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.process.signal(Signal::SIGCONT);
+        self.process.resume();
     }
 }
 

@@ -8,8 +8,6 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
 use crate::addresses::{self, Family, OUTSIDE, Pair};
 use crate::client::{Client, Transport};
 use crate::coredns;
@@ -156,12 +154,12 @@ impl Replica {
 
     /// SIGSTOP: the port is open and nobody answers. CoreDNS only.
     pub fn pause(&self) {
-        self.signal(Signal::SIGSTOP);
+        self.with_process(Process::pause);
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.signal(Signal::SIGCONT);
+        self.with_process(Process::resume);
     }
 
     /// Drops every packet at the pod: silence, no RST, no ICMP.
@@ -219,10 +217,10 @@ impl Replica {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    fn with_process(&self, act: impl FnOnce(&Process)) {
         match &*self.server() {
-            Some(Server::Process(process)) => process.signal(signal),
-            _ => panic!("only a CoreDNS process can be sent {signal}"),
+            Some(Server::Process(process)) => act(process),
+            _ => panic!("only a CoreDNS process can be stopped and go on"),
         }
     }
 

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::netns::Netns;
 use crate::or_panic::OrPanic;
+use crate::procfs;
 
 /// A child in a namespace, its output in a file.
 #[derive(Debug)]
@@ -96,6 +97,22 @@ impl Process {
             kill(Pid::from_raw(self.pid), signal)
                 .or_panic(format_args!("sending {signal} to {}", self.what));
         }
+    }
+
+    /// SIGSTOP, and waits until none of its threads runs any more: on a busy machine one that is to take part may run on
+    /// for a moment.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+        let end = Instant::now() + Duration::from_secs(5);
+        while procfs::has_running_threads(self.pid) && self.exit_status().is_none() {
+            assert!(Instant::now() < end, "{} does not stop", self.what);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
     }
 
     /// SIGKILL, and waits for its end.

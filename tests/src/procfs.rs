@@ -109,6 +109,18 @@ pub fn resident(pid: i32) -> u64 {
     kib * 1024
 }
 
+/// Whether any of a process's threads is neither stopped nor gone.
+#[must_use]
+pub fn has_running_threads(pid: i32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let mut states = tasks.into_iter().flatten().filter_map(|task| {
+        let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        // Behind the name, which may hold anything.
+        stat.rsplit_once(") ")?.1.chars().next()
+    });
+    states.any(|state| !matches!(state, 'T' | 'Z' | 'X'))
+}
+
 /// Bytes of the eBPF maps that a process holds, as the kernel accounts for them.
 #[must_use]
 pub fn map_memory(pid: i32) -> u64 {
