@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dns_cache_common::maps::LAYOUT_VERSION;
+use aya::maps::{HashMap, Map, MapData};
+use dns_cache_common::maps::{LAYOUT_VERSION, names};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -67,6 +68,25 @@ pub(super) fn remove_other_layouts(dir: &Path) -> Result<(), Error> {
     let own = format!("{VERSION}{LAYOUT_VERSION}");
     for maps in map_dirs(dir).filter(|maps| !maps.ends_with(&own)) {
         remove_dir(&maps, &mut Vec::new())?;
+    }
+    Ok(())
+}
+
+/// Lets every packet take the ordinary path from now on. The programs are removed one after the other, and none must turn
+/// a query aside whose answer no other one puts right any more.
+pub(super) fn switch_off(dir: &Path) -> Result<(), Error> {
+    for pin in map_dirs(dir).map(|maps| maps.join(names::INTERCEPT)) {
+        if !pin.exists() {
+            continue;
+        }
+        let step = || format!("empty the map {}", pin.display());
+        let map = MapData::from_pin(&pin).step(step)?;
+        let mut intercept: HashMap<_, [u8; 16], [u8; 16]> =
+            Map::HashMap(map).try_into().step(step)?;
+        let addresses: Vec<_> = intercept.keys().filter_map(Result::ok).collect();
+        for address in addresses {
+            intercept.remove(&address).step(step)?;
+        }
     }
     Ok(())
 }

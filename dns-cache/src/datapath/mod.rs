@@ -389,6 +389,8 @@ pub async fn detach(config: &Config, resident: &Resident) -> Result<Vec<String>,
             first_error.get_or_insert(error);
         }
     };
+    let bpffs = config.bpffs.clone();
+    note(resident.run(move || bpffs::switch_off(&bpffs).map(|()| Vec::new())));
     note(attach::detach_all(&config.state_dir).await);
     let bpffs = config.bpffs.clone();
     note(resident.run(move || bpffs::remove(&bpffs)));

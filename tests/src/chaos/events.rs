@@ -95,7 +95,7 @@ pub(super) fn agent(
                     _ => agent.stop(),
                 }
                 if matches!(event, AgentEvent::Detach) {
-                    agent.detach();
+                    world.ledger.remove(|| agent.detach());
                 }
                 world.pass(time);
                 agent = world.lab.agent(&config);

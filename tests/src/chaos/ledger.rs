@@ -81,6 +81,8 @@ struct State {
     broken: Time,
     detached: Time,
     no_rules: Time,
+    removing: Time,
+    removals: u64,
     trouble: Time,
     answered: u64,
     excused: u64,
@@ -175,10 +177,32 @@ impl Ledger {
         self.state().trouble.touches(sent)
     }
 
-    /// Whether the ordinary path may have given an answer since this moment that nobody translated back: while its rules
-    /// go or come, the kernel has no translation for a moment.
-    pub(super) fn allows_other_sources(&self, sent: Instant) -> bool {
-        self.state().no_rules.overlaps(sent)
+    /// Whether nobody could answer rightly at some time since this moment.
+    pub(super) fn was_broken(&self, since: Instant) -> bool {
+        self.state().broken.overlaps(since)
+    }
+
+    /// Whether the ordinary path was without its rules at some time since this moment.
+    pub(super) fn had_no_rules(&self, since: Instant) -> bool {
+        self.state().no_rules.overlaps(since)
+    }
+
+    /// The number of the removal that went on at some time since this moment.
+    pub(super) fn removal(&self, since: Instant) -> Option<u64> {
+        let state = self.state();
+        state.removing.overlaps(since).then_some(state.removals)
+    }
+
+    /// Removes all that the agent has left.
+    pub(super) fn remove(&self, remove: impl FnOnce()) {
+        let follow = |is_so: bool| {
+            let mut state = self.state();
+            state.removing.follow(is_so);
+            state.removals += u64::from(is_so);
+        };
+        follow(true);
+        remove();
+        follow(false);
     }
 
     pub(super) fn outcome(self, seed: u64, log: String) -> Outcome {
