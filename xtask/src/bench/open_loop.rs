@@ -124,6 +124,11 @@ fn send(
     Ok((total, start.elapsed() - began))
 }
 
+/// Whether an ICMP error says that nobody is there.
+fn is_refusal(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::ConnectionRefused
+}
+
 struct Client {
     socket: UdpSocket,
     /// When the query with this ID (modulo) went out: nanoseconds and, below them, the ID.
@@ -143,7 +148,12 @@ impl Client {
     fn send(&self, query: &[u8], id: u16, start: Instant) -> Result<()> {
         let now = start.elapsed().as_nanos() as u64;
         self.sent[usize::from(id) % SLOTS].store(now << 16 | u64::from(id), Ordering::Release);
-        self.socket.send(query).map(drop).context("sending a query")
+        let mut sent = self.socket.send(query);
+        if sent.as_ref().is_err_and(is_refusal) {
+            // Of an earlier query, and told once.
+            sent = self.socket.send(query);
+        }
+        sent.map(drop).context("sending a query")
     }
 
     fn receive(&self, start: Instant, over: &AtomicBool) -> Result<(Vec<u32>, u64)> {
@@ -167,7 +177,8 @@ impl Client {
                         return Ok((times, failures));
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Its query is lost, like one that nobody answers.
+                Err(error) if error.kind() == ErrorKind::Interrupted || is_refusal(&error) => {}
                 Err(error) => return Err(error).context("receiving an answer"),
             }
         }
