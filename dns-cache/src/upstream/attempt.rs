@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dns_cache_common::edns::Edns;
 use dns_cache_common::header::{Flags, Header};
+use dns_cache_common::types::rcode;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Lost, Waiting};
@@ -15,6 +17,10 @@ use super::server::{Carrier, Server};
 /// like (RFC 7766 §6.2.3), and a restart closes all of them.
 const TRIES: usize = super::pool::POOL + 1;
 
+/// Queries in a row without an answer in time after which a silent server is ejected. A datagram may be lost.
+const SILENT_QUERIES: u32 = 2;
+const SILENT_DATAGRAMS: u32 = 3;
+
 /// A query at a server.
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -24,7 +30,9 @@ pub(super) struct Attempt {
     stage: Stage,
     tries: usize,
     /// What fits into a datagram came, and it was not all.
-    truncated: bool,
+    truncated: Option<Bytes>,
+    /// The server refused the query with its OPT record, and is asked without.
+    refused_edns: bool,
     sent: Option<Sent>,
 }
 
@@ -62,15 +70,26 @@ pub(super) enum Step {
 
 impl Attempt {
     pub(super) fn new(server: Arc<Server>, query: Arc<Query>) -> Self {
+        let query = match server.health.is_plain() {
+            true => Arc::new(query.plain()),
+            false => query,
+        };
         Self {
             server,
             query,
             started: Instant::now(),
             stage: Stage::Fresh,
             tries: 0,
-            truncated: false,
+            truncated: None,
+            refused_edns: false,
             sent: None,
         }
+    }
+
+    /// Whether it waits for a datagram, which is gone as soon as nobody does.
+    pub(super) fn is_datagram(&self) -> bool {
+        let sent = self.sent.as_ref();
+        sent.is_some_and(|sent| matches!(sent.carrier, Carrier::Datagram))
     }
 
     /// Asks, or waits on.
@@ -90,8 +109,17 @@ impl Attempt {
             };
             let lost = match outcome {
                 Ok(Ok(Ok(response))) => {
+                    if self.query.has_opt() && refuses_edns(&response) {
+                        self.query = Arc::new(self.query.plain());
+                        self.refused_edns = true;
+                        continue;
+                    }
+                    if self.refused_edns && !is_error(&response) {
+                        self.server.health.learn_plain();
+                        self.refused_edns = false;
+                    }
                     if matches!(sent.carrier, Carrier::Datagram) && is_truncated(&response) {
-                        self.truncated = true;
+                        self.truncated = Some(response);
                         continue;
                     }
                     return Step::Answer(response, self.server);
@@ -113,7 +141,7 @@ impl Attempt {
     }
 
     fn send(&self) -> Result<Sent, Lost> {
-        let (waiting, carrier) = self.server.send(&self.query, self.truncated)?;
+        let (waiting, carrier) = self.server.send(&self.query, self.truncated.is_some())?;
         Ok(Sent {
             // Not before: a new connection has been heard of by now.
             at: Instant::now(),
@@ -133,16 +161,29 @@ impl Attempt {
     /// A query lost with its connection is asked again at once, over the next one.
     fn lost(&mut self, lost: Lost) -> Option<Step> {
         self.tries += 1;
-        match lost {
-            Lost::Busy => {
-                self.server.health.busy();
-                return Some(Step::Busy);
-            }
+        let fault = match lost {
             Lost::Closed if self.tries < TRIES => return None,
-            Lost::Closed => self.server.down(Fault::Closed),
-            _ => self.server.down(Fault::Unreachable),
+            Lost::Closed => Fault::Closed,
+            Lost::Busy => Fault::Busy,
+            _ => Fault::Unreachable,
+        };
+        if let Some(step) = self.settle_for_truncated(fault) {
+            return Some(step);
         }
+        if fault == Fault::Busy {
+            self.server.health.noted(fault);
+            return Some(Step::Busy);
+        }
+        self.server.down(fault);
         Some(Step::Failed)
+    }
+
+    /// What came in a datagram is all that a server without TCP has to say, and no fault of a server that was to be asked
+    /// over UDP.
+    fn settle_for_truncated(&mut self, fault: Fault) -> Option<Step> {
+        let response = self.truncated.take()?;
+        self.server.health.noted(fault);
+        Some(Step::Answer(response, Arc::clone(&self.server)))
     }
 
     fn late(mut self, sent: Sent) -> Step {
@@ -152,17 +193,43 @@ impl Attempt {
             self.sent = Some(sent);
             return Step::Slow(self);
         }
+        if let Some(step) = self.settle_for_truncated(Fault::Timeout) {
+            return step;
+        }
+        let (server, health) = (&self.server, &self.server.health);
         match &sent.carrier {
-            Carrier::Connection(connection) if connection.suspect_if_silent(sent.at) => {
-                self.server.down(Fault::Timeout);
+            Carrier::Connection(connection) => {
+                let is_silent = connection.suspect_if_silent(sent.at);
+                // Nothing speaks for it: it never answered, or it does not even accept a new connection.
+                let is_new = !health.was_heard(None)
+                    || connection.is_connecting() && !health.was_heard(Some(sent.at));
+                match is_silent && is_new {
+                    true => server.down(Fault::Timeout),
+                    false => health.late(sent.at, SILENT_QUERIES, server.timings()),
+                }
             }
-            // A server that answers others at the same time is not dead, only slow on this; a datagram may be lost.
-            _ => self.server.failed(Fault::Timeout),
+            Carrier::Datagram => health.late(sent.at, SILENT_DATAGRAMS, server.timings()),
         }
         self.stage = Stage::Overdue;
         self.sent = Some(sent);
         Step::Overdue(self)
     }
+}
+
+/// Whether the server says that it cannot or will not answer.
+pub(super) fn is_error(response: &[u8]) -> bool {
+    Header::read(response).is_some_and(|header| {
+        matches!(
+            header.flags.rcode(),
+            rcode::SERVFAIL | rcode::REFUSED | rcode::NOTIMP | rcode::FORMERR
+        )
+    })
+}
+
+/// Whether a response is what a server without EDNS says to a query with an OPT record (RFC 6891 §7).
+fn refuses_edns(response: &[u8]) -> bool {
+    let code = Header::read(response).map(|header| header.flags.rcode());
+    matches!(code, Some(rcode::FORMERR | rcode::NOTIMP)) && Edns::find(response).is_none()
 }
 
 fn is_truncated(response: &[u8]) -> bool {

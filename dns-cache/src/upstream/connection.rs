@@ -202,6 +202,11 @@ impl Connection {
         matches!(self.shared.state().phase, Phase::Connecting | Phase::Open)
     }
 
+    /// Whether its peer has not answered yet, not even to the first segment.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.shared.state().phase == Phase::Connecting
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.shared.state().phase == Phase::Open
     }

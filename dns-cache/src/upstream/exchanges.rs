@@ -26,6 +26,8 @@ pub(super) struct Exchanges {
     /// Queries that took a connection which was there, and those that needed a new one.
     pub(super) reused: AtomicU64,
     pub(super) opened: AtomicU64,
+    /// Probes of the server while it was ejected that it did not pass.
+    pub(super) failed_probes: AtomicU64,
 }
 
 /// What was counted of one server, for one zone.
@@ -38,6 +40,7 @@ pub(crate) struct Exchanged {
     pub(crate) by_rcode: [Snapshot<{ DURATIONS.len() }>; RCODES.len()],
     pub(crate) reused: u64,
     pub(crate) opened: u64,
+    pub(crate) failed_probes: u64,
 }
 
 impl Default for Exchanges {
@@ -46,6 +49,7 @@ impl Default for Exchanges {
             by_rcode: array::from_fn(|_| Histogram::new(&DURATIONS)),
             reused: AtomicU64::new(0),
             opened: AtomicU64::new(0),
+            failed_probes: AtomicU64::new(0),
         }
     }
 }
@@ -66,6 +70,7 @@ impl Exchanges {
             by_rcode: array::from_fn(|n| self.by_rcode[n].snapshot()),
             reused: self.reused.load(Relaxed),
             opened: self.opened.load(Relaxed),
+            failed_probes: self.failed_probes.load(Relaxed),
         }
     }
 }
@@ -80,6 +85,7 @@ impl Exchanged {
         self.by_rcode = sums;
         self.reused += other.reused;
         self.opened += other.opened;
+        self.failed_probes += other.failed_probes;
         true
     }
 }

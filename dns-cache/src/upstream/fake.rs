@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use dns_cache_common::header::{Flags, Header};
 use dns_cache_common::question::split_question;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -103,7 +103,7 @@ pub(crate) fn acceptor() -> TlsAcceptor {
 }
 
 /// The next message on a stream.
-pub(crate) async fn read(stream: &mut TcpStream) -> Option<Vec<u8>> {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let length = stream.read_u16().await.ok()?;
     let mut message = vec![0; length.into()];
     stream.read_exact(&mut message).await.ok()?;

@@ -6,14 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dns_cache_common::header::Header;
-use dns_cache_common::types::rcode;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::attempt::{Attempt, Step};
+use super::attempt::{Attempt, Step, is_error};
 use super::exchanges::Exchanged;
 use super::health::Fault;
 use super::query::Query;
@@ -138,7 +136,7 @@ impl Group {
     /// Another server is asked when one fails or has not answered in an attempt's time, and, within the budget of
     /// hedges, when it takes longer than 95 % of its answers; a late answer of the first is still welcome. An error
     /// from a server (SERVFAIL and the like) is the answer only if no other server, ejected or not, has a better one
-    /// within an attempt's time. What `read` refuses counts against the server.
+    /// within an attempt's time; if one has, it counts against the server, as does what `read` refuses.
     pub async fn ask<T, E: std::fmt::Display>(
         &self,
         query: &Arc<Query>,
@@ -150,6 +148,7 @@ impl Group {
         let mut rounds = 1;
         // An error, and how long something better is waited for.
         let mut second_best = None;
+        let mut erring: Vec<Arc<Server>> = Vec::new();
         let mut failure = match servers.is_empty() {
             true => Failure::NoServers,
             false => Failure::Unreachable,
@@ -160,7 +159,10 @@ impl Group {
             let all_asked = asked.len() == servers.len();
             // More of the same would not help.
             let all_busy = failure == Failure::Busy && running.is_empty();
-            let again = all_asked && rounds < ROUNDS && second_best.is_none() && !all_busy;
+            // Datagrams are repeated where they are.
+            let repeats = matches!(self.transport, Transport::Udp) && !running.is_empty();
+            let again =
+                all_asked && rounds < ROUNDS && second_best.is_none() && !all_busy && !repeats;
             if next == Next::Ask && again {
                 (asked, rounds) = (Vec::new(), rounds + 1);
             }
@@ -196,11 +198,16 @@ impl Group {
             next = match step {
                 Step::Answer(response, server) => match read(&response, server.upstream.address) {
                     Ok(answer) => {
-                        server.health.succeeded();
                         if !is_error(&response) {
+                            server.health.succeeded();
+                            for other in erring {
+                                other.outdone();
+                            }
                             see_off(running);
                             return Ok(answer);
                         }
+                        server.health.erred();
+                        erring.push(server);
                         if rounds > 1 {
                             return Ok(answer);
                         }
@@ -246,8 +253,14 @@ impl Group {
             return;
         }
         for server in ejected().filter(|server| server.health.claim_probe(&self.timings)) {
-            let probe = Attempt::new(Arc::clone(server), Arc::clone(query));
-            see_off(Running::from_iter([probe.next().boxed()]));
+            let server = Arc::clone(server);
+            let probe = Attempt::new(Arc::clone(&server), Arc::clone(query));
+            tokio::spawn(async move {
+                bring_to_end(Running::from_iter([probe.next().boxed()])).await;
+                if server.health.is_ejected() {
+                    server.health.exchanges.failed_probes.fetch_add(1, Relaxed);
+                }
+            });
         }
     }
 
@@ -270,35 +283,39 @@ impl Group {
         may
     }
 
+    /// Leaves no room for another datagram, as long as the value lives.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) -> impl Sized + use<> {
+        let servers = self.servers();
+        let all = servers.iter().map(|server| {
+            let sent = (0..super::datagram::MOST).map(|_| server.health.sent());
+            sent.collect::<Vec<_>>()
+        });
+        all.collect::<Vec<_>>()
+    }
+
     fn servers(&self) -> Arc<[Arc<Server>]> {
         Arc::clone(&self.servers.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Attempts that nobody waits for any more are brought to their end all the same: it says how their servers are.
-fn see_off(mut running: Running) {
-    if running.is_empty() {
-        return;
+fn see_off(running: Running) {
+    if !running.is_empty() {
+        tokio::spawn(bring_to_end(running));
     }
-    tokio::spawn(async move {
-        while let Some(step) = running.next().await {
-            match step {
-                Step::Answer(_, server) => server.health.succeeded(),
-                Step::Failed | Step::Busy => {}
-                Step::Slow(attempt) | Step::Overdue(attempt) => {
-                    running.push(attempt.next().boxed());
-                }
-            }
-        }
-    });
 }
 
-/// Whether the server says that it cannot or will not answer.
-fn is_error(response: &[u8]) -> bool {
-    Header::read(response).is_some_and(|header| {
-        matches!(
-            header.flags.rcode(),
-            rcode::SERVFAIL | rcode::REFUSED | rcode::NOTIMP | rcode::FORMERR
-        )
-    })
+async fn bring_to_end(mut running: Running) {
+    while let Some(step) = running.next().await {
+        match step {
+            Step::Answer(response, server) if is_error(&response) => server.health.erred(),
+            Step::Answer(_, server) => server.health.succeeded(),
+            Step::Failed | Step::Busy => {}
+            Step::Overdue(attempt) if attempt.is_datagram() => {}
+            Step::Slow(attempt) | Step::Overdue(attempt) => {
+                running.push(attempt.next().boxed());
+            }
+        }
+    }
 }

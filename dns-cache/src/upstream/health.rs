@@ -12,6 +12,10 @@ use super::rtt::{Quantiles, Rtts};
 
 /// Failures in a row after which a server is ejected, if none of them was enough by itself.
 const FAILURES: u32 = 3;
+/// Questions in a row that a server had only errors for, and others an answer, after which it is ejected.
+const ERRORS: u32 = 5;
+/// How long it is remembered that a server does not know EDNS.
+const PLAIN: Duration = Duration::from_secs(300);
 
 /// Why an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,10 @@ pub(super) enum Fault {
     Mismatched,
     /// A response that cannot be read.
     Malformed,
+    /// SERVFAIL or the like, where another server had an answer.
+    Error,
+    /// It does not know EDNS: it was asked again without.
+    Edns,
 }
 
 /// A server's counts, round-trip times, and whether it can be relied on just now.
@@ -47,9 +55,15 @@ pub(super) struct Health {
 struct State {
     rtts: Rtts,
     in_a_row: u32,
+    /// Questions in a row that others had an answer for.
+    errors: u32,
     ejection: Option<Ejection>,
-    /// When the first query was sent since the last answer.
+    /// When the last answer came.
+    heard: Option<Instant>,
+    /// When the first query was sent since then.
     unanswered: Option<Instant>,
+    /// Until when it is asked without EDNS.
+    plain: Option<Instant>,
 }
 
 /// A time without queries, but for a probe at its end.
@@ -65,13 +79,15 @@ struct Ejection {
 pub(super) struct InFlight(Arc<Health>);
 
 impl Fault {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Unreachable,
         Self::Busy,
         Self::Closed,
         Self::Timeout,
         Self::Mismatched,
         Self::Malformed,
+        Self::Error,
+        Self::Edns,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -82,6 +98,8 @@ impl Fault {
             Self::Timeout => "timeout",
             Self::Mismatched => "mismatched",
             Self::Malformed => "malformed",
+            Self::Error => "error",
+            Self::Edns => "edns",
         }
     }
 }
@@ -95,6 +113,11 @@ impl Health {
         InFlight(Arc::clone(self))
     }
 
+    /// Counts a query that is sent once more.
+    pub(super) fn repeated(&self) {
+        self.queries.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Relaxed)
     }
@@ -103,15 +126,60 @@ impl Health {
     pub(super) fn answered(&self, response: &[u8], took: Duration) {
         self.exchanges.answered(response, took);
         let mut state = self.state();
-        state.unanswered = None;
+        (state.heard, state.unanswered) = (Some(Instant::now()), None);
         state.rtts.record(took);
     }
 
     /// An answer was of use: whatever was held against the server is over.
     pub(super) fn succeeded(&self) {
         let mut state = self.state();
-        state.in_a_row = 0;
+        (state.in_a_row, state.errors) = (0, 0);
         state.ejection = None;
+    }
+
+    /// It said that it cannot or will not answer: it lives, but whether it can be relied on is not known by that.
+    pub(super) fn erred(&self) {
+        self.state().in_a_row = 0;
+    }
+
+    /// Another server had an answer to what this one had an error for.
+    pub(super) fn outdone(&self, timings: &Timings) {
+        let mut state = self.count(Fault::Error);
+        state.errors += 1;
+        if state.errors >= ERRORS {
+            self.eject(&mut state, timings);
+        }
+    }
+
+    /// A query got no answer in time. No sign in a server that has answered others meanwhile; nor is one slow answer,
+    /// before there were so many, and none to anything for as long as two attempts.
+    pub(super) fn late(&self, sent: Instant, many: u32, timings: &Timings) {
+        let mut state = self.count(Fault::Timeout);
+        if state.heard.is_some_and(|heard| heard >= sent) {
+            return;
+        }
+        state.in_a_row += 1;
+        let silence = state.unanswered.map_or(Duration::ZERO, |at| at.elapsed());
+        if state.in_a_row >= many && silence >= timings.attempt * 2 {
+            self.eject(&mut state, timings);
+        }
+    }
+
+    /// Whether it has answered anything, ever or since a moment.
+    pub(super) fn was_heard(&self, since: Option<Instant>) -> bool {
+        self.state().heard.is_some_and(|heard| Some(heard) >= since)
+    }
+
+    /// From now on, for some minutes, it is asked without EDNS.
+    pub(super) fn learn_plain(&self) {
+        self.count(Fault::Edns).plain = Some(Instant::now() + PLAIN);
+    }
+
+    /// Whether it is to be asked without EDNS.
+    pub(super) fn is_plain(&self) -> bool {
+        self.state()
+            .plain
+            .is_some_and(|until| Instant::now() < until)
     }
 
     /// An attempt failed, as many do; only so many in a row count against the server.
@@ -123,9 +191,9 @@ impl Health {
         }
     }
 
-    /// A query found no place among those in flight: counted, but nothing against the server.
-    pub(super) fn busy(&self) {
-        drop(self.count(Fault::Busy));
+    /// What is counted, but is nothing against the server.
+    pub(super) fn noted(&self, fault: Fault) {
+        drop(self.count(fault));
     }
 
     /// An attempt failed in a way that others would, too.

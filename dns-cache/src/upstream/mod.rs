@@ -63,7 +63,7 @@ impl Default for Timings {
         Self {
             hedge_floor: Duration::from_millis(5),
             hedge_cap: Duration::from_millis(500),
-            attempt: Duration::from_millis(400),
+            attempt: Duration::from_millis(500),
             connect: Duration::from_secs(3),
             abandon: Duration::from_secs(5),
             probe_first: Duration::from_secs(1),

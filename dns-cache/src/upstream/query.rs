@@ -1,7 +1,7 @@
 //! A query as it goes to an upstream.
 
 use dns_cache_common::edns;
-use dns_cache_common::header::{Flags, Header};
+use dns_cache_common::header::{self, Flags, Header};
 use dns_cache_common::question::{KeyParts, split_question};
 use dns_cache_common::types::rcode;
 
@@ -14,6 +14,8 @@ pub(super) const PREFIX: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Query {
     frame: Box<[u8]>,
+    /// It ends with an OPT record.
+    has_opt: bool,
 }
 
 impl Query {
@@ -44,7 +46,28 @@ impl Query {
         let length = (message.len() as u16).to_be_bytes();
         Self {
             frame: [&length[..], &message].concat().into(),
+            has_opt: true,
         }
+    }
+
+    /// The same without an OPT record, for a server that does not know EDNS (RFC 6891 §6.2.2).
+    pub(super) fn plain(&self) -> Self {
+        let mut frame = self.frame.to_vec();
+        if self.has_opt {
+            frame.truncate(frame.len() - edns::OPT_LEN);
+            let length = (frame.len() - PREFIX) as u16;
+            frame[..PREFIX].copy_from_slice(&length.to_be_bytes());
+            // The count of additional records ends the header.
+            frame[PREFIX + header::LEN - 1] = 0;
+        }
+        Self {
+            frame: frame.into(),
+            has_opt: false,
+        }
+    }
+
+    pub(super) fn has_opt(&self) -> bool {
+        self.has_opt
     }
 
     /// Appends the query with an ID to what goes out on a stream; on request with the question how long the
@@ -53,7 +76,7 @@ impl Query {
         let start = out.len();
         out.extend_from_slice(&self.frame);
         out[start + PREFIX..][..2].copy_from_slice(&id.to_be_bytes());
-        if keepalive {
+        if keepalive && self.has_opt {
             // The OPT record is the last one, and has no options yet.
             let end = out.len();
             out[end - 2..].copy_from_slice(&(keepalive::OPTION.len() as u16).to_be_bytes());
@@ -139,6 +162,18 @@ mod tests {
             out,
             b"\0\x24\x12\x34\x01\x30\0\x01\0\0\0\0\0\x01\x03www\0\0\x1c\0\x01\0\0\x29\x04\xd0\0\0\x80\0\0\x04\0\x0b\0\0"
         );
+    }
+
+    #[test]
+    fn bytes_of_a_query_without_edns() {
+        let expected = b"\0\x15\x12\x34\x01\x30\0\x01\0\0\0\0\0\0\x03www\0\0\x1c\0\x01";
+        for keepalive in [false, true] {
+            let mut out = vec![];
+            let plain = query(28).plain();
+            plain.write(0x1234, keepalive, &mut out);
+            assert_eq!(out, expected);
+            assert_eq!(plain.datagram(0x1234), expected[PREFIX..]);
+        }
     }
 
     #[test]

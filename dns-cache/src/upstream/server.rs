@@ -69,7 +69,7 @@ impl Server {
         let (address, health) = (self.upstream.address, &self.health);
         let tls = match &self.transport {
             Transport::Udp if !truncated => {
-                let waiting = datagram::send(address, query, health, self.timings.abandon)?;
+                let waiting = datagram::send(address, query, health, self.timings)?;
                 return Ok((waiting, Carrier::Datagram));
             }
             Transport::Udp | Transport::Tcp => None,
@@ -99,6 +99,11 @@ impl Server {
     /// An attempt failed as in [`Health::down`].
     pub(super) fn down(&self, fault: Fault) {
         self.health.down(fault, &self.timings);
+    }
+
+    /// As [`Health::outdone`].
+    pub(super) fn outdone(&self) {
+        self.health.outdone(&self.timings);
     }
 
     pub(super) fn exchanged(&self) -> Exchanged {

@@ -526,7 +526,18 @@ async fn a_slow_answer_is_hedged_within_the_budget() {
 /// Hedges answer for the silent server, and nobody waits for its attempts: it is ejected all the same.
 #[tokio::test]
 async fn a_silent_server_is_ejected_though_hedges_win() {
-    let silenced = forgetful(50).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let silenced = Fake::start(move |mut stream, _| {
+        let asked = Arc::clone(&asked);
+        async move {
+            while let Some(query) = read(&mut stream).await {
+                if asked.fetch_add(1, SeqCst) < 49 {
+                    write(&mut stream, &address(&query)).await;
+                }
+            }
+        }
+    })
+    .await;
     let (good, _) = Fake::answering().await;
     let timings = Timings {
         hedge_floor: Duration::from_millis(5),
@@ -540,9 +551,11 @@ async fn a_silent_server_is_ejected_though_hedges_win() {
     }
     // Or more, on a machine that is busy.
     assert!(group.status()[1].hedges >= 1);
+    // It stays silent: every answer is the other's.
     let end = Instant::now() + PATIENCE;
     while group.status()[0].ejections == 0 {
         assert!(Instant::now() < end);
+        ask(&group, "x").await.unwrap();
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -732,21 +745,8 @@ async fn a_busy_server_is_passed_by_and_not_ejected() {
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let silent = Upstream::from(silent.local_addr().unwrap());
     let (second, _task) = datagrams(|query| vec![address(query)]).await;
-    let group = Arc::new(Group::new(
-        std::slice::from_ref(&silent),
-        Transport::Udp,
-        patient(),
-    ));
-    let mut waiting = tokio::task::JoinSet::new();
-    for _ in 0..512 {
-        let group = Arc::clone(&group);
-        waiting.spawn(async move { ask(&group, "x").await });
-    }
-    let end = Instant::now() + PATIENCE;
-    while group.status()[0].in_flight < 512 {
-        assert!(Instant::now() < end);
-        sleep(Duration::from_millis(1)).await;
-    }
+    let group = Group::new(std::slice::from_ref(&silent), Transport::Udp, patient());
+    let _held = group.fill();
     for _ in 0..5 {
         assert_eq!(ask(&group, "x").await, Err(Failure::Busy));
     }
@@ -761,6 +761,262 @@ async fn a_busy_server_is_passed_by_and_not_ejected() {
     let status = &group.status()[0];
     assert!(status.failures_by_kind.contains(&("busy", 10)));
     assert_eq!((status.ejections, status.suspect), (0, false));
+}
+
+/// A server over UDP that is silent for names that begin with `d`, as one is whose own upstream is dead.
+async fn silent_for_dead() -> (Fake, tokio::task::JoinHandle<()>) {
+    datagrams(|query| match query[13] {
+        b'd' => vec![],
+        _ => vec![address(query)],
+    })
+    .await
+}
+
+#[tokio::test]
+async fn names_that_get_no_answer_leave_room_for_others() {
+    crate::limits::raise_open_files();
+    let (fake, _task) = silent_for_dead().await;
+    let group = Arc::new(Group::new(
+        &[fake.address.into()],
+        Transport::Udp,
+        timings(),
+    ));
+    ask(&group, "a").await.unwrap();
+    let mut dead = tokio::task::JoinSet::new();
+    for n in 0..600 {
+        let group = Arc::clone(&group);
+        dead.spawn(async move {
+            group
+                .ask(&query(&format!("d{n}")), |_, _| Ok::<_, Infallible>(()))
+                .await
+        });
+    }
+    // Until all are late.
+    let late = |status: &ServerStatus| {
+        let kinds = status.failures_by_kind.iter();
+        kinds
+            .filter(|(kind, _)| *kind == "timeout")
+            .map(|(_, count)| count)
+            .sum::<u64>()
+    };
+    let end = Instant::now() + PATIENCE;
+    while late(&group.status()[0]) < 600 {
+        assert!(Instant::now() < end);
+        ask(&group, "a").await.unwrap();
+        sleep(Duration::from_millis(5)).await;
+    }
+    let status = &group.status()[0];
+    // One socket for each; and it answers others, so it is well.
+    assert_eq!((status.in_flight, status.ejections), (600, 0));
+    dead.shutdown().await;
+    let end = Instant::now() + PATIENCE;
+    while group.status()[0].in_flight > 0 {
+        assert!(Instant::now() < end);
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn datagrams_are_repeated_as_long_as_somebody_waits() {
+    static LOST: AtomicUsize = AtomicUsize::new(0);
+    let (fake, _task) = datagrams(|query| match LOST.fetch_add(1, SeqCst) {
+        0..4 => vec![],
+        _ => vec![address(query)],
+    })
+    .await;
+    let timings = Timings {
+        attempt: Duration::from_millis(50),
+        ..patient()
+    };
+    let group = Group::new(&[fake.address.into()], Transport::Udp, timings);
+    ask(&group, "a").await.unwrap();
+    let status = &group.status()[0];
+    assert!(status.queries >= 5 && status.ejections == 0, "{status:?}");
+}
+
+/// A server over UDP whose answers are all too long, and which does not listen on TCP, or takes no connections.
+async fn truncating(
+    drops: bool,
+) -> (
+    SocketAddr,
+    Option<socket2::Socket>,
+    tokio::task::JoinHandle<()>,
+) {
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener
+        .bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
+        .unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let socket = UdpSocket::bind(address).await.unwrap();
+    let listener = drops.then(|| {
+        listener.listen(0).unwrap();
+        listener
+    });
+    let task = tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+            let answer = respond(&buffer[..length], 0x8380, [0; 3], &[]);
+            socket.send_to(&answer, client).await.unwrap();
+        }
+    });
+    (address, listener, task)
+}
+
+#[tokio::test]
+async fn without_tcp_a_truncated_answer_is_an_answer() {
+    for drops in [false, true] {
+        let (address, _listener, _task) = truncating(drops).await;
+        let _filler = drops.then(|| std::net::TcpStream::connect(address).unwrap());
+        let group = Group::new(&[address.into()], Transport::Udp, timings());
+        for _ in 0..2 {
+            let response = ask(&group, "a").await.unwrap();
+            assert_eq!(response[2] & 2, 2);
+        }
+        let status = &group.status()[0];
+        assert_eq!((status.ejections, status.suspect), (0, false), "{drops}");
+        let kind = if drops { "timeout" } else { "unreachable" };
+        assert!(status.failures_by_kind.contains(&(kind, 2)), "{status:?}");
+    }
+}
+
+/// What a server says that does not know EDNS.
+fn without_edns(query: &[u8]) -> Vec<u8> {
+    match query[11] {
+        0 => address(query),
+        _ => [&query[..2], &[0x80, 0x81, 0, 0, 0, 0, 0, 0, 0, 0]].concat(),
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_edns_is_asked_without() {
+    let (tcp, queries) = Fake::start_counting(without_edns).await;
+    let group = group_of(&[tcp.address], patient());
+    for name in ["a", "b", "c"] {
+        assert_eq!(ask(&group, name).await.unwrap()[7], 1);
+    }
+    // It was found out once.
+    assert_eq!(queries.load(SeqCst), 4);
+    let status = &group.status()[0];
+    assert!(status.failures_by_kind.contains(&("edns", 1)));
+    assert_eq!(status.ejections, 0);
+
+    let (udp, _task) = datagrams(|query| vec![without_edns(query)]).await;
+    let group = Group::new(&[udp.address.into()], Transport::Udp, patient());
+    for name in ["a", "b"] {
+        assert_eq!(ask(&group, name).await.unwrap()[7], 1);
+    }
+    assert_eq!(group.status()[0].queries, 3);
+}
+
+/// Its complaint is about something else.
+#[tokio::test]
+async fn a_server_that_says_formerr_in_any_case_is_asked_with_edns() {
+    let (fake, queries) = Fake::start_counting(|query| respond(query, 0x8181, [0; 3], &[])).await;
+    let group = group_of(&[fake.address], patient());
+    for _ in 0..2 {
+        assert_eq!(ask(&group, "a").await.unwrap()[3] & 15, 1);
+    }
+    assert_eq!(queries.load(SeqCst), 4);
+}
+
+#[tokio::test]
+async fn a_server_that_has_only_errors_where_others_have_answers_is_ejected() {
+    static WELL: AtomicBool = AtomicBool::new(false);
+    let (failing, _) = Fake::start_counting(|query| match (query[13], WELL.load(SeqCst)) {
+        (b'b', _) | (_, false) => respond(query, 0x8182, [0; 3], &[]),
+        _ => address(query),
+    })
+    .await;
+    let (good, _) = Fake::start_counting(|query| match query[13] {
+        b'b' => respond(query, 0x8182, [0; 3], &[]),
+        _ => address(query),
+    })
+    .await;
+    let timings = Timings {
+        probe_first: Duration::from_millis(20),
+        ..patient()
+    };
+    let group = Group::new(&first_and_second(&failing, &good), Transport::Tcp, timings);
+    // A name that is broken everywhere says nothing of a server.
+    for _ in 0..20 {
+        assert_eq!(ask(&group, "b").await.unwrap()[3] & 15, 2);
+    }
+    assert_eq!(group.status()[0].ejections, 0);
+    for _ in 0..20 {
+        assert_eq!(ask(&group, "x").await.unwrap()[3] & 15, 0);
+    }
+    let status = &group.status()[0];
+    assert_eq!((status.ejections, status.suspect), (1, true));
+    assert!(status.failures_by_kind.contains(&("error", 5)));
+    // Its probes get errors as well, which do not let it back in.
+    let end = Instant::now() + PATIENCE;
+    while group.exchanged()[0].failed_probes < 2 {
+        assert!(Instant::now() < end);
+        ask(&group, "x").await.unwrap();
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(group.status()[0].suspect);
+    WELL.store(true, SeqCst);
+    while group.status()[0].suspect {
+        assert!(Instant::now() < end);
+        ask(&group, "x").await.unwrap();
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn one_slow_answer_on_a_quiet_connection_ejects_nobody() {
+    let slow = Fake::start(|mut stream, _| async move {
+        while let Some(query) = read(&mut stream).await {
+            if query[13] == b's' {
+                sleep(timings().attempt * 3 / 2).await;
+            }
+            write(&mut stream, &address(&query)).await;
+        }
+    })
+    .await;
+    let (good, _) = Fake::answering().await;
+    let group = Group::new(&first_and_second(&slow, &good), Transport::Tcp, timings());
+    for name in ["a", "s", "a"] {
+        ask(&group, name).await.unwrap();
+        // The late answer is heard, too.
+        let end = Instant::now() + PATIENCE;
+        while group.status()[0].in_flight > 0 {
+            assert!(Instant::now() < end);
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let status = &group.status()[0];
+    assert!(
+        status.failures_by_kind.contains(&("timeout", 1)),
+        "{status:?}"
+    );
+    assert_eq!((status.ejections, status.suspect), (0, false));
+}
+
+/// It answered, and from one moment on it does not, whatever the connection.
+#[tokio::test]
+async fn a_server_that_falls_silent_is_ejected_by_a_second_query() {
+    let silenced = Fake::start(|mut stream, number| async move {
+        if number == 0 {
+            let query = read(&mut stream).await.unwrap();
+            write(&mut stream, &address(&query)).await;
+        }
+        hang(stream).await;
+    })
+    .await;
+    let (good, _) = Fake::answering().await;
+    let timings = Timings {
+        attempt: Duration::from_millis(500),
+        ..timings()
+    };
+    let group = Group::new(&first_and_second(&silenced, &good), Transport::Tcp, timings);
+    for _ in 0..3 {
+        ask(&group, "x").await.unwrap();
+    }
+    let status = &group.status()[0];
+    assert_eq!((status.queries, status.ejections), (3, 1), "{status:?}");
 }
 
 #[tokio::test]
