@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod mutation;
 mod query;
+mod reply;
 #[cfg(test)]
 mod run;
 

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dns_cache_common::question::{self, Key, KeyParts, Parsed, Refusal, Transport};
+use dns_cache_common::question::{self, Key, KeyParts, Parsed, Refusal, TCP_LIMIT, Transport};
 use dns_cache_common::reply::{Reply, Source};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::clock::Time;
@@ -16,6 +15,7 @@ use super::failures::Failure;
 use super::flights::{Boarding, Flight};
 use super::given::Given;
 use super::local::Found;
+use super::zones::Zone;
 use super::{Answer, Miss, Resolver};
 use crate::upstream;
 
@@ -61,14 +61,23 @@ impl Resolver {
         miss: Miss,
     ) -> (Vec<u8>, Option<SocketAddr>) {
         self.counters.misses.add(1);
+        let zone = self.zone(&miss.key);
+        if let Some(zone) = &zone {
+            zone.counts.misses.add(1);
+        }
         let given = self.wait(&miss.key, miss.arrived).await;
+        if let (Some(zone), Given::Failure(failure)) = (zone, &given)
+            && *failure != Failure::Overload
+        {
+            zone.counts.failures.add(1);
+        }
         (miss.reply(&given), given.server())
     }
 
     /// The reply to a query that [`Self::admit`] has no place for.
     pub(crate) fn turn_away(&self, miss: &Miss, failure: Failure) -> Vec<u8> {
         miss.reply(&match failure {
-            Failure::Overload => self.overloaded(&miss.key),
+            Failure::Overload | Failure::TooOften => self.stale_or(&miss.key, failure),
             failure => Given::Failure(failure),
         })
     }
@@ -83,26 +92,6 @@ impl Resolver {
             }
             Parsed::Refuse(refusal) => Answer::Reply(append_refusal(&refusal, out)),
             Parsed::Drop => Answer::Drop,
-        }
-    }
-
-    /// Refreshes an entry that is about to expire, by hits that userspace did not see.
-    ///
-    /// `key` is that of the question, as [`dns_cache_common::question::Key`] has it; `hits` are those since
-    /// the last time. Must be called within a tokio runtime.
-    pub(super) fn prefetch(self: &Arc<Self>, key: &[u8], hits: u32) {
-        let now = self.clock.now();
-        match self.cache.get(key) {
-            Some(entry) => {
-                entry.usage().add(hits);
-                self.refresh_if_due(key, &entry, now);
-            }
-            // It had to go here. It shall not go there as well.
-            None => {
-                if let Some(place) = self.prefetch.claim_unseen(hits) {
-                    self.refresh_in(place, key);
-                }
-            }
         }
     }
 
@@ -143,7 +132,7 @@ impl Resolver {
                 if !remembered.holds(now) {
                     self.refresh(key);
                 }
-                Some(self.give_stale(entry))
+                Some(self.give_stale(key, entry))
             }
             None if remembered.holds(now) => {
                 self.counters.remembered_failures.add(1);
@@ -194,7 +183,7 @@ impl Resolver {
             }
             Boarding::Full => {
                 self.counters.overload.add(1);
-                return self.overloaded(key);
+                return self.stale_or(key, Failure::Overload);
             }
             Boarding::Joined(landing) => {
                 self.counters.coalesced.add(1);
@@ -222,16 +211,21 @@ impl Resolver {
                     Ok(Some(Err(failure))) => failure,
                     _ => Failure::Timeout,
                 };
-                stale.map_or(Given::Failure(failure), |entry| self.give_stale(entry))
+                stale.map_or(Given::Failure(failure), |entry| self.give_stale(key, entry))
             }
         }
     }
 
     /// How long no server for a key has answered anything.
     fn silence(&self, key: &[u8]) -> Duration {
-        let zones = self.zones();
-        let zone = KeyParts::read(key).and_then(|parts| zones.of(parts.name));
-        zone.map_or(Duration::ZERO, |zone| zone.group.silence())
+        self.zone(key)
+            .map_or(Duration::ZERO, |zone| zone.group.silence())
+    }
+
+    /// The zone that a key's name is in.
+    fn zone(&self, key: &[u8]) -> Option<Arc<Zone>> {
+        let parts = KeyParts::read(key)?;
+        self.zones.load().of(parts.name).cloned()
     }
 
     /// An expired answer that may still be given.
@@ -240,47 +234,33 @@ impl Resolver {
         self.stale.allows(&entry, self.clock.now()).then_some(entry)
     }
 
-    fn give_stale(&self, entry: Arc<Entry>) -> Given {
+    fn give_stale(&self, key: &[u8], entry: Arc<Entry>) -> Given {
         self.counters.stale.add(1);
+        if let Some(zone) = self.zone(key) {
+            zone.counts.stale.add(1);
+        }
         self.stale.give(entry)
     }
 
-    fn overloaded(&self, key: &[u8]) -> Given {
+    fn stale_or(&self, key: &[u8], failure: Failure) -> Given {
         self.stale(key)
-            .map_or(Given::Failure(Failure::Overload), |entry| {
-                self.give_stale(entry)
-            })
-    }
-
-    /// Refreshes an entry that was given just now, if it is about to expire.
-    fn refresh_if_due(self: &Arc<Self>, key: &[u8], entry: &Entry, now: Time) {
-        if let Some(place) = self.prefetch.claim(entry, now) {
-            self.refresh_in(place, key);
-        }
-    }
-
-    /// Fetches an answer before its old one expires.
-    fn refresh_in(self: &Arc<Self>, place: OwnedSemaphorePermit, key: &[u8]) {
-        if let Some(flight) = self.flights.begin(key) {
-            self.counters.prefetches.add(1);
-            let this = Arc::clone(self);
-            tokio::spawn(async move {
-                this.fly(flight).await;
-                drop(place);
-            });
-        }
-    }
-
-    /// Fetches an answer that no client waits for.
-    fn refresh(self: &Arc<Self>, key: &[u8]) {
-        if let Some(flight) = self.flights.begin(key) {
-            tokio::spawn(Arc::clone(self).fly(flight));
-        }
+            .map_or(Given::Failure(failure), |entry| self.give_stale(key, entry))
     }
 
     /// Brings a flight to its end: fetches its answer, keeps it, and gives it to all who wait.
-    async fn fly(self: Arc<Self>, flight: Flight) {
-        let outcome = self.fetch(flight.key()).await.map(Arc::new);
+    pub(super) async fn fly(self: Arc<Self>, flight: Flight) {
+        let outcome = self.fetch(flight.key()).await;
+        self.land(flight, outcome, true).await;
+    }
+
+    /// Keeps what a flight brings, and gives it to all who wait; a failure is remembered on request.
+    pub(super) async fn land(
+        self: &Arc<Self>,
+        flight: Flight,
+        outcome: Result<Entry, Failure>,
+        remember: bool,
+    ) {
+        let outcome = outcome.map(Arc::new);
         if let Err(failure) = &outcome {
             tracing::debug!(%failure, "no answer from upstream");
             let is_failed = *failure != Failure::Overload;
@@ -299,7 +279,10 @@ impl Resolver {
                 }
                 // There may be a place in a moment.
                 Err(Failure::Overload) => {}
-                Err(failure) => self.failures.insert(key, *failure, self.clock.now()),
+                Err(failure) if remember => {
+                    self.failures.insert(key, *failure, self.clock.now());
+                }
+                Err(_) => {}
             });
         if let Some(mirrored) = mirrored {
             // Those who wait are on this thread: they send their replies first.
@@ -342,7 +325,7 @@ impl Resolver {
     }
 
     /// Asks the zone's servers what `key` asks.
-    async fn fetch(&self, key: &[u8]) -> Result<Entry, Failure> {
+    pub(super) async fn fetch(&self, key: &[u8]) -> Result<Entry, Failure> {
         let zones = self.zones();
         let (parts, zone) = KeyParts::read(key)
             .and_then(|parts| Some((parts, zones.of(parts.name)?)))
@@ -383,6 +366,12 @@ impl Resolver {
 
 impl Miss {
     fn reply(&self, given: &Given) -> Vec<u8> {
+        let truncated = Given::Failure(Failure::Truncated);
+        // TC would send a client that came by TCP to where it is.
+        let given = match self.client.limit == TCP_LIMIT && given.is_truncated() {
+            true => &truncated,
+            false => given,
+        };
         let reply = given.reply(&self.client, &self.question);
         let mut out = Vec::with_capacity(reply.size());
         append(&reply, &mut out);

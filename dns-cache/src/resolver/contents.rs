@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::append;
 use super::cache::size;
 use super::lookup::{self, question};
+use super::zones::Zones;
 use super::{Entry, Resolver, Time};
 use crate::kernel_cache::Seen;
 use crate::presentation::{name_text, rcode_text, rtype_text};
@@ -118,16 +119,20 @@ pub(super) fn is_within(name: &[u8], zone: &[u8]) -> bool {
 }
 
 impl Resolver {
-    /// What the cache holds now. It looks at every entry.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
+    /// What the cache holds now, and how many of its answers are in each of these zones. It looks at every entry.
+    pub(super) fn usage(&self, zones: &Zones) -> (Usage, Vec<u64>) {
         let mut usage = Usage::default();
+        let mut by_zone = vec![0; zones.iter().count()];
         for (key, entry) in self.cache.iter() {
             usage.entries += 1;
             usage.denials += u64::from(entry.is_denial());
             usage.bytes += size(&key, &entry) as u64;
+            let index = KeyParts::read(&key).and_then(|parts| zones.index_of(parts.name));
+            if let Some(entries) = index.and_then(|index| by_zone.get_mut(index)) {
+                *entries += 1;
+            }
         }
-        usage
+        (usage, by_zone)
     }
 
     /// Takes the answers for these names out of both caches, whatever their types; says how many there were.

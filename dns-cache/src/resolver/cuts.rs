@@ -129,8 +129,10 @@ impl Cuts {
         if entry.stored().flags.rcode() != rcode::NOERROR {
             return refuted;
         }
-        if self.is_point(parts.name) {
-            self.existing.insert(parts.name.into(), now.after(EXISTS));
+        if self.is_point(parts.name)
+            && let Some(own) = Key::of_ancestor(key, 0)
+        {
+            self.found(own.as_bytes(), now.after(EXISTS), &mut refuted);
         }
         if entry.stored().counts[0] == 0 {
             return refuted;
@@ -138,22 +140,27 @@ impl Cuts {
         // A name with data exists for as long as it is cached, and with it all above.
         let until = now.after(Duration::from_secs(entry.ttl().unwrap_or_default().into()));
         for above in self.above(key) {
-            let mut above = above.as_bytes().to_vec();
-            if let Some(above) = KeyParts::read(&above) {
-                let until = self
-                    .existing
-                    .get(above.name)
-                    .map_or(until, |t| t.max(until));
-                self.existing.insert(above.name.into(), until);
-            }
-            for bits in 0..DO_AND_CD {
-                if let Some(last) = above.last_mut() {
-                    *last = bits;
-                }
-                refuted.push(above.clone());
-            }
+            self.found(above.as_bytes(), until, &mut refuted);
         }
         refuted
+    }
+
+    /// Notes that the name of a cut's key exists, and what stands against that.
+    fn found(&self, cut: &[u8], until: Time, refuted: &mut Vec<Vec<u8>>) {
+        let Some(KeyParts { name, .. }) = KeyParts::read(cut) else {
+            return;
+        };
+        let known = self.existing.get(name);
+        if known.is_none_or(|known| known < until) {
+            self.existing.insert(name.into(), until);
+        }
+        refuted.extend((0..DO_AND_CD).map(|bits| {
+            let mut key = cut.to_vec();
+            if let Some(last) = key.last_mut() {
+                *last = bits;
+            }
+            key
+        }));
     }
 
     fn exists(&self, name: &[u8], now: Time) -> bool {

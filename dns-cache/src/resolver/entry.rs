@@ -6,7 +6,10 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use dns_cache_common::header::{Flags, Header, u16_at, u32_at};
 use dns_cache_common::name::Expanded;
@@ -163,6 +166,13 @@ impl Entry {
         self.stored
     }
 
+    /// When it is no longer fresh.
+    #[must_use]
+    pub fn expires(&self) -> Time {
+        let ttl = self.ttl().unwrap_or_default();
+        self.stored.after(Duration::from_secs(ttl.into()))
+    }
+
     /// Whether it says that there is no such name.
     #[must_use]
     pub fn is_nxdomain(&self) -> bool {
@@ -209,6 +219,8 @@ struct Rebuilt<'a> {
     key: &'a KeyParts<'a>,
     writer: Writer,
     records: Vec<Record>,
+    /// Which RRset each of them belongs to, and its TTL.
+    sets: Vec<(u64, u32)>,
     counts: [u16; 3],
     lowest_ttl: u32,
     /// The answer holds a record of the type asked for.
@@ -217,6 +229,35 @@ struct Rebuilt<'a> {
     soa: Option<u32>,
     has_opt: bool,
     extended_rcode: u8,
+}
+
+/// A number that stands for the RRset of a record with this owner, type and class. A signature belongs to that of the
+/// type that it covers (RFC 4034 §3), by which its RDATA begins.
+fn set(owner: &Expanded, type_and_class: &[u8], rdata: &[u8]) -> u64 {
+    const RRSIG: [u8; 2] = [0, 46];
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&owner.as_bytes().to_ascii_lowercase());
+    hasher.write(type_and_class);
+    if type_and_class.starts_with(&RRSIG) {
+        hasher.write(rdata.get(..2).unwrap_or_default());
+    }
+    hasher.finish()
+}
+
+/// The TTLs of records by their RRsets: all of a set have its lowest (RFC 2181 §5.2).
+fn ttls(mut sets: Vec<(u64, u32)>) -> impl Iterator<Item = u32> {
+    let first = sets.first().map(|(_, ttl)| *ttl);
+    if sets.iter().any(|(_, ttl)| Some(*ttl) != first) {
+        let mut lowest = HashMap::new();
+        for (set, ttl) in &sets {
+            let lowest = lowest.entry(*set).or_insert(*ttl);
+            *lowest = (*ttl).min(*lowest);
+        }
+        for (set, ttl) in &mut sets {
+            *ttl = lowest[&*set];
+        }
+    }
+    sets.into_iter().map(|(_, ttl)| ttl)
 }
 
 const ANSWER: usize = 0;
@@ -231,6 +272,7 @@ impl<'a> Rebuilt<'a> {
             key,
             writer: Writer::new(key.name, response.len()),
             records: Vec::with_capacity(16),
+            sets: Vec::with_capacity(16),
             counts: [0; 3],
             lowest_ttl: u32::MAX,
             has_data: false,
@@ -280,6 +322,8 @@ impl<'a> Rebuilt<'a> {
         }
         self.lowest_ttl = self.lowest_ttl.min(ttl);
         self.counts[section] += 1;
+        let rdata = self.response.get(rdata_at..rdata_end).unwrap_or_default();
+        self.sets.push((set(&owner, &fixed[..4], rdata), ttl));
 
         self.writer.name(owner.as_bytes());
         self.writer.bytes(&fixed[..4]);
@@ -337,11 +381,12 @@ impl<'a> Rebuilt<'a> {
         let (cap, kept) = self.cap(flags.rcode(), caps, least);
         let lowest = self.lowest_ttl.max(least).min(cap);
         let kept = kept && lowest > 0 && !flags.has(Flags::TC) && self.key.is_cacheable();
+        let ttls = ttls(self.sets);
         let mut body = self.writer.finish();
-        for record in &self.records {
+        for (record, given) in self.records.iter().zip(ttls) {
             let at = usize::from(record.ttl_at);
             if let Some(ttl) = body.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-                *ttl = u32::from_be_bytes(*ttl).max(least).min(cap).to_be_bytes();
+                *ttl = given.max(least).min(cap).to_be_bytes();
             }
         }
         Entry {

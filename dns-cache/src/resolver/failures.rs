@@ -38,6 +38,12 @@ pub(crate) enum Failure {
     /// Too many queries wait for upstreams.
     #[error("too many queries wait for upstreams")]
     Overload,
+    /// One client asks more often than it may.
+    #[error("the client asks too often")]
+    TooOften,
+    /// No upstream gave more than fits into a datagram, and the client came by TCP for the rest.
+    #[error("no upstream gives the whole answer")]
+    Truncated,
     /// The client may not ask.
     #[error("the client may not ask")]
     Denied,
@@ -50,7 +56,7 @@ impl Failure {
     /// The response code that the client gets.
     pub(super) fn rcode(self) -> u16 {
         match self {
-            Self::Overload | Self::Denied | Self::Loop => rcode::REFUSED,
+            Self::Overload | Self::TooOften | Self::Denied | Self::Loop => rcode::REFUSED,
             // The others speak of our query to the upstream, or of the upstream.
             Self::BadResponse(BadResponse::Error(
                 code @ (rcode::REFUSED | rcode::NOTIMP | rcode::SERVFAIL),
@@ -77,6 +83,8 @@ impl Failure {
             ),
             Self::BadResponse(_) => (ede::INVALID_DATA, "the upstream's answer is malformed"),
             Self::Overload => (ede::OTHER, "too many queries wait for upstreams"),
+            Self::TooOften => (ede::OTHER, "this client asks too often"),
+            Self::Truncated => (ede::NETWORK_ERROR, "no upstream gives the whole answer"),
             Self::Denied => (ede::PROHIBITED, "this address may not ask"),
             Self::Loop => (ede::OTHER, "this query has come back to this cache"),
         };

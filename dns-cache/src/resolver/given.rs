@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dns_cache_common::edns::ExtendedError;
+use dns_cache_common::header::Flags;
 use dns_cache_common::question::Client;
 use dns_cache_common::reply::{Reply, Source, Stored};
 use dns_cache_common::types::ede;
@@ -30,6 +31,11 @@ impl Given {
             Self::Entry(entry, ..) => entry.server(),
             Self::Blocked(_) | Self::Failure(_) => None,
         }
+    }
+
+    /// Whether an upstream had more to say than this.
+    pub(super) fn is_truncated(&self) -> bool {
+        matches!(self, Self::Entry(entry, ..) if entry.stored().flags.has(Flags::TC))
     }
 
     /// One client's reply. The order of addresses is by chance, not one after the other: a client that asks

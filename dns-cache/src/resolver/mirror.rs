@@ -90,7 +90,7 @@ impl Resolver {
         if let Some(kernel) = self.kernel.get()
             && let Some(seen) = kernel.asked(refresh)
         {
-            self.prefetch(&seen.key, seen.hits);
+            self.prefetch(&seen.key, seen.hits, seen.until);
         }
     }
 

@@ -22,6 +22,7 @@ mod prefetch;
 mod probe;
 mod rate;
 mod rdata;
+mod refresh;
 #[cfg(test)]
 mod replay;
 mod resolv_conf;
@@ -147,8 +148,25 @@ pub struct Status {
     pub cache: Usage,
     /// Counts since the start, by name.
     pub counters: Vec<(&'static str, u64)>,
+    /// All zones that have servers.
+    pub zones: Vec<ZoneStatus>,
     /// All servers of all zones.
     pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// A zone's state, with counts since the configuration has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Answers in the cache.
+    pub entries: u64,
+    /// Queries that its servers had to be asked for.
+    pub misses: u64,
+    /// Of them, those that got an error because no answer was to be had.
+    pub failures: u64,
+    /// Queries answered with an expired answer (RFC 8767).
+    pub stale: u64,
 }
 
 /// A server's state.
@@ -172,7 +190,8 @@ pub struct UpstreamStatus {
     pub hedges: u64,
     /// Attempts that ended without an answer, or without one in time.
     pub failures: u64,
-    /// The same by kind: `unreachable`, `busy`, `closed`, `timeout`, `mismatched`, `malformed`.
+    /// The same by kind: `unreachable`, `busy`, `closed`, `timeout`, `mismatched`, `malformed`,
+    /// `error` (where another server had an answer), `edns` (it is asked without).
     pub failures_by_kind: BTreeMap<String, u64>,
     /// Messages that answered none of its queries, and were dropped.
     pub unmatched: u64,
@@ -209,7 +228,7 @@ impl Resolver {
             zones: ArcSwap::from_pointee(Zones::new(config, timings)?),
             failures: Failures::new(),
             flights: Flights::new(in_flight),
-            prefetch: Prefetch::new(config.prefetch),
+            prefetch: Prefetch::new(config.prefetch, config.cache.max_entries),
             stale: Stale::new(config.serve_stale),
             places: Arc::new(Places::new(in_flight, per_client)),
             rate: ArcSwap::from_pointee(Rate::new(config.queries)),
@@ -249,7 +268,7 @@ impl Resolver {
         }
         if !self.rate.load().take(client, self.clock.now()) {
             self.counters.rate_limited.add(1);
-            return Err(Failure::Overload);
+            return Err(Failure::TooOften);
         }
         self.places.take(client).ok_or_else(|| self.overload())
     }
@@ -270,9 +289,20 @@ impl Resolver {
                 .into_iter()
                 .map(|server| UpstreamStatus::new(&zone.name, server))
         });
+        let (cache, entries) = self.usage(&zones);
+        let entries = zones.iter().zip(entries);
         Status {
-            cache: self.usage(),
+            cache,
             counters: self.counters.list(),
+            zones: entries
+                .map(|(zone, entries)| ZoneStatus {
+                    name: zone.name.clone(),
+                    entries,
+                    misses: zone.counts.misses.get(),
+                    failures: zone.counts.failures.get(),
+                    stale: zone.counts.stale.get(),
+                })
+                .collect(),
             upstreams: upstreams.collect(),
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Error;
+use super::counters::Counter;
 use super::cuts::Cuts;
 use super::local::Local;
 use super::resolv_conf::ResolvConf;
@@ -18,7 +19,19 @@ pub(super) struct Zone {
     pub(super) name: String,
     pub(super) caps: TtlCaps,
     pub(super) group: Arc<Group>,
+    pub(super) counts: Arc<Counts>,
     origin: Origin,
+}
+
+/// What is counted of a zone, as long as the configuration has one of this name.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Queries that its servers had to be asked for.
+    pub(super) misses: Counter,
+    /// Those of them that got an error because no answer was to be had.
+    pub(super) failures: Counter,
+    /// Queries answered with an entry whose TTL is over (RFC 8767).
+    pub(super) stale: Counter,
 }
 
 /// Where the servers of a zone come from, and how they are asked.
@@ -125,10 +138,15 @@ impl Zones {
 
     /// The zone of a name in wire form and lower case.
     pub(super) fn of(&self, name: &[u8]) -> Option<&Arc<Zone>> {
+        self.zones.get(self.index_of(name)?)
+    }
+
+    /// Where [`Self::iter`] has it.
+    pub(super) fn index_of(&self, name: &[u8]) -> Option<usize> {
         let mut rest = name;
         loop {
             if let Some(index) = self.by_name.get(rest) {
-                return self.zones.get(*index);
+                return Some(*index);
             }
             let label = usize::from(*rest.first().filter(|len| **len != 0)?);
             rest = rest.get(1 + label..)?;
@@ -170,6 +188,7 @@ impl Zones {
             name: name.to_owned(),
             caps,
             group: Arc::new(Group::new(servers, transport, self.timings)),
+            counts: Arc::default(),
             origin,
         }));
         Ok(())
@@ -195,17 +214,19 @@ impl Zone {
                 (new, old) => new == old,
             };
         if self.origin == old.origin && self.caps == old.caps {
-            Arc::clone(old)
-        } else if same_servers {
-            Arc::new(Self {
-                name: self.name.clone(),
-                caps: self.caps,
-                group: Arc::clone(&old.group),
-                origin: self.origin.clone(),
-            })
-        } else {
-            Arc::clone(self)
+            return Arc::clone(old);
         }
+        Arc::new(Self {
+            name: self.name.clone(),
+            caps: self.caps,
+            group: Arc::clone(if same_servers {
+                &old.group
+            } else {
+                &self.group
+            }),
+            counts: Arc::clone(&old.counts),
+            origin: self.origin.clone(),
+        })
     }
 }
 
@@ -299,6 +320,13 @@ mod tests {
             assert_eq!(
                 Arc::ptr_eq(&before.group, &after.group),
                 same_servers,
+                "{name}"
+            );
+            // They are a name's, not its servers'.
+            let same_zone = before.name == after.name;
+            assert_eq!(
+                Arc::ptr_eq(&before.counts, &after.counts),
+                same_zone,
                 "{name}"
             );
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use dns_cache_common::edns::OPT_LEN;
 use dns_cache_common::header::{self, Header, u16_at};
+use dns_cache_common::hits::{self, KINDS};
 use dns_cache_common::name;
 use dns_cache_common::question::{Transport, split_question};
 use dns_cache_common::types::rtype;
@@ -16,10 +17,6 @@ use crate::metrics::histogram::{DURATIONS, Histogram, SIZES, Snapshot};
 
 /// Threads that count without sharing.
 const SHARDS: usize = 16;
-/// The types that CoreDNS names in its metrics; all others are one.
-pub(crate) const TYPES: [u16; 19] = [
-    1, 28, 5, 12, 33, 16, 15, 6, 2, 64, 65, 43, 48, 46, 47, 50, 255, 252, 251,
-];
 /// Codes that fit into the header, and BADVERS.
 pub(crate) const RCODES: usize = 17;
 /// Where an OPT record has the upper part of the code, and the DO bit (RFC 6891 §6.1.3).
@@ -48,7 +45,7 @@ const MANNERS: usize = 8;
 #[derive(Debug)]
 #[repr(align(128))]
 struct Shard {
-    requests: Table<{ TYPES.len() + 1 }>,
+    requests: Table<KINDS>,
     responses: Table<RCODES>,
     dnssec_ok: AtomicU64,
     query_size: [Histogram<{ SIZES.len() }>; 2],
@@ -59,8 +56,8 @@ struct Shard {
 /// All counts at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Totals {
-    /// By manner (see [`Manner::ALL`]) and [`TYPES`]; the last are all others.
-    pub(crate) requests: [[u64; TYPES.len() + 1]; MANNERS],
+    /// By manner (see [`Manner::ALL`]) and [`hits::kind`] of type.
+    pub(crate) requests: [[u64; KINDS]; MANNERS],
     /// By manner and code; the last is BADVERS.
     pub(crate) responses: [[u64; RCODES]; MANNERS],
     pub(crate) dnssec_ok: u64,
@@ -119,7 +116,7 @@ impl Tally {
         let shard = self.shard();
         let asked = split_question(reply).and_then(|(question, _)| question.last_chunk::<4>());
         let asked = asked.map(|numbers| u16::from_be_bytes([numbers[0], numbers[1]]));
-        let rtype = TYPES.iter().position(|known| Some(*known) == asked);
+        let kind = asked.map_or(KINDS - 1, hits::kind);
         let mut rcode = usize::from(header.flags.rcode());
         if let Some(opt) = opt(reply, header.records) {
             rcode |= usize::from(opt[EXTENDED_RCODE_AT]) << 4;
@@ -128,7 +125,7 @@ impl Tally {
                 .fetch_add(u64::from(opt[DO_AT] >> 7), Relaxed);
         }
         let (manner, transport) = (manner.index(), usize::from(manner.is_tcp()));
-        shard.requests[manner][rtype.unwrap_or(TYPES.len())].fetch_add(1, Relaxed);
+        shard.requests[manner][kind].fetch_add(1, Relaxed);
         shard.responses[manner][rcode.min(RCODES - 1)].fetch_add(1, Relaxed);
         shard.query_size[transport].observe(query as u64, 1);
         shard.reply_size[transport].observe(reply.len() as u64, 1);
@@ -143,7 +140,7 @@ impl Tally {
 
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals {
-            requests: [[0; TYPES.len() + 1]; MANNERS],
+            requests: [[0; KINDS]; MANNERS],
             responses: [[0; RCODES]; MANNERS],
             dnssec_ok: 0,
             query_size: [&SIZES, &SIZES].map(|bounds| Histogram::new(bounds).snapshot()),
@@ -252,7 +249,7 @@ mod tests {
         tally.took(1_000, 0);
         let totals = tally.totals();
         let (rtype, rcode) = (totals.requests[3], totals.responses[3]);
-        assert_eq!((rtype[0], rtype[1], rtype[TYPES.len()]), (1, 1, 1));
+        assert_eq!((rtype[0], rtype[1], rtype[KINDS - 1]), (1, 1, 1));
         assert_eq!((rcode[0], rcode[16]), (2, 1));
         assert_eq!(totals.requests.iter().flatten().sum::<u64>(), 10);
         assert_eq!(totals.dnssec_ok, 1);

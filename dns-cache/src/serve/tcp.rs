@@ -29,6 +29,9 @@ const READ_CHUNK: usize = 4096;
 const WRITE_CHUNK: usize = 16 * 1024;
 /// What the kernel holds of replies for a client that does not take them; it counts as this process's memory.
 const SEND_BUFFER: usize = 32 * 1024;
+/// What it holds of queries that were not read yet, in the place of megabytes that it would allow in time. No less than a
+/// new connection has promised to its client.
+pub(super) const RECEIVE_BUFFER: usize = 64 * 1024;
 
 /// Takes connections until the server stops.
 pub(super) async fn listen(listener: TcpListener, mut running: Running, places: Arc<Places>) {
@@ -84,6 +87,7 @@ async fn serve(
     // Replies go out in few writes already; Nagle's algorithm would only hold them back.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
+    let _ = SockRef::from(&stream).set_recv_buffer_size(RECEIVE_BUFFER);
     let left = running.left.clone();
     let most = running.limits.misses_per_connection;
     let (reading, writing) = stream.into_split();

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::tcp::RECEIVE_BUFFER;
 use super::*;
 use crate::config::Config;
 use crate::resolver::tests::{config, query};
@@ -136,7 +138,7 @@ async fn receive(socket: &UdpSocket) -> Vec<u8> {
     buffer[..length].to_vec()
 }
 
-async fn read(stream: &mut TcpStream) -> Option<Vec<u8>> {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     timeout(PATIENCE, fake::read(stream)).await.unwrap()
 }
 
@@ -689,6 +691,43 @@ async fn a_successor_goes_on_with_sockets_and_connections() {
     client.send(&query(3, "n3", 1, 0x0100)).await.unwrap();
     assert_eq!(id(&receive(&client).await), 3);
     assert!(TcpStream::connect(first.address).await.is_ok());
+}
+
+/// However large the kernel would let it become, and all is answered nonetheless.
+#[tokio::test]
+async fn the_kernel_holds_few_queries_of_a_connection() {
+    const QUERIES: u16 = 20_000;
+    let (fake, _) = Fake::answering().await;
+    let bench = Bench::start(fake.address, Limits::default());
+    let sockets = bench.server.sockets().unwrap();
+    // Connections have what their listener has.
+    let listener = SockRef::from(&sockets.tcp[0]);
+    listener.set_recv_buffer_size(8 * RECEIVE_BUFFER).unwrap();
+    let large = listener.recv_buffer_size().unwrap();
+    assert!(large > 2 * RECEIVE_BUFFER);
+    let mut stream = bench.tcp().await;
+    let (mut reading, mut writing) = stream.split();
+    let queries: Vec<_> = (0..QUERIES)
+        .flat_map(|id| fake::frame(&query(id, &"n".repeat(60), 1, 0x0100)))
+        .collect();
+    let answers = async {
+        let mut ids = vec![];
+        for _ in 0..QUERIES {
+            ids.push(id(&read(&mut reading).await.unwrap()));
+        }
+        ids.sort_unstable();
+        ids
+    };
+    let (sent, ids) = tokio::join!(writing.write_all(&queries), answers);
+    sent.unwrap();
+    assert_eq!(ids, (0..QUERIES).collect::<Vec<_>>());
+    let (sender, mut passed) = mpsc::unbounded_channel();
+    let pass = move |connection| drop(sender.send(connection));
+    bench.server.hand_over(pass).await;
+    let connection = timeout(PATIENCE, passed.recv()).await.unwrap().unwrap();
+    let bound = SockRef::from(&connection.stream).recv_buffer_size();
+    // The kernel doubles what it is told (socket(7)).
+    assert_eq!(bound.unwrap(), 2 * RECEIVE_BUFFER);
 }
 
 #[tokio::test]

@@ -174,6 +174,17 @@ async fn a_positive_longer_name_refutes_a_cut() {
     assert_eq!(cluster.ask("another.com", 1).await.1, ["another.com"]);
 }
 
+/// A server that says of a name that it does not exist, and then that it has an address of another family.
+#[tokio::test]
+async fn a_name_that_exists_is_no_cut() {
+    let cluster = Cluster::new().await;
+    cluster.ask("google.com", 1).await;
+    assert_eq!(cluster.ask("redis.com", 1).await.1.len(), 0);
+    cluster.answers.lock().unwrap().insert("com", ADDRESS);
+    assert_eq!(cluster.ask("com", 28).await.0, 0);
+    assert_eq!(cluster.ask("other.com", 1).await.1, ["other.com"]);
+}
+
 #[tokio::test]
 async fn a_longer_name_leaves_the_shorter_ones_answer_alone() {
     let cluster = Cluster::new().await;

@@ -104,7 +104,7 @@ async fn a_short_ttl_is_left_alone_for_four_fifths_of_it() {
 }
 
 #[tokio::test]
-async fn a_failed_refresh_leaves_the_entry_and_is_not_repeated() {
+async fn a_failed_refresh_leaves_the_entry_and_is_not_repeated_at_once() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let (fake, _) = upstream(move |query| match counted.fetch_add(1, SeqCst) {
@@ -119,6 +119,51 @@ async fn a_failed_refresh_leaves_the_entry_and_is_not_repeated() {
         assert!(bench.is_hit(&web()).await);
     }
     assert_eq!((asked.load(SeqCst), bench.count("prefetches")), (2, 1));
+}
+
+/// A thousand names in use reach the last part of their TTL in the same moment, and the upstream takes its time.
+#[tokio::test]
+async fn names_that_are_due_together_are_all_refreshed_before_they_expire() {
+    const NAMES: usize = 1000;
+    let held = Arc::new(tokio::sync::Semaphore::new(NAMES));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (gate, counted) = (Arc::clone(&held), Arc::clone(&asked));
+    let fake = Fake::start(move |mut stream, _| {
+        let (gate, counted) = (Arc::clone(&gate), Arc::clone(&counted));
+        async move {
+            while let Some(query) = fake::read(&mut stream).await {
+                counted.fetch_add(1, SeqCst);
+                gate.acquire().await.unwrap().forget();
+                fake::write(&mut stream, &fake::address(&query)).await;
+            }
+        }
+    })
+    .await;
+    let mut config = config(&[fake.address]);
+    config.cache.max_entries = 10_000;
+    let bench = Bench::with(&config, LONG);
+    let names: Vec<_> = (0..NAMES)
+        .map(|i| query(1, &format!("n{i}"), 1, 0x0100))
+        .collect();
+    for name in &names {
+        bench.ask(name, Transport::Udp).await;
+    }
+    bench.pass(19.0);
+    for name in &names {
+        assert!(bench.ask(name, Transport::Udp).await.1);
+    }
+    held.add_permits(NAMES);
+    let end = Instant::now() + LONG;
+    while asked.load(SeqCst) < 2 * NAMES {
+        assert!(Instant::now() < end, "{}", asked.load(SeqCst));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    bench.settled().await;
+    bench.pass(10.0);
+    for name in &names {
+        assert!(bench.ask(name, Transport::Udp).await.1);
+    }
+    assert_eq!(bench.count("prefetches"), NAMES as u64);
 }
 
 #[tokio::test]
@@ -156,15 +201,16 @@ async fn the_kernels_hits_refresh_as_well() {
         panic!()
     };
     let key = query.key.as_bytes();
+    let until = bench.resolver.clock().now().after(LONG);
     for (hits, expected) in [(9, 1), (1, 2), (1, 2)] {
-        bench.resolver.prefetch(key, hits);
+        bench.resolver.prefetch(key, hits, until);
         bench.settled().await;
         assert_eq!(asked.load(SeqCst), expected);
     }
     // What only the kernel still has is asked for as well.
     bench.resolver.cache.remove(key);
     for (hits, expected) in [(9, 2), (10, 3)] {
-        bench.resolver.prefetch(key, hits);
+        bench.resolver.prefetch(key, hits, until);
         bench.settled().await;
         assert_eq!(asked.load(SeqCst), expected);
     }
