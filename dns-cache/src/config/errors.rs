@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Config;
 use super::tree::Position;
 
 /// All the mistakes of a configuration, in the order in which they stand; never empty.
@@ -137,10 +136,10 @@ impl Report {
         self.add(self.place(at), message);
     }
 
-    /// The configuration, if nothing was wrong with it.
-    pub(super) fn finish(self, config: Config) -> Result<Config, Errors> {
+    /// The value that was read, if nothing was wrong.
+    pub(super) fn finish<T>(self, value: T) -> Result<T, Errors> {
         if self.mistakes.is_empty() {
-            Ok(config)
+            Ok(value)
         } else {
             Err(self.into_errors())
         }

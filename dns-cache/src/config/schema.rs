@@ -225,6 +225,13 @@ fn reverse_zones(
     taken: &mut Vec<Taken>,
     report: &mut Report,
 ) -> Vec<String> {
+    let given = cluster
+        .has("reverseZones")
+        .then(|| cluster.list("reverseZones", report));
+    if given.flatten().is_some_and(|given| given.value.is_empty()) {
+        // Here, no value is one, too: each of the usual zones may have servers of its own.
+        return Vec::new();
+    }
     let found = Setting::list(cluster, "reverseZones", None, name::zone, report);
     let zones = match found {
         // Whatever was meant, it was not the default: nothing to compare zones with.

@@ -1,32 +1,59 @@
-//! A ConfigMap: one with a Corefile in it, or kube-dns's (`stubDomains`, `upstreamNameservers`).
+//! ConfigMaps, in YAML or JSON, one or several: with a Corefile in it, or kube-dns's (`stubDomains`,
+//! `upstreamNameservers`).
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::errors::Report;
 use super::super::tree::{self, Kind, Node};
-use super::convert::{Imported, convert};
-use super::corefile::{Block, Directive};
-use super::{Error, from_corefile};
+use super::Error;
+use super::kube_dns::{Placed, Settings};
 
-/// What a ConfigMap says, or `None` if the text is none.
-pub(super) fn read(text: &str) -> Result<Option<Imported>, Error> {
-    let mut is_yaml = false;
-    let mut line = 0;
+/// What stands in ConfigMaps; of each setting the first.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// A quoted one has lines of its own, counted from one.
+    pub(super) corefile: Option<Placed>,
+    pub(super) kube_dns: Settings,
+}
+
+/// What the ConfigMaps say, or `None` if the text is none.
+pub(super) fn read(text: &str) -> Result<Option<Found>, Error> {
+    let mut found = Found::default();
+    let (mut is_object, mut line) = (false, 0);
     for document in documents(text) {
-        let lines = document.matches('\n').count();
-        if document
-            .lines()
-            .any(|line| line.starts_with("kind:") || line.starts_with("data:"))
-        {
-            is_yaml = true;
-            if let Some(imported) = one(document, line)? {
-                return Ok(Some(imported));
-            }
+        if looks_like_an_object(document) {
+            is_object = true;
+            let body = document.trim_end().trim_end_matches("---");
+            let mut report = Report::of_file(Path::new("the ConfigMap"));
+            let root = tree::parse(body, &mut report).and_then(|document| document.root);
+            let Some(root) = root else {
+                return Err(Error::Syntax(report.into_errors().to_string()));
+            };
+            objects(&root, body, line, &mut found);
         }
-        line += lines;
+        line += document.matches('\n').count();
     }
-    if is_yaml { Err(Error::Empty) } else { Ok(None) }
+    match found {
+        Found {
+            corefile: None,
+            kube_dns:
+                Settings {
+                    stub_domains: None,
+                    upstream_nameservers: None,
+                },
+        } if is_object => Err(Error::Empty),
+        found => Ok(is_object.then_some(found)),
+    }
+}
+
+/// No Corefile has such lines, nor begins like JSON.
+fn looks_like_an_object(text: &str) -> bool {
+    let is_key = |line: &str| {
+        ["kind:", "data:", "items:"]
+            .iter()
+            .any(|key| line.starts_with(key))
+    };
+    text.trim_start().starts_with('{') || text.lines().any(is_key)
 }
 
 /// The parts between lines of `---`, each with its last line's end.
@@ -48,81 +75,41 @@ fn documents(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `before` lines stand before the document.
-fn one(text: &str, before: usize) -> Result<Option<Imported>, Error> {
-    let body = text.trim_end().trim_end_matches("---");
-    let mut report = Report::of_file(Path::new("the ConfigMap"));
-    let root = tree::parse(body, &mut report).and_then(|document| document.root);
-    let Some(root) = root else {
-        return Err(Error::Syntax(report.into_errors().to_string()));
-    };
-    let is_map = child(&root, "kind")
-        .and_then(scalar)
-        .is_none_or(|kind| kind == "ConfigMap");
-    let Some(data) = child(&root, "data").filter(|_| is_map) else {
-        return Ok(None);
-    };
-    let corefile = child(data, "Corefile").and_then(|node| Some((node, scalar(node)?)));
-    if let Some((node, corefile)) = corefile {
-        // A literal block is where its first line is; a quoted text has no lines of its own.
-        let first = before + node.at.line;
-        return from_corefile(corefile, first).map(Some);
+/// An object of `text`, or a list of them; `before` lines stand before it.
+fn objects(object: &Node, text: &str, before: usize, found: &mut Found) {
+    if let Some(Kind::List(items)) = child(object, "items").map(|items| &items.kind) {
+        for item in items {
+            objects(item, text, before, found);
+        }
     }
-    kube_dns(data, before)
+    let kind = child(object, "kind").and_then(scalar);
+    let Some(data) = child(object, "data").filter(|_| kind.is_none_or(|kind| kind == "ConfigMap"))
+    else {
+        return;
+    };
+    let placed = |key, is_corefile| {
+        let node = child(data, key)?;
+        let line = match is_corefile && is_quoted(node, text) {
+            true => 1,
+            // A literal block is where its first line is.
+            false => before + node.at.line,
+        };
+        Some(Placed::new(scalar(node)?, line))
+    };
+    let Found { corefile, kube_dns } = found;
+    *corefile = corefile.take().or_else(|| placed("Corefile", true));
+    let stub_domains = &mut kube_dns.stub_domains;
+    *stub_domains = stub_domains.take().or_else(|| placed("stubDomains", false));
+    let servers = &mut kube_dns.upstream_nameservers;
+    *servers = servers
+        .take()
+        .or_else(|| placed("upstreamNameservers", false));
 }
 
-/// `stubDomains: {"zone": ["server"]}` and `upstreamNameservers: ["server"]`, both as JSON, as blocks of a Corefile.
-fn kube_dns(data: &Node, before: usize) -> Result<Option<Imported>, Error> {
-    let stub_domains: Option<BTreeMap<String, Vec<String>>> = json(data, "stubDomains", before)?;
-    let nameservers: Option<Vec<String>> = json(data, "upstreamNameservers", before)?;
-    if stub_domains.is_none() && nameservers.is_none() {
-        return Ok(None);
-    }
-    let line_of = |key| child(data, key).map_or(0, |node| before + node.at.line);
-    let stub_line = line_of("stubDomains");
-    let stubs = stub_domains.into_iter().flatten();
-    let stubs = stubs.map(|(zone, servers)| block(stub_line, zone, servers));
-    let rest = nameservers.into_iter();
-    let rest = rest.map(|servers| block(line_of("upstreamNameservers"), ".".to_owned(), servers));
-    let blocks: Vec<_> = stubs.chain(rest).collect();
-    Ok(Some(convert(&blocks)))
-}
-
-/// A zone that is forwarded, and cached as kube-dns does: as long as the servers say, up to the usual caps here.
-fn block(line: usize, zone: String, servers: Vec<String>) -> Block {
-    let directive = |name: &str, args| Directive {
-        line,
-        name: name.to_owned(),
-        args,
-        block: Vec::new(),
-    };
-    let mut args = vec![".".to_owned()];
-    args.extend(servers);
-    Block {
-        line,
-        keys: vec![zone],
-        directives: vec![
-            directive("cache", vec!["30".to_owned()]),
-            directive("forward", args),
-        ],
-    }
-}
-
-fn json<T: serde::de::DeserializeOwned>(
-    data: &Node,
-    key: &str,
-    before: usize,
-) -> Result<Option<T>, Error> {
-    let Some(node) = child(data, key) else {
-        return Ok(None);
-    };
-    let read = serde_json::from_str(scalar(node).unwrap_or_default());
-    let line = before + node.at.line;
-    read.map(Some).map_err(|error| {
-        Error::Syntax(format!(
-            "line {line}: {key} is no JSON as kube-dns wants it: {error}"
-        ))
-    })
+fn is_quoted(node: &Node, text: &str) -> bool {
+    let line = text.lines().nth(node.at.line.saturating_sub(1));
+    let first = line.and_then(|line| line.chars().nth(node.at.column.saturating_sub(1)));
+    matches!(first, Some('"' | '\''))
 }
 
 fn child<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {

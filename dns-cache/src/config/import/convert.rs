@@ -1,21 +1,27 @@
 //! Server blocks, as parts of a configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::super::defaults::CLUSTER_DOMAIN;
 use super::super::value::address;
 use super::Note;
 use super::cache::{self, Shared, Ttl};
-use super::corefile::{Block, Directive};
+use super::corefile::{Corefile, Directive};
 use super::forward::{self, Forward, Target};
+use super::server::Server;
 use super::{names, plugins, rewrite};
+
+const NOT_DONE: &str = "not done here; the cluster's DNS can do it, for its own names and for zones in cluster.reverseZones";
 
 /// What a configuration is made of.
 #[derive(Debug, Default)]
 pub(super) struct Imported {
     pub(super) listen: Vec<String>,
+    /// Those that are forwarded.
     pub(super) zones: BTreeMap<String, Zone>,
+    /// Those with names that the cluster's DNS has to answer for itself, whomever a zone above is forwarded to.
+    pub(super) made_there: BTreeSet<String>,
     pub(super) hosts: BTreeMap<String, Vec<IpAddr>>,
     /// Zones in which there is no name.
     pub(super) blocked: Vec<String>,
@@ -31,6 +37,7 @@ pub(super) struct Zone {
     pub(super) forward: Forward,
     /// `None`: as usual.
     pub(super) ttl: Option<Ttl>,
+    line: usize,
 }
 
 /// What has no counterpart.
@@ -42,7 +49,7 @@ impl Notes {
         self.at(directive.line, &directive.name, instead);
     }
 
-    fn at(&mut self, line: usize, what: &str, instead: impl Into<String>) {
+    pub(super) fn at(&mut self, line: usize, what: &str, instead: impl Into<String>) {
         self.0.push(Note {
             line,
             what: what.to_owned(),
@@ -51,15 +58,15 @@ impl Notes {
     }
 }
 
-/// All blocks of a Corefile.
-pub(super) fn convert(blocks: &[Block]) -> Imported {
+/// All that a Corefile says; `notes` are those of before.
+pub(super) fn convert(corefile: &Corefile, mut notes: Notes) -> Imported {
     let mut imported = Imported::default();
-    let mut notes = Notes::default();
-    for block in blocks {
-        let zones = zones(block, &mut notes);
-        if !zones.is_empty() {
-            imported.block(block, &zones, &mut notes);
-        }
+    for directive in &corefile.imports {
+        let instead = plugins::instead(&directive.name).unwrap_or_default();
+        notes.add(directive, instead);
+    }
+    for server in Server::all(&corefile.blocks, &mut notes) {
+        imported.server(&server, &mut notes);
     }
     imported.blocked.sort();
     imported.blocked.dedup();
@@ -67,74 +74,70 @@ pub(super) fn convert(blocks: &[Block]) -> Imported {
     imported
 }
 
-/// The zones of a block that pods can reach.
-fn zones(block: &Block, notes: &mut Notes) -> Vec<String> {
-    let mut zones = Vec::new();
-    for text in &block.keys {
-        match names::key(text) {
-            Ok(key) if key.port.is_none_or(|port| port == 53) => zones.extend(key.zones),
-            Ok(key) => {
-                let port = key.port.unwrap_or_default();
-                let instead = format!("pods ask at port 53, not at {port}; the block is left out");
-                notes.at(block.line, text, instead);
-            }
-            Err(instead) => notes.at(block.line, text, instead),
-        }
-    }
-    zones
-}
-
 impl Imported {
-    /// The zone of the cluster's own names, as far as it can be told.
+    /// The zone of the cluster's own names, as far as it can be told: the first in the file for which it holds.
     pub(super) fn domain(&self) -> Option<&str> {
-        let is_own = |zone: &&String| *zone != "." && !names::is_reverse(zone);
-        let names = || self.zones.keys().filter(is_own);
-        let is_cluster = |zone: &&String| self.zones[*zone].forward.target == Target::Cluster;
-        let reverse = self
-            .zones
-            .get("in-addr.arpa")
-            .map(|zone| &zone.forward.target);
-        let is_as_reverse = |zone: &&String| Some(&self.zones[*zone].forward.target) == reverse;
+        let target = |zone: &str| self.zones.get(zone).map(|zone| &zone.forward.target);
+        let first = |holds: &dyn Fn(&str) -> bool| {
+            let is_own = |zone: &str| zone != "." && !names::is_reverse(zone);
+            let found = self.zones.iter();
+            let found = found.filter(|(zone, _)| is_own(zone) && holds(zone));
+            found
+                .min_by_key(|(_, zone)| zone.line)
+                .map(|(name, _)| name)
+        };
+        let reverse = target("in-addr.arpa");
         self.domain
             .as_ref()
-            .or_else(|| names().find(|zone| *zone == CLUSTER_DOMAIN))
-            .or_else(|| names().find(is_cluster))
+            .or_else(|| first(&|zone| zone == CLUSTER_DOMAIN))
+            .or_else(|| first(&|zone| target(zone) == Some(&Target::Cluster)))
             // NodeLocalDNS's own form, with the address of its Service for CoreDNS filled in.
-            .or_else(|| names().find(is_as_reverse))
+            .or_else(|| first(&|zone| target(zone) == reverse))
             .map(String::as_str)
     }
 
-    fn block(&mut self, block: &Block, zones: &[String], notes: &mut Notes) {
-        let kubernetes = block.directives.iter().find(|d| d.name == "kubernetes");
-        let served = kubernetes.map(|directive| names_of(&directive.args, zones, directive, notes));
+    fn server(&mut self, server: &Server<'_>, notes: &mut Notes) {
+        let directives = &server.block.directives;
+        let kubernetes = directives.iter().find(|d| d.name == "kubernetes");
+        let served = kubernetes.map(|directive| {
+            let zones = names_of(&directive.args, directive, notes);
+            server.asked_for(directive, zones, notes)
+        });
         let served = served.unwrap_or_default();
-        let ttl = match block.directives.iter().find(|d| d.name == "cache") {
+        let ttl = match directives.iter().find(|d| d.name == "cache") {
             Some(directive) => cache::read(directive, &served, &mut self.shared, notes),
             None => Ttl::NONE,
         };
-        for directive in &block.directives {
+        let mut taken = served.clone();
+        for directive in directives {
             match &*directive.name {
                 "cache" => {}
-                "forward" | "proxy" => self.forward(directive, zones, ttl, notes),
+                "forward" | "proxy" => {
+                    let from = directive.args.get(..1).unwrap_or_default();
+                    let from = names_of(from, directive, notes);
+                    let mut zones = server.asked_for(directive, from, notes);
+                    // The plugin kubernetes goes before forward.
+                    zones.retain(|zone| !served.contains(zone));
+                    self.forward(directive, zones, ttl, &mut taken, notes);
+                }
                 "kubernetes" => {
-                    for zone in &served {
-                        if !names::is_reverse(zone) && zone != "." {
-                            self.domain.get_or_insert_with(|| zone.clone());
-                        }
-                        self.give_to_cluster(zone);
-                    }
+                    let domain = served.iter();
+                    let mut domain = domain.filter(|zone| !names::is_reverse(zone) && *zone != ".");
+                    self.domain = self.domain.take().or_else(|| domain.next().cloned());
+                    self.made_there.extend(served.iter().cloned());
                 }
                 "bind" => self.bind(directive, notes),
                 "hosts" => self.hosts(directive, notes),
                 "rewrite" => {
                     let found = rewrite::rewrite(directive).unwrap_or_default();
-                    self.stays_there(directive, found, zones, notes);
+                    self.made_up(directive, found, server, notes);
                 }
                 "template" => match rewrite::template(directive) {
-                    rewrite::Template::NoNames(zones) => self.blocked.extend(zones),
-                    rewrite::Template::Of(found) => {
-                        self.stays_there(directive, found, zones, notes);
+                    rewrite::Template::NoNames(zones) => {
+                        let zones = server.asked_for(directive, zones, notes);
+                        self.blocked.extend(zones);
                     }
+                    rewrite::Template::Of(found) => self.made_up(directive, found, server, notes),
                 },
                 "prometheus" => {
                     let address = directive.args.first().map_or("localhost:9153", |arg| arg);
@@ -142,17 +145,11 @@ impl Imported {
                         notes.add(directive, "metrics are at metrics.listen, 0.0.0.0:9253");
                     }
                 }
-                name if plugins::has_names(name) => {
-                    // What is no zone among the arguments is a file or a URL.
-                    let found = directive
-                        .args
-                        .iter()
-                        .filter_map(|arg| names::zones(arg).ok());
-                    let found = found.flatten().filter(|zone| zone != ".").collect();
-                    self.stays_there(directive, found, zones, notes);
-                }
                 name => {
-                    if let Some(instead) = plugins::instead(name) {
+                    if let Some(zones) = plugins::zones(name, &directive.args) {
+                        let found = names_of(&zones, directive, notes);
+                        self.held(directive, server.asked_for(directive, found, notes), notes);
+                    } else if let Some(instead) = plugins::instead(name) {
                         notes.add(directive, instead);
                     }
                 }
@@ -160,75 +157,84 @@ impl Imported {
         }
     }
 
-    /// `forward FROM TO… { … }`
-    fn forward(&mut self, directive: &Directive, zones: &[String], ttl: Ttl, notes: &mut Notes) {
+    /// `forward FROM TO… { … }`; what a directive before it has taken goes there.
+    fn forward(
+        &mut self,
+        directive: &Directive,
+        zones: Vec<String>,
+        ttl: Ttl,
+        taken: &mut Vec<String>,
+        notes: &mut Notes,
+    ) {
         let Some(forward) = forward::read(directive, notes) else {
             return;
         };
-        let from = directive.args.iter().take(1);
-        let from: Vec<_> = from.cloned().collect();
-        let found = names_of(&from, zones, directive, notes);
-        // What a block is for is more than what is forwarded, unless that is its root.
-        let (narrow, whole): (Vec<_>, Vec<_>) = found
-            .into_iter()
-            .partition(|zone| zones.iter().any(|block| names::is_below(zone, block)));
-        let whole = if whole.is_empty() {
-            Vec::new()
-        } else {
-            zones.to_vec()
-        };
-        for zone in narrow.into_iter().chain(whole) {
+        for zone in zones {
+            if let Some(other) = taken.iter().find(|other| names::is_below(&zone, other)) {
+                let instead = format!("names in {zone} go where this block sends those in {other}");
+                notes.add(directive, instead);
+                continue;
+            }
+            taken.push(zone.clone());
             if ttl == Ttl::NONE {
                 notes.add(
                     directive,
                     format!("{zone} is not cached there, so its answers are not kept here either"),
                 );
             }
-            match &forward.target {
-                Target::File(file) if zone != "." => {
-                    notes.add(directive, format!("names in {zone} go where names of no zone go, not to the servers in {file}"));
-                }
-                // The plugin kubernetes goes before forward.
-                _ => {
-                    let ttl = Some(ttl);
-                    let forward = forward.clone();
-                    self.zones.entry(zone).or_insert(Zone { forward, ttl });
-                }
+            if let (Target::File(file), true) = (&forward.target, zone != ".") {
+                notes.add(directive, format!("names in {zone} go where names of the zone above go, or of no zone, not to the servers in {file}"));
+                continue;
+            }
+            let new = Zone {
+                forward: forward.clone(),
+                ttl: Some(ttl),
+                line: directive.line,
+            };
+            let before = self
+                .zones
+                .entry(zone.clone())
+                .or_insert_with(|| new.clone());
+            if before.forward != new.forward {
+                let instead = format!("names in {zone} go to the servers of line {}", before.line);
+                notes.add(directive, instead);
             }
         }
     }
 
-    /// Names that only the cluster's DNS knows how to answer; if none are found, all that the block is for.
-    fn stays_there(
+    /// Names that are made up or renamed, in these zones, or in all of the block if there are none. Where all of it
+    /// has servers of its own it stays with them, unless the file is that of the cluster's DNS.
+    fn made_up(
         &mut self,
         directive: &Directive,
         found: Vec<String>,
-        block: &[String],
+        server: &Server<'_>,
         notes: &mut Notes,
     ) {
+        if found.is_empty() && server.has_forward() && !server.is_of_cluster {
+            return notes.add(directive, NOT_DONE);
+        }
         let zones = if found.is_empty() {
-            block.to_vec()
+            vec![".".to_owned()]
         } else {
             found
         };
-        let (root, zones): (Vec<_>, Vec<_>) = zones.into_iter().partition(|zone| zone == ".");
-        for zone in &zones {
-            self.give_to_cluster(zone);
-        }
-        let instead = match (zones.is_empty(), root.is_empty()) {
-            (false, _) => format!("names in {} go to the cluster's DNS, which has to do this", zones.join(", ")),
-            (true, false) => "not done here; give the zones that it is for to cluster.reverseZones, and the cluster's DNS does it for them".to_owned(),
-            (true, true) => "not done here".to_owned(),
-        };
-        notes.add(directive, instead);
+        self.held(directive, server.asked_for(directive, zones, notes), notes);
     }
 
-    fn give_to_cluster(&mut self, zone: &str) {
-        let to_cluster = Zone {
-            forward: Forward::to_cluster(),
-            ttl: None,
-        };
-        self.zones.insert(zone.to_owned(), to_cluster);
+    /// Names that only the cluster's DNS knows how to answer.
+    fn held(&mut self, directive: &Directive, zones: Vec<String>, notes: &mut Notes) {
+        let (root, zones): (Vec<_>, Vec<_>) = zones.into_iter().partition(|zone| zone == ".");
+        if !zones.is_empty() {
+            let names = zones.join(", ");
+            notes.add(
+                directive,
+                format!("names in {names} go to the cluster's DNS, which has to do this"),
+            );
+        } else if !root.is_empty() {
+            notes.add(directive, NOT_DONE);
+        }
+        self.made_there.extend(zones);
     }
 
     /// `bind ADDRESS…`
@@ -286,23 +292,17 @@ impl Imported {
     }
 }
 
-/// The zones that a plugin names; those of its block if it names none, or the root.
-fn names_of(
-    args: &[String],
-    zones: &[String],
-    directive: &Directive,
-    notes: &mut Notes,
-) -> Vec<String> {
+/// The zones that a plugin names; the root if it names none.
+fn names_of(args: &[String], directive: &Directive, notes: &mut Notes) -> Vec<String> {
+    if args.is_empty() {
+        return vec![".".to_owned()];
+    }
     let mut found = Vec::new();
     for arg in args {
         match names::zones(arg) {
             Ok(named) => found.extend(named),
             Err(error) => notes.add(directive, error),
         }
-    }
-    found.retain(|zone| zone != ".");
-    if found.is_empty() && args.iter().all(|arg| names::zones(arg).is_ok()) {
-        found = zones.to_vec();
     }
     found
 }

@@ -11,6 +11,14 @@ const DEEPEST: usize = 8;
 /// Snippets in snippets.
 const MOST_EXPANSIONS: usize = 1_000;
 
+/// What a Corefile says.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Corefile {
+    pub(super) blocks: Vec<Block>,
+    /// `import FILES` between the blocks.
+    pub(super) imports: Vec<Directive>,
+}
+
 /// A server block: for which zones, and what is done with their names.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
@@ -48,41 +56,55 @@ struct Token {
 type Tokens = Peekable<IntoIter<Token>>;
 
 /// Reads a Corefile whose first line has this number.
-pub(super) fn parse(text: &str, first_line: usize) -> Result<Vec<Block>, SyntaxError> {
+pub(super) fn parse(text: &str, first_line: usize) -> Result<Corefile, SyntaxError> {
     let mut tokens = tokens(text, first_line)?.into_iter().peekable();
     let mut snippets = HashMap::new();
-    let mut blocks = Vec::new();
+    let mut corefile = Corefile::default();
     while let Some(first) = tokens.next() {
         let line = first.line;
-        let mut keys = vec![first.text];
-        loop {
-            match tokens.next() {
-                Some(token) if token.is("{") => break,
-                Some(token) if !token.is("}") => keys.push(token.text),
-                _ => return Err(SyntaxError::new(line, "a server block without {")),
-            }
+        // It ends with its line, wherever blocks begin.
+        if first.is("import") {
+            corefile.imports.push(directive(first, &mut tokens, 0)?);
+            continue;
         }
+        let keys = keys(first, &mut tokens)?;
         let directives = directives(&mut tokens, line, 0)?;
         match keys.first().and_then(|key| key.strip_prefix('(')) {
             Some(name) => {
                 snippets.insert(name.trim_end_matches(')').to_owned(), directives);
             }
-            None => {
-                let keys = keys.iter().flat_map(|key| key.split(','));
-                let keys = keys.filter(|key| !key.is_empty()).map(str::to_owned);
-                blocks.push(Block {
-                    line,
-                    keys: keys.collect(),
-                    directives,
-                });
-            }
+            None => corefile.blocks.push(Block {
+                line,
+                keys,
+                directives,
+            }),
         }
     }
     let mut budget = MOST_EXPANSIONS;
-    for block in &mut blocks {
+    for block in &mut corefile.blocks {
         block.directives = expand(&block.directives, &snippets, &mut budget);
     }
-    Ok(blocks)
+    Ok(corefile)
+}
+
+/// A block's keys, and the brace that opens it. They stand on one line, and on the next if there is a comma at its end.
+fn keys(first: Token, tokens: &mut Tokens) -> Result<Vec<String>, SyntaxError> {
+    let error = SyntaxError::new(first.line, "a server block without {");
+    let mut keys = Vec::new();
+    let mut key = first;
+    loop {
+        if key.is("{") || key.is("}") {
+            return Err(error);
+        }
+        let goes_on = key.text.ends_with(',');
+        let names = key.text.split(',').filter(|name| !name.is_empty());
+        keys.extend(names.map(str::to_owned));
+        match tokens.next() {
+            Some(token) if token.is("{") => return Ok(keys),
+            Some(token) if goes_on || token.line == key.line => key = token,
+            _ => return Err(error),
+        }
+    }
 }
 
 /// Up to the closing brace.
@@ -96,7 +118,7 @@ fn directives(
     }
     let mut found = Vec::new();
     loop {
-        let first = match tokens.next() {
+        match tokens.next() {
             None => {
                 return Err(SyntaxError::new(
                     opened,
@@ -107,23 +129,27 @@ fn directives(
             Some(token) if token.is("{") => {
                 return Err(SyntaxError::new(token.line, "a { without a name before it"));
             }
-            Some(token) => token,
-        };
-        let mut directive = Directive {
-            line: first.line,
-            name: first.text,
-            args: Vec::new(),
-            block: Vec::new(),
-        };
-        while let Some(token) = tokens.next_if(|token| token.line == first.line && !token.is("}")) {
-            if token.is("{") {
-                directive.block = directives(tokens, token.line, depth + 1)?;
-                break;
-            }
-            directive.args.push(token.text);
+            Some(token) => found.push(directive(token, tokens, depth)?),
         }
-        found.push(directive);
     }
+}
+
+/// Up to the line's end, or to the end of the block that begins on it.
+fn directive(first: Token, tokens: &mut Tokens, depth: usize) -> Result<Directive, SyntaxError> {
+    let mut directive = Directive {
+        line: first.line,
+        name: first.text,
+        args: Vec::new(),
+        block: Vec::new(),
+    };
+    while let Some(token) = tokens.next_if(|token| token.line == first.line && !token.is("}")) {
+        if token.is("{") {
+            directive.block = directives(tokens, token.line, depth + 1)?;
+            break;
+        }
+        directive.args.push(token.text);
+    }
+    Ok(directive)
 }
 
 /// `import NAME` of a snippet is what stands in it; that of a file stays.
@@ -199,8 +225,8 @@ impl Token {
         Self { line, text, quoted }
     }
 
-    fn is(&self, brace: &str) -> bool {
-        !self.quoted && self.text == brace
+    fn is(&self, word: &str) -> bool {
+        !self.quoted && self.text == word
     }
 }
 
@@ -230,7 +256,7 @@ mod tests {
         let text = "# a comment\n(common) {\n  errors\n  log . \"{remote} \\\"x\\\" {\"\n}\n\
                     a.example:53,\nb.example { # two\n  import common\n  cache 30 {\n    success 10 \n  }\n\
                     import /etc/other/*.conf\n}\n. {\n}\n";
-        let blocks = parse(text, 1).unwrap();
+        let blocks = parse(text, 1).unwrap().blocks;
         assert_eq!(blocks[0].keys, ["a.example:53", "b.example"]);
         assert_eq!(
             shape(&blocks[0].directives),
@@ -248,6 +274,8 @@ mod tests {
             (". {\n {\n }\n}", 2, "without a name"),
             (". { log \"x", 1, "has no end"),
             ("}", 1, "without {"),
+            ("a\nb {\n}", 1, "without {"),
+            ("{\n}", 1, "without {"),
         ] {
             let error = parse(text, 1).unwrap_err();
             assert!(
@@ -257,6 +285,19 @@ mod tests {
         }
         let deep = format!(". {{\n{}", "a {\n".repeat(50_000));
         assert!(parse(&deep, 1).unwrap_err().message.contains("too many"));
+    }
+
+    /// As k3s's ends: it is a line, not a key of the block behind it.
+    #[test]
+    fn files_between_the_blocks() {
+        let text = "import /etc/a/*.server\na.example,\n b.example\n{\n errors\n}\nimport b\n";
+        let corefile = parse(text, 1).unwrap();
+        assert_eq!(
+            shape(&corefile.imports),
+            "1:import /etc/a/*.server; 7:import b"
+        );
+        assert_eq!(corefile.blocks.len(), 1);
+        assert_eq!(corefile.blocks[0].keys, ["a.example", "b.example"]);
     }
 
     /// Snippets that import each other end, too.

@@ -1,5 +1,6 @@
 //! `forward`: whom a zone's queries go to.
 
+use super::super::defaults::RESOLV_CONF;
 use super::super::value::address;
 use super::convert::Notes;
 use super::corefile::Directive;
@@ -26,17 +27,6 @@ pub(super) struct Forward {
     pub(super) ca_file: Option<String>,
 }
 
-impl Forward {
-    pub(super) fn to_cluster() -> Self {
-        Self {
-            target: Target::Cluster,
-            transport: "tcp",
-            server_name: None,
-            ca_file: None,
-        }
-    }
-}
-
 /// What a `forward` says behind its zone; `None` if nothing of it can be asked.
 pub(super) fn read(directive: &Directive, notes: &mut Notes) -> Option<Forward> {
     let mut forward = Forward {
@@ -56,31 +46,39 @@ pub(super) fn read(directive: &Directive, notes: &mut Notes) -> Option<Forward> 
     if tls {
         forward.transport = "tls";
     }
+    // A zone has servers, or a file with servers, or those of the cluster.
+    let is_server = |to: &String| *to != UPSTREAM_SERVERS && !to.starts_with('/');
+    let has_cluster = targets.clone().any(|to| to == CLUSTER_DNS);
+    let has_servers = targets.clone().any(is_server);
     let mut servers = Vec::new();
     for to in targets {
         match &**to {
             CLUSTER_DNS => {
-                return Some(Forward {
-                    transport: "tcp",
-                    ..cluster(forward)
-                });
+                forward.target = Target::Cluster;
+                forward.transport = "tcp";
             }
-            UPSTREAM_SERVERS => {
-                forward.target = Target::File("/etc/resolv.conf".to_owned());
-                return Some(forward);
+            _ if has_cluster => {
+                notes.add(
+                    directive,
+                    format!("{to} is left out: the cluster's DNS is asked"),
+                );
             }
-            file if file.starts_with('/') => {
-                forward.target = Target::File(file.to_owned());
-                return Some(forward);
-            }
-            _ if tls && !is_tls(to) => {
+            _ if is_server(to) && tls && !is_tls(to) => {
                 notes.add(
                     directive,
                     format!("{to} is asked without TLS and others with it; it is left out"),
                 );
             }
-            _ => servers.extend(server(to, tls, directive, notes)),
+            _ if is_server(to) => servers.extend(server(to, tls, directive, notes)),
+            _ if has_servers => {
+                notes.add(directive, format!("{to} is left out beside servers that are named; give those in it by address"));
+            }
+            UPSTREAM_SERVERS => forward.target = Target::File(RESOLV_CONF.to_owned()),
+            file => forward.target = Target::File(file.to_owned()),
         }
+    }
+    if forward.target != Target::Servers(Vec::new()) {
+        return Some(forward);
     }
     if servers.is_empty() {
         notes.add(
@@ -96,13 +94,6 @@ pub(super) fn read(directive: &Directive, notes: &mut Notes) -> Option<Forward> 
     }
     forward.target = Target::Servers(servers);
     Some(forward)
-}
-
-fn cluster(forward: Forward) -> Forward {
-    Forward {
-        target: Target::Cluster,
-        ..forward
-    }
 }
 
 /// A server's address by the configuration's own rule.

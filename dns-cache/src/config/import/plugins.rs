@@ -47,18 +47,20 @@ pub(super) fn instead(plugin: &str) -> Option<&'static str> {
     })
 }
 
-/// Plugins that know names by themselves, so that these must go on to where CoreDNS is.
-pub(super) fn has_names(plugin: &str) -> bool {
-    matches!(
-        plugin,
-        "auto"
-            | "azure"
-            | "clouddns"
-            | "etcd"
-            | "file"
-            | "k8s_external"
-            | "nomad"
-            | "route53"
-            | "secondary"
-    )
+/// The zones that are the arguments of a plugin which knows names by itself, so that these must go on to where CoreDNS
+/// is; `None` for any other plugin.
+pub(super) fn zones(plugin: &str, args: &[String]) -> Option<Vec<String>> {
+    let part = |n: usize| {
+        let parts = args.iter().filter_map(move |arg| arg.split(':').nth(n));
+        parts.map(str::to_owned).collect()
+    };
+    Some(match plugin {
+        // What the file is called is no zone.
+        "file" => args.get(1..).unwrap_or_default().to_vec(),
+        // Zones with the names that the cloud gives them.
+        "route53" | "clouddns" => part(0),
+        "azure" => part(1),
+        "auto" | "etcd" | "k8s_external" | "nomad" | "secondary" => args.to_vec(),
+        _ => return None,
+    })
 }

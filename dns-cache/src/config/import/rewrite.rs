@@ -100,7 +100,9 @@ mod tests {
     use super::*;
 
     fn zones(rule: &str) -> Option<String> {
-        let blocks = corefile::parse(&format!(". {{\n{rule}\n}}"), 1).unwrap();
+        let blocks = corefile::parse(&format!(". {{\n{rule}\n}}"), 1)
+            .unwrap()
+            .blocks;
         Some(rewrite(&blocks[0].directives[0])?.join(","))
     }
 
