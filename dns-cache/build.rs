@@ -4,6 +4,9 @@
 //! link and process-wide environment variables, and does not know where set-up put the linker.
 
 use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,7 +47,7 @@ fn main() -> Result<()> {
         );
     }
 
-    let mut cargo = toolchain()?;
+    let mut cargo = toolchain(&out)?;
     let target_dir = out.join("ebpf");
     cargo
         .current_dir(root)
@@ -100,8 +103,8 @@ fn rustflags(root: &Path) -> Result<String> {
     .join("\x1f"))
 }
 
-/// A cargo whose standard library's source is there.
-fn toolchain() -> Result<Command> {
+/// A cargo whose standard library's source is there; `out` is for what it needs.
+fn toolchain(out: &Path) -> Result<Command> {
     let Some((toolchain, _)) = ebpf_toolchain::found() else {
         bail!(
             "no Rust tool chain with the standard library's source and LLVM {} or older for the eBPF target: \
@@ -117,9 +120,41 @@ fn toolchain() -> Result<Command> {
         Toolchain::Rustup(_) => cargo.env_remove("RUSTC"),
         Toolchain::Debian => cargo
             .env("RUSTC", toolchain.program("rustc").get_program())
-            .env_remove("RUSTUP_TOOLCHAIN"),
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env(LIBRARIES, libraries(toolchain, &out.join("llvm"))?),
     };
     Ok(cargo)
+}
+
+/// Where programs look for libraries first.
+const LIBRARIES: &str = "LD_LIBRARY_PATH";
+
+/// [`LIBRARIES`] for bpf-linker, which takes the first libLLVM that it sees there: that of this compiler alone is put into
+/// `dir`. (rustup names its own for what it runs.)
+fn libraries(toolchain: Toolchain, dir: &Path) -> Result<OsString> {
+    let rustc = toolchain.program("rustc");
+    let listed = Command::new("ldd").arg(rustc.get_program()).output();
+    let listed = listed.context("cannot run ldd")?.stdout;
+    let listed = String::from_utf8_lossy(&listed);
+    // libLLVM.so.22.1 => /lib/x86_64-linux-gnu/libLLVM.so.22.1 (0x00007fa1fb141000)
+    let llvm = listed
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("libLLVM"))
+        .find_map(|line| line.split_whitespace().nth(2))
+        .with_context(|| {
+            format!("{rustc:?} has no libLLVM of its own that bpf-linker could use")
+        })?;
+    let link = dir.join("libLLVM.so");
+    if fs::read_link(&link).ok().as_deref() != Some(Path::new(llvm)) {
+        let _ = fs::remove_dir_all(dir);
+        fs::create_dir_all(dir)?;
+        symlink(llvm, &link).with_context(|| format!("cannot make {}", link.display()))?;
+    }
+    let mut dirs = vec![dir.to_owned()];
+    dirs.extend(env::split_paths(
+        &env::var_os(LIBRARIES).unwrap_or_default(),
+    ));
+    Ok(env::join_paths(dirs)?)
 }
 
 /// Where `cargo xtask setup` puts what it builds; the same rule as in xtask.

@@ -1,6 +1,8 @@
 //! EDNS (RFC 6891): the OPT record of a query, and the one we send.
 
+use crate::header::{self, Header, u16_at};
 use crate::message::Message;
+use crate::name;
 use crate::types::rtype;
 
 /// What we take over UDP and say in our OPT: no fragments on any path (DNS flag day 2020).
@@ -68,11 +70,46 @@ impl Edns {
             return Opt::Broken;
         }
         Opt::Sound(Self {
+            client_subnet,
+            ..Self::fixed(message, at)
+        })
+    }
+
+    /// The first OPT record among a message's additional ones, whatever else is wrong with the message; its
+    /// options are not looked at. `None` if there is none, or what stands before it cannot be walked.
+    #[must_use]
+    pub fn find(message: &[u8]) -> Option<Self> {
+        let header = Header::read(message)?;
+        let mut at = header::LEN;
+        for _ in 0..header.questions {
+            at = name::skip(message, at)? + 4;
+        }
+        let [answer, authority, additional] = header.records.map(u32::from);
+        for record in 0..answer + authority + additional {
+            let owner = at;
+            at = name::skip(message, at)?;
+            let end = at + 10 + usize::from(u16_at(message, at + 8)?);
+            if end > message.len() {
+                return None;
+            }
+            let is_opt = message[owner] == 0 && u16_at(message, at) == Some(rtype::OPT);
+            if is_opt && record >= answer + authority {
+                return Some(Self::fixed(message, owner));
+            }
+            at = end;
+        }
+        None
+    }
+
+    /// What the fixed part of the OPT record at `at` says.
+    #[inline(always)]
+    fn fixed<M: Message + ?Sized>(message: &M, at: usize) -> Self {
+        Self {
             udp_size: message.number(at + 3),
             version: message.byte(at + 6),
             dnssec_ok: message.byte(at + 7) & 0x80 != 0,
-            client_subnet,
-        })
+            client_subnet: false,
+        }
     }
 }
 

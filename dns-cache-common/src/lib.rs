@@ -12,6 +12,7 @@ pub mod cut;
 pub mod edns;
 pub mod hash;
 pub mod header;
+pub mod hits;
 pub mod maps;
 pub mod message;
 pub mod name;

@@ -47,6 +47,8 @@ pub mod names {
     pub const HEARTBEATS: &str = "HEARTBEATS";
     /// [`super::Counter`] → `u64` a CPU.
     pub const COUNTERS: &str = "COUNTERS";
+    /// [`crate::hits::Hit`] → `u64` a CPU: queries answered in the kernel.
+    pub const HITS: &str = "HITS";
     /// Programs that `pod_ingress` goes on in.
     pub const STAGES: &str = "STAGES";
     /// ifindex (`u32`) → [`super::Traffic`] a CPU: what each pod's interface brought.
@@ -436,12 +438,6 @@ counters! {
     HostOther = "host_other",
     /// Client → interface pairs learnt or changed.
     Learnt = "learnt",
-    /// Queries answered in the kernel with NOERROR.
-    CacheHitNoerror = "cache_hits_noerror",
-    /// Queries answered in the kernel with NXDOMAIN.
-    CacheHitNxdomain = "cache_hits_nxdomain",
-    /// Queries answered in the kernel with another rcode.
-    CacheHitOther = "cache_hits_other",
     /// Those among the queries answered in the kernel that the NXDOMAIN of a name above answered (RFC 8020).
     CacheCut = "cache_cuts",
     /// Kernel cache: no entry.

@@ -231,8 +231,6 @@ pub enum Scanned {
         rcode: u16,
         /// Length of the question section; 0 where it could not be read.
         question_len: usize,
-        /// The query's OPT record, where it could be read.
-        edns: Option<Edns>,
     },
     /// Not to be answered at all.
     Drop,
@@ -250,28 +248,26 @@ pub fn scan<M: Message + ?Sized>(message: &M, transport: Transport, max_options:
     if header.flags.has(Flags::QR) {
         return Scanned::Drop;
     }
-    let refuse = |rcode, question_len, edns| Scanned::Refuse {
+    let refuse = |rcode, question_len| Scanned::Refuse {
         rcode,
         question_len,
-        edns,
     };
     if header.flags.opcode() != 0 {
-        return refuse(rcode::NOTIMP, 0, None);
+        return refuse(rcode::NOTIMP, 0);
     }
     // More than one question has no meaning (RFC 9619); none has one only with cookies.
     if header.questions != 1 {
-        return refuse(rcode::FORMERR, 0, None);
+        return refuse(rcode::FORMERR, 0);
     }
     let Some(name_len) = name::plain_len(message, header::LEN) else {
-        return refuse(rcode::FORMERR, 0, None);
+        return refuse(rcode::FORMERR, 0);
     };
     let len = message.settled(name_len) + 4;
     let end = header::LEN + len;
     if end > message.len() {
-        return refuse(rcode::FORMERR, 0, None);
+        return refuse(rcode::FORMERR, 0);
     }
     let (rtype, class) = (message.number(end - 4), message.number(end - 2));
-    // A reply to a query with an OPT record has one too (RFC 6891 §6.1.1), an error as well.
     let edns = match header.records {
         [0, 0, 1] => match Edns::read(message, end, max_options) {
             Opt::Sound(edns) => Some(edns),
@@ -283,18 +279,18 @@ pub fn scan<M: Message + ?Sized>(message: &M, transport: Transport, max_options:
     match rtype {
         // A transfer is a stream of messages and no business of a cache. An IXFR has a record in its
         // authority section, so this comes before the counts.
-        rtype::AXFR | rtype::IXFR => return refuse(rcode::REFUSED, len, edns),
-        rtype::OPT | rtype::TSIG | rtype::TKEY => return refuse(rcode::FORMERR, len, edns),
+        rtype::AXFR | rtype::IXFR => return refuse(rcode::REFUSED, len),
+        rtype::OPT | rtype::TSIG | rtype::TKEY => return refuse(rcode::FORMERR, len),
         _ => {}
     }
     // Besides the question a query to a resolver holds one OPT record, or nothing. A second OPT
     // is an error (RFC 6891 §6.1.1); a signature (TSIG, SIG(0)) would need keys that we do not have.
     let plain = header.records == [0, 0, 0] && end == message.len();
     if !plain && edns.is_none() {
-        return refuse(rcode::FORMERR, len, None);
+        return refuse(rcode::FORMERR, len);
     }
     if edns.is_some_and(|edns| edns.version != 0) {
-        return refuse(rcode::BADVERS, len, edns);
+        return refuse(rcode::BADVERS, len);
     }
     let limit = match transport {
         Transport::Udp => udp_limit(edns),
@@ -334,13 +330,13 @@ pub fn parse(message: &[u8], transport: Transport) -> Parsed<'_> {
         Scanned::Refuse {
             rcode,
             question_len,
-            edns,
         } => Parsed::Refuse(Refusal {
             id: message.number(0),
             flags: Flags(message.number(2)),
             rcode,
             question: part(message, question_len),
-            edns,
+            // A reply to a query with an OPT record has one too, an error as well (RFC 6891 §6.1.1).
+            edns: Edns::find(message),
         }),
         // No message has more options than were allowed.
         Scanned::Drop | Scanned::Long => Parsed::Drop,
@@ -455,6 +451,47 @@ mod tests {
                 refusal.edns.is_some_and(|edns| edns.dnssec_ok),
                 "type {rtype}"
             );
+        }
+    }
+
+    #[test]
+    fn a_refusal_carries_the_opt_of_whatever_can_be_walked() {
+        let question = &[NAME, &[0, 1, 0, 1]].concat()[..];
+        let a = &b"\xc0\x0c\0\x01\0\x01\0\0\0\x01\0\x04\x01\x02\x03\x04"[..];
+        let opt = &opt(true, 0)[..];
+        type Sent<'a> = (u16, [u16; 4], &'a [&'a [u8]]);
+        let carried: &[Sent<'_>] = &[
+            (0x2000, [1, 0, 0, 1], &[question, opt]),
+            (0x7800, [1, 0, 0, 1], &[question, opt]),
+            (0x2800, [1, 1, 1, 1], &[question, a, a, opt]),
+            (0x0100, [0, 0, 0, 1], &[opt]),
+            (0x0100, [2, 0, 0, 1], &[question, question, opt]),
+            (0x0100, [1, 1, 0, 2], &[question, a, a, opt]),
+            (0x0100, [1, 0, 0, 2], &[question, opt, opt]),
+            (0x0100, [1, 0, 0, 1], &[question, opt, b"\0"]),
+        ];
+        let edns = |flags, counts, sections| {
+            let message = query(flags, counts, sections);
+            match parse(&message, Transport::Udp) {
+                Parsed::Refuse(refusal) => refusal.edns,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (flags, counts, sections) in carried {
+            let edns = edns(*flags, *counts, sections);
+            assert!(
+                edns.is_some_and(|edns| edns.dnssec_ok),
+                "{flags} {counts:?}"
+            );
+        }
+        let none: &[([u16; 4], &[&[u8]])] = &[
+            ([1, 0, 1, 0], &[question, opt]),
+            ([1, 0, 0, 1], &[question, &opt[..10]]),
+            ([1, 0, 0, 65535], &[question, a]),
+            ([65535, 0, 0, 1], &[question, opt]),
+        ];
+        for (counts, sections) in none {
+            assert_eq!(edns(0x2000, *counts, sections), None, "{counts:?}");
         }
     }
 

@@ -103,7 +103,7 @@ fn look_up(ctx: &TcContext, packet: &Packet, ifindex: u32, buckets: u32) -> Resu
             (Ok(found), _) => {
                 let verdict =
                     answer::send(ctx, packet, ifindex, scratch, asked.form, &found.reply)?;
-                found.used();
+                found.used(asked.question.rtype, packet.ipv4);
                 return Ok(verdict);
             }
             (Err(_), Some(reason)) => return Err(reason),

@@ -21,14 +21,25 @@ use crate::{
 pub fn key(scratch: &mut Scratch, question: &Question, buckets: u32) -> Option<Key> {
     let zone_len = zone_len()?;
     let points = cut::points_before(&Name::new(scratch, key::name_len(question)), zone_len);
-    let mut stands = |at: Option<usize>| {
-        let key = Key::of_cut(scratch, question, at.filter(|at| *at != 0)?);
-        let (bucket, index) = entry::way_to(key.hash, buckets)?;
-        let entry = entry::behind(entry::way(bucket, index))?;
-        let shape = Shape::unpack(entry.peek(word::SHAPE));
-        shape.covers_below.then_some(key)
-    };
-    stands(points.shorter).or_else(|| stands(points.longer))
+    // A loop, for the compiler makes a function of what stands twice, and `pod_ingress` ends in a tail call: a program with
+    // both is refused by Linux before 6.0 on arm64 (commit d4609a5d8c70).
+    let mut at = scratch.forget(points.shorter.unwrap_or(0));
+    let mut longer = scratch.forget(points.longer.unwrap_or(0));
+    loop {
+        if at != 0 {
+            let key = Key::of_cut(scratch, question, at);
+            let entry = entry::way_to(key.hash, buckets)
+                .and_then(|(bucket, index)| entry::behind(entry::way(bucket, index)));
+            if entry.is_some_and(|entry| Shape::unpack(entry.peek(word::SHAPE)).covers_below) {
+                return Some(key);
+            }
+        }
+        if longer == 0 {
+            return None;
+        }
+        at = longer;
+        longer = 0;
+    }
 }
 
 /// How long the name of the zone with cuts is, if there is one.

@@ -11,14 +11,14 @@ use dns_cache_common::{
     edns::{self, OPT_LEN},
     hash::NAME_WORDS,
     header,
+    hits::{self, Code, Hit, Outcome},
     maps::Counter,
     question::Question,
     reply::{self, Rotation, Source},
-    types::rcode,
 };
 
 use crate::{
-    counters::count,
+    counters::{count, count_hit},
     key::{self, Key},
     maps::{ARENA, INDEX, REFRESH},
     scratch::Scratch,
@@ -82,7 +82,7 @@ pub fn hidden(number: usize) -> usize {
 /// An entry whose answer is the reply in the scratch.
 pub struct Found {
     pub reply: Reply,
-    rcode: u16,
+    outcome: Outcome,
     bucket: *mut Bucket,
     index: usize,
     way: u64,
@@ -229,7 +229,10 @@ pub fn find(
             body_at,
             rotation,
         },
-        rcode: shape.flags.rcode(),
+        outcome: Outcome {
+            code: Code::of(shape.flags.rcode()),
+            is_denial: answers == 0,
+        },
         bucket,
         index,
         way,
@@ -276,13 +279,13 @@ pub fn way(bucket: *const Bucket, index: usize) -> u64 {
 }
 
 impl Found {
-    /// Counts the hit, and asks for a refresh if one is due and was not asked for yet.
+    /// Counts the hit of a query for this type, and asks for a refresh if one is due and was not asked for yet.
     #[inline(always)]
-    pub fn used(&self) {
-        count(match self.rcode {
-            rcode::NOERROR => Counter::CacheHitNoerror,
-            rcode::NXDOMAIN => Counter::CacheHitNxdomain,
-            _ => Counter::CacheHitOther,
+    pub fn used(&self, rtype: u16, ipv4: bool) {
+        count_hit(Hit {
+            is_ipv6: !ipv4,
+            kind: hits::kind(rtype),
+            outcome: self.outcome,
         });
         if self.above {
             count(Counter::CacheCut);

@@ -9,6 +9,7 @@ use aya_ebpf::{
 };
 use dns_cache_common::{
     cached::{Bucket, ELEMENT},
+    hits::Hit,
     maps::{
         self, Address, BridgePort, Client, Connection, Counter, Diversion, Flow, Instead,
         Interface, Original, Resolver, Traffic,
@@ -57,6 +58,9 @@ pub static HEARTBEATS: Array<u64> = Array::with_max_entries(maps::HEARTBEATS, BP
 
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+
+#[map]
+pub static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Hit::SLOTS, 0);
 
 #[map]
 pub static TRAFFIC: PerCpuHashMap<u32, Traffic> =

@@ -79,7 +79,7 @@ fn stages(ctx: &TcContext, last: u32, live: bool) -> Option<Reached> {
     // SAFETY: the context is the kernel's.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
     let verdict = answer::send(ctx, packet, ifindex, scratch, asked.form, &found.reply).ok()?;
-    found.used();
+    found.used(question.rtype, packet.ipv4);
     if live {
         return Some(Reached::Sent(verdict));
     }

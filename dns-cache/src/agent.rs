@@ -38,7 +38,7 @@ use crate::succession::Successor;
 use end::End;
 use place::Place;
 use reload::Reloads;
-use succession::{Asked, Legacy};
+use succession::{Asked, Heir, Legacy};
 use watch::Watch;
 
 /// Between two attempts to hear of any upstream, after the start.
@@ -139,6 +139,7 @@ pub async fn run(
         },
         successors,
         is_leaving: AtomicBool::new(false),
+        is_ending: AtomicBool::new(false),
     });
     tasks.spawn(probe(Arc::clone(&agent.resolver)));
     tasks.spawn(Arc::clone(&agent.resolver).follow_resolv_conf());
@@ -154,10 +155,11 @@ pub async fn run(
             () = end.told() => break Ended::Told,
             ended = &mut control => break Ended::Broken(ended),
             Some(asked) = asked.recv() => {
-                if let Some(successor) = agent.hand_over(asked, &server).await {
-                    break Ended::Succeeded(successor);
+                match agent.hand_over(asked, &server).await {
+                    Some(Heir::Successor(successor)) => break Ended::Succeeded(successor),
+                    Some(Heir::Foreign) => break Ended::Displaced,
+                    None => continue,
                 }
-                continue;
             }
             connection = next_of(&mut connections) => {
                 agent.inherit(connection, &server);
@@ -186,8 +188,9 @@ pub async fn run(
             control.await.map_err(io::Error::other)??;
             Next::Successor
         }
-        Ended::Told | Ended::Broken(_) => {
+        ended => {
             info!("stopping");
+            agent.is_ending.store(true, Relaxed);
             // New queries take the ordinary path; those that are here already are answered.
             if let Err(error) = agent.datapath.close() {
                 warn!(%error, "new queries keep coming in while the open ones are answered");
@@ -196,12 +199,17 @@ pub async fn run(
             tasks.shutdown().await;
             // Nobody listens if the one task is what ended.
             let _ = shutdown.send(Shutdown::Stop);
+            let is_displaced = matches!(ended, Ended::Displaced);
             let ended = match ended {
                 Ended::Broken(ended) => ended,
                 _ => control.await,
             };
             ended.map_err(io::Error::other)??;
-            if is_last { Next::None } else { Next::Later }
+            match (is_displaced, is_last) {
+                (true, _) => Next::Successor,
+                (false, true) => Next::None,
+                (false, false) => Next::Later,
+            }
         }
     };
     agent.datapath.stop();
@@ -247,7 +255,7 @@ fn warn_of_lost(config: &Config) {
 enum Next {
     /// Another one on this node, when it is started.
     Later,
-    /// One that serves already.
+    /// One that serves already, or is about to.
     Successor,
     /// Nobody.
     None,
@@ -261,6 +269,8 @@ enum Ended {
     Broken(Result<io::Result<()>, JoinError>),
     /// Another agent has taken over.
     Succeeded(Successor),
+    /// Another agent wants to, and can only start when this one has ended.
+    Displaced,
 }
 
 /// The next connection from the agent before; `None`, once, when it has ended.
@@ -306,6 +316,8 @@ struct Agent {
     successors: mpsc::Sender<Asked>,
     /// Whether the kernel cache is another agent's.
     is_leaving: AtomicBool,
+    /// Whether it was told to end, and only answers what it has.
+    is_ending: AtomicBool,
 }
 
 impl Agent {
@@ -327,6 +339,10 @@ impl Agent {
 
     fn is_leaving(&self) -> bool {
         self.is_leaving.load(Relaxed)
+    }
+
+    fn is_ending(&self) -> bool {
+        self.is_ending.load(Relaxed)
     }
 
     /// The configuration in force.

@@ -34,7 +34,7 @@ impl Place {
         let mut told = String::new();
         loop {
             let taken = match control::Server::bind(&config.state_dir) {
-                Ok(control) => return Self::first(config, control).await,
+                Ok(control) => return Self::first(config, control),
                 Err(error @ ServerError::Taken { .. }) => error,
                 Err(error) => return Err(error.into()),
             };
@@ -42,7 +42,7 @@ impl Place {
             let asked = spawn_blocking(move || Predecessor::ask(&state_dir)).await;
             match asked.map_err(io::Error::other)? {
                 Ok((predecessor, estate)) => {
-                    return Self::inherit(config, predecessor, estate).await;
+                    return Self::inherit(config, predecessor, estate);
                 }
                 Err(succession::Error::OtherNode) => return Err(taken.into()),
                 Err(error) => {
@@ -60,23 +60,19 @@ impl Place {
         }
     }
 
-    async fn first(config: &Config, control: control::Server) -> Result<Self, Error> {
+    fn first(config: &Config, control: control::Server) -> Result<Self, Error> {
         // There is one agent a node: who comes second hears that, and not that a port is taken.
         let lock = NodeLock::take()?;
         Ok(Self {
             control,
             lock,
-            metrics: bind_metrics(config).await?,
+            metrics: bind_metrics(config)?,
             inherited: None,
             predecessor: None,
         })
     }
 
-    async fn inherit(
-        config: &Config,
-        predecessor: Predecessor,
-        estate: Estate,
-    ) -> Result<Self, Error> {
+    fn inherit(config: &Config, predecessor: Predecessor, estate: Estate) -> Result<Self, Error> {
         info!("taking over from another agent");
         let Estate {
             lock,
@@ -89,12 +85,8 @@ impl Place {
             metrics,
         } = estate;
         let metrics = match (metrics, config.metrics.listen) {
-            (Some(listener), Some(address)) => metrics::Server::inherit(listener, address)?,
-            _ => None,
-        };
-        let metrics = match metrics {
-            None => bind_metrics(config).await?,
-            inherited => inherited,
+            (Some(listener), Some(address)) => Some(metrics::Server::inherit(listener, address)?),
+            _ => bind_metrics(config)?,
         };
         Ok(Self {
             control: control::Server::inherit(&config.state_dir, lock, control),
@@ -110,9 +102,7 @@ impl Place {
     }
 }
 
-async fn bind_metrics(config: &Config) -> Result<Option<metrics::Server>, Error> {
-    match config.metrics.listen {
-        Some(address) => Ok(Some(metrics::Server::bind(address).await?)),
-        None => Ok(None),
-    }
+fn bind_metrics(config: &Config) -> Result<Option<metrics::Server>, Error> {
+    let bound = config.metrics.listen.map(metrics::Server::bind);
+    Ok(bound.transpose()?)
 }

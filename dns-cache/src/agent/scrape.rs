@@ -1,5 +1,6 @@
 //! What the metrics endpoint says of the agent.
 
+use dns_cache_common::hits::{Code, Hit, TYPES};
 use dns_cache_common::question::Transport;
 use dns_cache_common::types::rcode;
 
@@ -10,8 +11,8 @@ use crate::datapath::Attached;
 use crate::metrics::names::Metric;
 use crate::metrics::{Exposition, Source, names, panics, process};
 use crate::presentation::{rcode_text, rtype_text};
-use crate::resolver::{self, Resolver, UpstreamStatus};
-use crate::serve::tally::{Manner, TYPES, Totals};
+use crate::resolver::{self, Resolver, UpstreamStatus, ZoneStatus};
+use crate::serve::tally::{Manner, Totals};
 use crate::upstream::{Exchanged, RCODES};
 
 /// CoreDNS has these for each of its server blocks. Here is one, for all zones.
@@ -27,6 +28,7 @@ struct Kernel {
     interfaces: Vec<Attached>,
     failed_interfaces: u64,
     counters: Vec<(&'static str, u64)>,
+    hits: Vec<(Hit, u64)>,
 }
 
 impl Kernel {
@@ -41,10 +43,10 @@ impl Kernel {
         self.of(prefix).map(|(_, count)| count).sum()
     }
 
-    /// Answers with this code; `other` is all but NOERROR and NXDOMAIN.
-    fn hits(&self, code: &str) -> u64 {
-        let found = self.of(HITS).find(|(name, _)| *name == code);
-        found.map_or(0, |(_, count)| count)
+    /// The queries that they answered, of some kind.
+    fn answered(&self, is_meant: impl Fn(Hit) -> bool) -> u64 {
+        let meant = self.hits.iter().filter(|(hit, _)| is_meant(*hit));
+        meant.map(|(_, count)| count).sum()
     }
 }
 
@@ -63,6 +65,7 @@ impl Source for Agent {
                 interfaces: status.interfaces,
                 failed_interfaces: status.failed_interfaces,
                 counters: status.counters,
+                hits: status.hits,
             },
         );
         let config = self.config();
@@ -85,6 +88,7 @@ impl Source for Agent {
         out.single(&names::CACHE_BYTES, resolver.cache.bytes);
         out.single(&names::CACHE_MAX_ENTRIES, config.cache.max_entries);
         out.single(&names::CACHE_MAX_BYTES, config.cache.max_bytes);
+        zones(out, &resolver.zones);
         upstreams(out, &resolver.upstreams);
         self.cluster(out);
         process(out, self.started);
@@ -93,6 +97,9 @@ impl Source for Agent {
     fn not_ready(&self) -> Vec<String> {
         // That the sockets are open is certain: without them there is no agent.
         let mut reasons = Vec::new();
+        if self.is_ending() {
+            reasons.push("the agent is about to end".to_owned());
+        }
         match self.datapath.status() {
             Ok(status) if status.missing.is_empty() => {}
             Ok(status) => {
@@ -136,8 +143,13 @@ fn queries(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
     let (cached, forwarded) = Manner::ALL.split_at(Manner::ALL.len() / 2);
     for (n, manner) in cached.iter().enumerate() {
         let also = n + forwarded.len();
-        for (n_type, rtype) in TYPES.iter().map(Some).chain([None]).enumerate() {
-            let count = totals.requests[n][n_type] + totals.requests[also][n_type];
+        for (kind, rtype) in TYPES.iter().map(Some).chain([None]).enumerate() {
+            let in_kernel = kernel.answered(|hit| {
+                manner.transport == Transport::Udp
+                    && manner.is_ipv6 == hit.is_ipv6
+                    && kind == hit.kind
+            });
+            let count = totals.requests[n][kind] + totals.requests[also][kind] + in_kernel;
             let name = rtype.map_or_else(|| "other".to_owned(), |rtype| rtype_text(*rtype));
             let labels = [
                 ("proto", proto(manner.transport)),
@@ -145,13 +157,12 @@ fn queries(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
                 ("type", name.as_str()),
             ];
             // A or AAAA are there from the start, the others once they are asked for.
-            if count > 0 || n_type < 2 {
+            if count > 0 || kind < 2 {
                 requests.sample(&with(SERVER, labels), count);
             }
         }
     }
-    let unknown = [("proto", "udp"), ("family", ""), ("type", "")];
-    requests.sample(&with(SERVER, unknown), kernel.sum(HITS));
+    let with_code = |code| kernel.answered(|hit| hit.outcome.code == code);
     let mut responses = out.metric(&names::DNS_RESPONSES);
     for forwarded in [false, true] {
         for code in 0..totals.responses[0].len() {
@@ -162,8 +173,8 @@ fn queries(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
                 .sum();
             let code = code as u16;
             let in_kernel = match (forwarded, code) {
-                (false, rcode::NOERROR) => kernel.hits("noerror"),
-                (false, rcode::NXDOMAIN) => kernel.hits("nxdomain"),
+                (false, rcode::NOERROR) => with_code(Code::NoError),
+                (false, rcode::NXDOMAIN) => with_code(Code::NxDomain),
                 _ => 0,
             };
             let count = count + in_kernel;
@@ -181,7 +192,7 @@ fn queries(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
         }
     }
     let other = [("rcode", "other"), ("plugin", "cache")];
-    responses.sample(&with(SERVER, other), kernel.hits("other"));
+    responses.sample(&with(SERVER, other), with_code(Code::Other));
     out.metric(&names::DNS_DURATION)
         .histogram(&SERVER, &totals.duration, NANOSECONDS);
     for (metric, sizes) in [
@@ -205,7 +216,8 @@ fn cache(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
     // there, one way or the other.
     let cuts = count("cuts");
     let hits = count("hits") + cuts + kernel.sum(HITS);
-    let denials = count("denial_hits") + cuts + kernel.hits("nxdomain");
+    let denied = kernel.answered(|hit| hit.outcome.is_denial);
+    let denials = count("denial_hits") + cuts + denied;
     let misses = count("misses");
     let of_type = |kind| with(CACHE, [("type", kind)]);
     out.metric(&names::CACHE_ENTRIES)
@@ -248,6 +260,14 @@ fn proxies(out: &mut Exposition, resolver: &Resolver) {
         (&names::PROXY_CONN_HITS, |server| server.reused),
         (&names::PROXY_CONN_MISSES, |server| server.opened),
     ];
+    let mut failed = out.metric(&names::PROXY_CHECKS_FAILED);
+    for server in &servers {
+        let to = server.address.to_string();
+        failed.sample(
+            &[("proxy_name", "forward"), ("to", &to)],
+            server.failed_probes,
+        );
+    }
     for (metric, count) in counts {
         let mut samples = out.metric(metric);
         for server in &servers {
@@ -330,6 +350,22 @@ fn pods(out: &mut Exposition, kernel: &Kernel, config: &Config) {
                 ("result", result),
             ];
             samples.sample(&labels, count);
+        }
+    }
+}
+
+fn zones(out: &mut Exposition, zones: &[ZoneStatus]) {
+    type Value = fn(&ZoneStatus) -> u64;
+    let columns: [(&Metric, Value); 4] = [
+        (&names::ZONE_ENTRIES, |zone| zone.entries),
+        (&names::ZONE_MISSES, |zone| zone.misses),
+        (&names::ZONE_FAILURES, |zone| zone.failures),
+        (&names::ZONE_STALE, |zone| zone.stale),
+    ];
+    for (metric, value) in columns {
+        let mut samples = out.metric(metric);
+        for zone in zones {
+            samples.sample(&[("zone", &*zone.name)], value(zone));
         }
     }
 }

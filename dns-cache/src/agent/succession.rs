@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::Agent;
@@ -22,9 +22,20 @@ use crate::succession::{Estate, PROTOCOL, Predecessor, Successor, own_netns};
 const WAITING: usize = 64;
 /// How often an agent that stands by looks whether it is needed.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long one that waits for this agent's end takes at most to notice it.
+const COMING: Duration = Duration::from_secs(5);
 
 /// An agent that asked for everything, by this version of the protocol.
 pub(super) type Asked = (UnixStream, u32);
+
+/// Who comes after an agent that was asked for everything.
+#[derive(Debug)]
+pub(super) enum Heir {
+    /// It has everything.
+    Successor(Successor),
+    /// It speaks another protocol: it starts as after a restart.
+    Foreign,
+}
 
 /// What the agent holds for its successor alone.
 #[derive(Debug)]
@@ -52,13 +63,23 @@ pub(super) async fn succeed(
 
 impl Agent {
     /// Leaves everything to the agent that asks. `None`: it has failed, and this one goes on.
-    pub(super) async fn hand_over(&self, asked: Asked, server: &Server) -> Option<Successor> {
+    pub(super) async fn hand_over(&self, asked: Asked, server: &Server) -> Option<Heir> {
+        let (client, protocol) = asked;
+        if protocol != PROTOCOL {
+            let refused = spawn_blocking(move || refuse(client, protocol)).await;
+            warn!(
+                ?refused,
+                protocol,
+                "another agent wants to take over and cannot be handed anything; it starts when this one has ended"
+            );
+            return Some(Heir::Foreign);
+        }
         info!("another agent takes over");
         self.is_leaving.store(true, Relaxed);
         self.resolver.freeze_kernel();
         self.datapath.pause();
-        let error = match self.leave_to(asked, server).await {
-            Ok(successor) => return Some(successor),
+        let error = match self.leave_to(client, server).await {
+            Ok(successor) => return Some(Heir::Successor(successor)),
             Err(error) => error,
         };
         warn!(%error, "the other agent has not taken over; going on");
@@ -70,14 +91,8 @@ impl Agent {
         None
     }
 
-    async fn leave_to(&self, asked: Asked, server: &Server) -> io::Result<Successor> {
-        let (client, protocol) = asked;
+    async fn leave_to(&self, client: UnixStream, server: &Server) -> io::Result<Successor> {
         let mut successor = Successor::new(client.into_std()?)?;
-        if protocol != PROTOCOL {
-            let reason = format!("it asks by version {protocol}; this agent knows {PROTOCOL}");
-            successor.refuse(&reason)?;
-            return Err(io::Error::other(reason));
-        }
         let estate = self.estate(server)?;
         let left = move || successor.leave_to(&estate).map(|()| successor);
         spawn_blocking(left).await.map_err(io::Error::other)?
@@ -99,6 +114,11 @@ impl Agent {
     }
 }
 
+fn refuse(client: UnixStream, protocol: u32) -> io::Result<()> {
+    let reason = format!("it asks by version {protocol}; this agent knows {PROTOCOL}, and ends");
+    Successor::new(client.into_std()?)?.refuse(&reason)
+}
+
 /// Answers what was asked of this agent, and hands on its clients' connections.
 pub(super) async fn leave(server: Server, successor: Successor) {
     let (sender, connections) = blocking::channel();
@@ -116,8 +136,12 @@ pub(super) async fn leave(server: Server, successor: Successor) {
     let _ = passed.await;
 }
 
-/// Waits until no agent has the state directory.
+/// Waits until no agent has the state directory. One that is about to take it does so within [`COMING`].
 pub(super) async fn wait_until_needed(config: &Config) {
+    let coming = Instant::now() + COMING;
+    while Instant::now() < coming && !control::is_taken(&config.state_dir).unwrap_or_default() {
+        sleep(LOOK).await;
+    }
     while control::is_taken(&config.state_dir).unwrap_or_default() {
         sleep(LOOK).await;
     }

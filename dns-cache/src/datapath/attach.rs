@@ -18,12 +18,16 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use super::error::{Error, Step as _};
+use super::filters::{self, Filter};
 use super::{Capabilities, bpffs, interfaces, namespace};
 use crate::config::AttachMode;
 use crate::sys;
 
-/// The filter's place in a clsact chain: first, and always the same, so that it is replaced and not doubled.
+/// The filter's place in a clsact chain: among the first, and always the same, so that it is replaced and not doubled.
 const PRIORITY: u16 = 1;
+/// Which of that priority's filters it is: `DNS1` in ASCII. Others', Cilium's for one, take 1. Of several the last that
+/// came runs first (`cls_bpf_change` of net/sched/cls_bpf.c).
+const HANDLE: u32 = 0x444e_5331;
 /// What the name of an egress link's pin ends with; a BPF file system allows no dot.
 const EGRESS: &str = "-egress";
 
@@ -44,6 +48,16 @@ impl fmt::Display for Mechanism {
             Self::Clsact => "clsact",
         })
     }
+}
+
+/// Where our program is among those that an interface's packets meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    First,
+    /// Behind another's program, of this id.
+    Behind(u32),
+    /// Somebody has taken it off.
+    Gone,
 }
 
 /// Attaches programs, in the way that the configuration and the kernel allow.
@@ -176,7 +190,7 @@ impl Attacher {
         if qdisc_add_clsact(name).is_ok() {
             self.qdiscs.made(ifindex);
         }
-        let handle = TcHandle::new(0, 1);
+        let handle = TcHandle::from(HANDLE);
         let options = NlOptions {
             priority: PRIORITY,
             handle,
@@ -185,12 +199,16 @@ impl Attacher {
         let id =
             match program.attach_with_options(name, direction, TcAttachOptions::Netlink(options)) {
                 Ok(id) => id,
-                Err(_) => {
-                    let old =
-                        SchedClassifierLink::attached(name, direction, PRIORITY, handle, None)
-                            .step(step)?;
-                    program.attach_to_link(old).step(step)?
-                }
+                // What an earlier agent left is replaced.
+                Err(error) => match ours(ifindex, direction) {
+                    Ok(found) if found.iter().any(|filter| filter.handle == HANDLE) => {
+                        let old =
+                            SchedClassifierLink::attached(name, direction, PRIORITY, handle, None)
+                                .step(step)?;
+                        program.attach_to_link(old).step(step)?
+                    }
+                    _ => return Err(error).step(step),
+                },
             };
         let link = program.take_link(id).step(step)?;
         // Dropping it would detach; the filter is to outlive this process.
@@ -198,10 +216,26 @@ impl Attacher {
         Ok(())
     }
 
-    /// The id of another's TCX program that sees the packets of this interface before ours does.
-    /// `own` is ours.
-    pub(super) fn in_front(&self, own: u32, ifindex: u32) -> Option<u32> {
-        first_in_tcx(ifindex, TcAttachType::Ingress).filter(|first| *first != own)
+    /// Where our program for what comes in, of the id `own`, is on this interface.
+    pub(super) fn standing(&self, own: u32, ifindex: u32, mechanism: Mechanism) -> Standing {
+        let direction = TcAttachType::Ingress;
+        let tcx = match self.capabilities.tcx {
+            true => first_in_tcx(ifindex, direction),
+            false => None,
+        };
+        match (tcx, mechanism) {
+            (Some(first), _) if first == own => Standing::First,
+            // All of TCX runs before any filter.
+            (Some(first), _) => Standing::Behind(first),
+            (None, Mechanism::Tcx) => Standing::Gone,
+            (None, Mechanism::Clsact) => match filters::list(ifindex, direction) {
+                Ok(filters) => among(&filters),
+                Err(error) => {
+                    debug!(%error, ifindex, "an interface's filters cannot be listed");
+                    Standing::First
+                }
+            },
+        }
     }
 
     /// Puts the program in front of all others. Meanwhile the interface's packets take the ordinary path: a link keeps
@@ -213,11 +247,8 @@ impl Attacher {
         ifindex: u32,
     ) -> Result<Mechanism, Error> {
         let direction = TcAttachType::Ingress;
-        let pin = self.pin(ifindex, direction);
-        if pin.exists() {
-            sys::detach_link(&pin).step(|| format!("detach the program from {name}"))?;
-            self.unpin(ifindex, direction);
-        }
+        self.unpin(ifindex, direction);
+        remove_filters(name, direction);
         self.attach(program, name, ifindex, direction)
     }
 
@@ -226,6 +257,9 @@ impl Attacher {
     pub(super) fn forget(&self, name: Option<&str>, ifindex: u32) {
         for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
             self.detach(name, ifindex, direction);
+        }
+        if name.is_none() {
+            self.qdiscs.forget(ifindex);
         }
     }
 
@@ -244,8 +278,14 @@ impl Attacher {
         })
     }
 
+    /// Takes our link off an interface, if there is one. At once, and not when the kernel gets to it: until then it would
+    /// refuse to attach the same program again (EEXIST: `bpf_mprog_attach` of kernel/bpf/mprog.c).
     fn unpin(&self, ifindex: u32, direction: TcAttachType) {
         let pin = self.pin(ifindex, direction);
+        // That of an interface that is gone is detached already.
+        if let Err(error) = bpffs::ignore_missing(sys::detach_link(&pin)) {
+            debug!(%error, pin = %pin.display(), "a link is left to the kernel");
+        }
         if let Err(error) = bpffs::ignore_missing(fs::remove_file(&pin)) {
             warn!(%error, pin = %pin.display(), "cannot remove a pinned link");
         }
@@ -264,7 +304,25 @@ impl Attacher {
                 warn!(%error, pin = %pin.display(), "cannot remove a stale pin");
             }
         }
+        self.qdiscs.keep_only(present);
     }
+}
+
+/// Where ours is among an interface's filters.
+fn among(filters: &[Filter]) -> Standing {
+    let is_ours = |filter: &Filter| filter.handle == HANDLE && filter.priority == PRIORITY;
+    match filters {
+        [first, ..] if is_ours(first) => Standing::First,
+        [first, rest @ ..] if rest.iter().any(is_ours) => Standing::Behind(first.program),
+        _ => Standing::Gone,
+    }
+}
+
+/// Our filters on an interface.
+fn ours(ifindex: u32, direction: TcAttachType) -> std::io::Result<Vec<Filter>> {
+    let mut found = filters::list(ifindex, direction)?;
+    found.retain(|filter| programs(direction).contains(&&*filter.name));
+    Ok(found)
 }
 
 /// The id of the first of an interface's TCX programs for a direction.
@@ -308,7 +366,7 @@ impl Budget {
 }
 
 /// The programs that a filter may hold.
-const fn filters(direction: TcAttachType) -> &'static [&'static str] {
+const fn programs(direction: TcAttachType) -> &'static [&'static str] {
     match direction {
         TcAttachType::Egress => &["pod_egress", "host_egress"],
         _ => &["pod_ingress", "resolver_ingress"],
@@ -317,7 +375,7 @@ const fn filters(direction: TcAttachType) -> &'static [&'static str] {
 
 fn remove_filters(name: &str, direction: TcAttachType) -> bool {
     // Each name once: a filter that is not there is no fault.
-    filters(direction)
+    programs(direction)
         .iter()
         .filter(|program| qdisc_detach_program(name, direction, program).is_ok())
         .count()
@@ -349,6 +407,24 @@ impl Qdiscs {
 
     fn is_ours(&self, ifindex: u32) -> bool {
         self.dir.join(ifindex.to_string()).exists()
+    }
+
+    /// The interface is gone, and its qdisc with it; its index may be used again.
+    fn forget(&self, ifindex: u32) {
+        let note = self.dir.join(ifindex.to_string());
+        if let Err(error) = bpffs::ignore_missing(fs::remove_file(&note)) {
+            warn!(%error, note = %note.display(), "cannot forget a qdisc that is gone");
+        }
+    }
+
+    /// Forgets the qdiscs of all interfaces that are not `present`.
+    fn keep_only(&self, present: impl Fn(u32) -> bool) {
+        for note in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let ifindex = note.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(ifindex) = ifindex.filter(|ifindex| !present(*ifindex)) {
+                self.forget(ifindex);
+            }
+        }
     }
 }
 

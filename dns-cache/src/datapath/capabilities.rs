@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::error::{Error, Step as _};
+use super::undisturbed::Undisturbed;
 use crate::config::AttachMode;
 use crate::privileges::Resident;
 use crate::sys;
@@ -98,6 +99,7 @@ impl Capabilities {
     }
 
     fn try_all(mode: AttachMode) -> Result<Self, Error> {
+        let _undisturbed = Undisturbed::new();
         let release = release();
         has(&REDIRECT_PEER)?
             .then_some(())

@@ -10,6 +10,7 @@ use aya::programs::{CgroupAttachMode, CgroupSockAddr};
 use super::bpffs::ignore_missing;
 use super::error::{Error, Step as _};
 use super::programs::program;
+use super::undisturbed::verified;
 
 /// Those that restore a name stand first: nothing is renamed before it can be restored. `getpeername` is the youngest
 /// of them (Linux 5.8).
@@ -27,8 +28,8 @@ pub(super) const NAMES: [&str; 8] = [
 /// Loads them.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Error> {
     for name in NAMES {
-        let loaded = program::<CgroupSockAddr>(ebpf, name)?.load();
-        loaded.step(|| format!("load the eBPF program {name}"))?;
+        let program: &mut CgroupSockAddr = program(ebpf, name)?;
+        verified(|| program.load()).step(|| format!("load the eBPF program {name}"))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use dns_cache_common::maps::globals;
 use super::error::{Error, Step as _};
 use super::host_sockets;
 use super::programs::{self, OBJECT, program};
+use super::undisturbed::{Undisturbed, verified};
 
 const FRAME_POINTER: u8 = 10;
 /// `BPF_ALU64 | BPF_MOV | BPF_X` and `BPF_ALU64 | BPF_ADD | BPF_K` of linux/bpf_common.h.
@@ -38,6 +39,7 @@ pub struct Figures {
 ///
 /// The kernel refuses a program, or the object file cannot be read.
 pub fn inspect() -> Result<Vec<Figures>, Error> {
+    let _undisturbed = Undisturbed::new();
     let mut ebpf = EbpfLoader::new()
         .override_global(aya_log::LEVEL, &0u8, true)
         .override_global(globals::BUCKETS, &1u32, true)
@@ -47,12 +49,12 @@ pub fn inspect() -> Result<Vec<Figures>, Error> {
     let mut all = Vec::new();
     for name in programs::NAMES {
         let program: &mut SchedClassifier = program(&mut ebpf, name)?;
-        let info = program.load().and_then(|()| program.info());
+        let info = verified(|| program.load()).and_then(|()| program.info());
         all.push(figures(&object, name, info)?);
     }
     for name in host_sockets::NAMES {
         let program: &mut CgroupSockAddr = program(&mut ebpf, name)?;
-        let info = program.load().and_then(|()| program.info());
+        let info = verified(|| program.load()).and_then(|()| program.info());
         all.push(figures(&object, name, info)?);
     }
     Ok(all)
@@ -102,4 +104,60 @@ fn stack(code: &[bpf_insn]) -> u32 {
     });
     let deepest = accesses.chain(pointers).min().unwrap_or(0).min(0);
     deepest.unsigned_abs().next_multiple_of(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::sys::BpfHelper;
+    use aya_obj::generated::BPF_PSEUDO_CALL;
+
+    use super::*;
+
+    /// `BPF_JMP | BPF_CALL` of linux/bpf_common.h.
+    const CALL: u8 = 0x85;
+
+    /// Linux before 6.0 refuses a program with both, but on x86-64 (commit d4609a5d8c70 for arm64).
+    #[test]
+    fn a_program_that_ends_in_a_tail_call_calls_no_function_of_its_own() {
+        let object = Object::parse(OBJECT).unwrap();
+        let calls = |name: &str, is: fn(&bpf_insn) -> bool| {
+            let function = &object.functions[&object.programs[name].function_key()];
+            let mut calls = function.instructions.iter().filter(|i| i.code == CALL);
+            calls.any(is)
+        };
+        let tail: Vec<_> = programs::NAMES
+            .into_iter()
+            .filter(|name| {
+                calls(name, |call| {
+                    call.src_reg() == 0 && call.imm == BpfHelper::BPF_FUNC_tail_call as i32
+                })
+            })
+            .collect();
+        assert_eq!(tail, ["pod_ingress"]);
+        for name in tail {
+            let own = calls(name, |call| u32::from(call.src_reg()) == BPF_PSEUDO_CALL);
+            assert!(!own, "{name} calls a function");
+        }
+    }
+
+    /// The one clock that goes on while the machine is suspended: by any other, what is old would be given as young. Here both
+    /// may say the same.
+    #[test]
+    fn the_programs_know_no_clock_but_boottime() {
+        let object = Object::parse(OBJECT).unwrap();
+        let calls = |helper: BpfHelper| {
+            let code = object.functions.values().flat_map(|f| &f.instructions);
+            let calls = code.filter(|i| i.code == CALL && i.src_reg() == 0);
+            calls.filter(|call| call.imm == helper as i32).count()
+        };
+        assert!(calls(BpfHelper::BPF_FUNC_ktime_get_boot_ns) > 0);
+        for other in [
+            BpfHelper::BPF_FUNC_ktime_get_ns,
+            BpfHelper::BPF_FUNC_ktime_get_coarse_ns,
+            BpfHelper::BPF_FUNC_ktime_get_tai_ns,
+            BpfHelper::BPF_FUNC_jiffies64,
+        ] {
+            assert_eq!(calls(other), 0, "{other:?}");
+        }
+    }
 }

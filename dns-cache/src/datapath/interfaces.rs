@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
-use super::attach::{Attacher, Mechanism};
+use super::attach::{Attacher, Mechanism, Standing};
 use super::error::{Error, Step as _};
 use super::namespace::{ResolverLink, VETH, netlink};
 use super::programs::Programs;
@@ -47,7 +47,7 @@ pub struct Attached {
     pub ifindex: u32,
     /// How the program is attached.
     pub mechanism: Mechanism,
-    /// The id of another's TCX program that has the packets first; whether ours sees them is up to that.
+    /// The id of another's program that has the packets first; whether ours sees them is up to that.
     #[serde(default)]
     pub behind: Option<u32>,
     /// Queries from it that the kernel answered.
@@ -203,6 +203,7 @@ impl State {
     }
 
     pub(super) fn status(&self) -> Result<Status, Error> {
+        let hits = self.programs.hits()?;
         Ok(Status {
             mechanism: self.attacher.mechanism(),
             lacks: self.attacher.capabilities().lacks().to_owned(),
@@ -221,7 +222,8 @@ impl State {
                 .collect(),
             missing: self.missing.values().cloned().collect(),
             failed_interfaces: self.failed,
-            counters: self.programs.counters()?,
+            counters: self.programs.counters(&hits)?,
+            hits,
         })
     }
 
@@ -319,53 +321,79 @@ impl State {
         }
     }
 
-    /// Looks whether another's program has come in front of ours, says so, and puts ours in front again: at once, and
-    /// then ever more seldom.
+    /// Looks whether another's program has come in front of ours, or ours was taken off, says so, and puts ours in front
+    /// again: at once, and then ever more seldom.
     fn check_order(&mut self) -> Result<(), Error> {
-        if !self.attacher.capabilities().tcx {
-            return Ok(());
-        }
-        let program = self.programs.pod_ingress()?;
-        let own = program
-            .info()
-            .step(|| "ask for our program's id".to_owned())?;
-        let own = own.id();
+        let program = self.programs.pod_ingress()?.info();
+        let own = program.step(|| "ask for our program's id".to_owned())?.id();
+        let mut displaced = Vec::new();
         for (ifindex, (attached, _)) in &mut self.attached {
-            let behind = self.attacher.in_front(own, *ifindex);
-            if behind != attached.behind
-                && let Some(program) = behind
-            {
-                warn!(
-                    interface = attached.name,
-                    program, "another TCX program runs before ours"
-                );
-            }
+            let behind = match self.attacher.standing(own, *ifindex, attached.mechanism) {
+                Standing::First => {
+                    attached.behind = None;
+                    self.missing.remove(ifindex);
+                    continue;
+                }
+                Standing::Behind(program) => {
+                    if attached.behind != Some(program) {
+                        warn!(
+                            interface = attached.name,
+                            program, "another's program runs before ours"
+                        );
+                    }
+                    Some(program)
+                }
+                Standing::Gone => {
+                    let name = attached.name.clone();
+                    if self.missing.insert(*ifindex, name).is_none() {
+                        warn!(
+                            interface = attached.name,
+                            "our program was taken off by another"
+                        );
+                    }
+                    None
+                }
+            };
             attached.behind = behind;
-            if attached.behind.is_none() {
-                continue;
-            }
             let (wait, pause) = self.taken.entry(*ifindex).or_insert((0, *PATIENCE.start()));
             if *wait > 0 {
                 *wait -= 1;
                 continue;
             }
             (*wait, *pause) = (*pause, (*pause * 2).min(*PATIENCE.end()));
-            match self
-                .attacher
-                .move_to_front(program, &attached.name, *ifindex)
-            {
-                Ok(mechanism) => {
-                    attached.mechanism = mechanism;
-                    attached.behind = self.attacher.in_front(own, *ifindex);
-                    info!(interface = attached.name, "in front again");
-                }
-                Err(error) => {
-                    self.failed += 1;
-                    warn!(interface = attached.name, %error, "not attached: its DNS takes the ordinary path");
-                }
-            }
+            displaced.push((*ifindex, attached.name.clone()));
+        }
+        for (ifindex, name) in displaced {
+            self.put_back(own, ifindex, &name);
         }
         Ok(())
+    }
+
+    /// Puts our program in front of all others of an interface.
+    fn put_back(&mut self, own: u32, ifindex: u32, name: &str) {
+        let moved = self.attach_egress(name, ifindex).and_then(|()| {
+            let program = self.programs.pod_ingress()?;
+            self.attacher.move_to_front(program, name, ifindex)
+        });
+        match moved {
+            Ok(mechanism) => {
+                info!(interface = name, %mechanism, "in front again");
+                self.missing.remove(&ifindex);
+                let standing = self.attacher.standing(own, ifindex, mechanism);
+                if let Some((attached, _)) = self.attached.get_mut(&ifindex) {
+                    attached.mechanism = mechanism;
+                    attached.behind = match standing {
+                        Standing::Behind(program) => Some(program),
+                        Standing::First | Standing::Gone => None,
+                    };
+                }
+            }
+            Err(error) => {
+                self.failed += 1;
+                self.missing.insert(ifindex, name.to_owned());
+                warn!(interface = name, %error, "not attached: its DNS takes the ordinary path");
+            }
+        }
     }
 
     /// Looks after what is attached; whether all interfaces have to be gone through again.

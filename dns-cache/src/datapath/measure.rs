@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::error::{Error, Step as _};
 use super::programs::{OBJECT, kernel_cache, program};
 use super::reflect::attach;
+use super::undisturbed::{Undisturbed, verified};
 use crate::config::TtlCaps;
 use crate::kernel_cache::{KernelCache, Size, random_seed};
 use crate::resolver::{Clock, Entry, Terms, Time};
@@ -131,6 +132,7 @@ impl Bench {
         let step = || format!("load the program {PROGRAM}");
         let size = Size::for_entries(entries.saturating_mul(2).max(1000));
         let seed: Seed = random_seed();
+        let _undisturbed = Undisturbed::new();
         let mut ebpf = EbpfLoader::new()
             .override_global(aya_log::LEVEL, &0u8, true)
             .override_global(globals::BUCKETS, &size.buckets, true)
@@ -142,7 +144,7 @@ impl Bench {
             .load(OBJECT)
             .step(step)?;
         let program: &mut SchedClassifier = program(&mut ebpf, PROGRAM)?;
-        program.load().step(step)?;
+        verified(|| program.load()).step(step)?;
         let cache = kernel_cache(&ebpf, size, seed, 0)?;
         fill(&cache, entries)?;
         Ok(Self {

@@ -5,8 +5,10 @@
 mod access;
 mod attach;
 mod bpffs;
+mod bridge_ports;
 mod capabilities;
 mod error;
+mod filters;
 mod host_routes;
 mod host_sockets;
 mod inspect;
@@ -18,6 +20,7 @@ mod pins;
 mod programs;
 mod reflect;
 mod sockets;
+mod undisturbed;
 
 use std::io;
 use std::net::IpAddr;
@@ -27,6 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
+use dns_cache_common::hits::Hit;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -39,6 +43,7 @@ pub use interfaces::Attached;
 pub use measure::{Measured, Stage, Stages, measure};
 pub use programs::{LoadOptions, OBJECT, kernel_cache, load, stages};
 pub use reflect::Reflector;
+pub use undisturbed::{Undisturbed, verified};
 
 use crate::config::{Config, Destination, InterfacePattern, Network};
 use crate::kernel_cache::{KernelCache, Size};
@@ -109,6 +114,8 @@ pub struct Status {
     pub failed_interfaces: u64,
     /// The programs' counters, over all CPUs.
     pub counters: Vec<(&'static str, u64)>,
+    /// The queries that they answered, which are among the counters by their codes.
+    pub hits: Vec<(Hit, u64)>,
 }
 
 /// How the node's own processes reach the resolver.

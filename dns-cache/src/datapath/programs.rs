@@ -1,6 +1,5 @@
 //! The loaded programs and their maps.
 
-use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
 use aya_obj::Object;
 use dns_cache_common::hash::Seed;
+use dns_cache_common::hits::{Code, Hit};
 use dns_cache_common::maps::{
     Address, BridgePort, Counter, HEARTBEATS, Instead, Interface, Resolver, STAGE_TO_RESOLVER,
     Traffic, globals, names,
@@ -23,9 +23,11 @@ use tokio::task::JoinHandle;
 use tracing::{Level, warn};
 
 use super::access::Access;
+use super::bridge_ports::BridgePorts;
 use super::error::{Error, Step as _};
 use super::namespace::ResolverLink;
 use super::pins::Pins;
+use super::undisturbed::{Undisturbed, verified};
 use super::{KernelSide, host_sockets};
 use crate::config::{Destination, Network};
 use crate::kernel_cache::{self, KernelCache, Size};
@@ -34,8 +36,6 @@ use crate::sys::SharedWords;
 
 /// How often log records are fetched; debugging needs no more, and no descriptor to poll.
 const LOG_INTERVAL: Duration = Duration::from_millis(20);
-/// How often the verifier is asked before its EAGAIN counts.
-const VERIFY_ATTEMPTS: u32 = 10;
 /// The object file that build.rs made of dns-cache-ebpf.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("DNS_CACHE_EBPF_OBJECT"));
 
@@ -54,9 +54,10 @@ pub(super) struct Programs {
     intercept: HashMap<MapData, [u8; 16], [u8; 16]>,
     instead: Array<MapData, [u8; 32]>,
     interfaces: HashMap<MapData, u32, [u8; 8]>,
-    bridge_ports: HashMap<MapData, [u8; 12], u32>,
+    bridge_ports: BridgePorts,
     resolver: Array<MapData, [u8; 16]>,
     counters: PerCpuArray<MapData, u64>,
+    hits: PerCpuArray<MapData, u64>,
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
     access: Access,
     cpus: usize,
@@ -105,6 +106,7 @@ fn load_with(
     sizes: &[(&'static str, u32)],
     pins: Option<&Pins>,
 ) -> Result<Ebpf, Error> {
+    let _undisturbed = Undisturbed::new();
     let buckets = options.cache.map_or(0, |size| size.buckets);
     let unguarded = u32::from(options.unguarded);
     let patience = u64::try_from(options.patience.as_nanos()).unwrap_or(u64::MAX);
@@ -127,7 +129,8 @@ fn load_with(
         "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or root, and Linux 5.10 or newer",
     )?;
     for name in NAMES {
-        verify(program(&mut ebpf, name)?).step(|| format!("load the eBPF program {name}"))?;
+        let program: &mut SchedClassifier = program(&mut ebpf, name)?;
+        verified(|| program.load()).step(|| format!("load the eBPF program {name}"))?;
     }
     Ok(ebpf)
 }
@@ -159,19 +162,6 @@ fn cpus() -> Result<usize, Error> {
     nr_cpus()
         .map_err(|(file, error)| format!("{file}: {error}"))
         .step(|| "count the CPUs".to_owned())
-}
-
-/// Loads one program. The verifier gives up with EAGAIN when its thread is to look at a signal, whatever that
-/// is (`do_check` of kernel/bpf/verifier.c): then it is asked again.
-fn verify(program: &mut SchedClassifier) -> Result<(), ProgramError> {
-    for _ in 1..VERIFY_ATTEMPTS {
-        match program.load() {
-            Err(ProgramError::LoadError { io_error, .. })
-                if io_error.kind() == ErrorKind::WouldBlock => {}
-            result => return result,
-        }
-    }
-    program.load()
 }
 
 /// The kernel cache in the maps of loaded programs that have this size and seed; see [`KernelCache::open`].
@@ -276,9 +266,10 @@ impl Programs {
             intercept: hash_map(&mut ebpf, names::INTERCEPT)?,
             instead: take(&mut ebpf, names::INSTEAD)?,
             interfaces: hash_map(&mut ebpf, names::INTERFACES)?,
-            bridge_ports: hash_map(&mut ebpf, names::BRIDGE_PORTS)?,
+            bridge_ports: BridgePorts::new(hash_map(&mut ebpf, names::BRIDGE_PORTS)?),
             resolver: take(&mut ebpf, names::RESOLVER)?,
             counters: take(&mut ebpf, names::COUNTERS)?,
+            hits: take(&mut ebpf, names::HITS)?,
             ebpf,
         };
         programs.set_intercepted(intercepted)?;
@@ -458,40 +449,38 @@ impl Programs {
         // Absent is as good as removed.
         let _ = self.interfaces.remove(&ifindex);
         let _ = self.traffic.remove(&ifindex);
-        let gone: Vec<_> = self
-            .bridge_ports
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(key, port)| {
-                *port == ifindex || BridgePort::from_bytes(*key).bridge == ifindex
-            })
-            .map(|(key, _)| key)
-            .collect();
-        for key in gone {
-            let _ = self.bridge_ports.remove(&key);
-        }
+        self.bridge_ports.forget(ifindex);
     }
 
     /// Notes behind which port of a bridge a MAC address lives.
     pub(super) fn set_bridge_port(&mut self, key: BridgePort, port: u32) -> Result<(), Error> {
-        self.bridge_ports
-            .insert(key.to_bytes(), port, 0)
-            .step(|| format!("note a MAC address behind bridge port {port}"))
+        self.bridge_ports.set(key, port)
     }
 
-    /// The programs' counters, summed over the CPUs.
-    pub(super) fn counters(&self) -> Result<Vec<(&'static str, u64)>, Error> {
-        Counter::ALL
+    /// The programs' counters, summed over the CPUs, and those of the queries that they answered.
+    pub(super) fn counters(&self, hits: &[(Hit, u64)]) -> Result<Vec<(&'static str, u64)>, Error> {
+        let of = |code| {
+            let hits = hits.iter().filter(|(hit, _)| hit.outcome.code == code);
+            (code.counter(), hits.map(|(_, count)| count).sum())
+        };
+        let counters = Counter::ALL
             .iter()
-            .map(|counter| {
-                let values = self
-                    .counters
-                    .get(&(*counter as u32), 0)
-                    .step(|| "read the programs' counters".to_owned())?;
-                Ok((counter.name(), values.iter().sum()))
-            })
-            .collect()
+            .map(|counter| Ok((counter.name(), sum(&self.counters, *counter as u32)?)));
+        counters.chain(Code::ALL.map(of).map(Ok)).collect()
     }
+
+    /// How many queries they answered, of each kind.
+    pub(super) fn hits(&self) -> Result<Vec<(Hit, u64)>, Error> {
+        let of = |hit: Hit| Ok((hit, sum(&self.hits, hit.slot())?));
+        Hit::all().map(of).collect()
+    }
+}
+
+/// One of the programs' counts, over all CPUs.
+fn sum(counts: &PerCpuArray<MapData, u64>, slot: u32) -> Result<u64, Error> {
+    let values = counts.get(&slot, 0);
+    let values = values.step(|| "read the programs' counters".to_owned())?;
+    Ok(values.iter().sum())
 }
 
 fn no_host(error: Error) {

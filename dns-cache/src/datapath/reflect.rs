@@ -6,6 +6,7 @@ use aya::{Ebpf, EbpfLoader};
 
 use super::error::{Error, Step as _};
 use super::programs::{OBJECT, program};
+use super::undisturbed::{Undisturbed, verified};
 
 const PROGRAM: &str = "reflect";
 
@@ -24,12 +25,13 @@ impl Reflector {
     /// The kernel refuses the program, or there is no such interface.
     pub fn attach(interface: &str) -> Result<Self, Error> {
         let step = || format!("attach the program {PROGRAM} to {interface}");
+        let _undisturbed = Undisturbed::new();
         let mut ebpf = EbpfLoader::new()
             .override_global(aya_log::LEVEL, &0u8, true)
             .load(OBJECT)
             .step(|| "load the eBPF programs".to_owned())?;
         let program: &mut SchedClassifier = program(&mut ebpf, PROGRAM)?;
-        program.load().step(step)?;
+        verified(|| program.load()).step(step)?;
         attach(program, interface).step(step)?;
         Ok(Self { _ebpf: ebpf })
     }

@@ -37,7 +37,7 @@ macro_rules! metrics {
 
 metrics! {
     DNS_REQUESTS: Counter "coredns_dns_requests_total"
-        "Queries answered by transport, family (1: IPv4, 2: IPv6) and type; those answered in the kernel have no family and type.",
+        "Queries answered, in userspace or in the kernel, by transport, family (1: IPv4, 2: IPv6) and type.",
     DNS_RESPONSES: Counter "coredns_dns_responses_total"
         "Responses by code; plugin is cache for those from a cache, the kernel's too, and forward for those from upstreams.",
     DNS_DURATION: Histogram "coredns_dns_request_duration_seconds"
@@ -70,6 +70,8 @@ metrics! {
         "Queries to upstreams that met ejected servers only.",
     PROXY_DURATION: Histogram "coredns_proxy_request_duration_seconds"
         "From a query's way to a server to its answer, by the answer's code.",
+    PROXY_CHECKS_FAILED: Counter "coredns_proxy_healthcheck_failures_total"
+        "Probes of an ejected server that it did not pass.",
     PROXY_CONN_HITS: Counter "coredns_proxy_conn_cache_hits_total"
         "Queries to a server that went over a connection that was there.",
     PROXY_CONN_MISSES: Counter "coredns_proxy_conn_cache_misses_total"
@@ -118,6 +120,14 @@ metrics! {
         "The cache's configured bound.",
     CACHE_MAX_BYTES: Gauge "dns_cache_cache_max_bytes"
         "The cache's configured bound.",
+    ZONE_ENTRIES: Gauge "dns_cache_zone_entries"
+        "Answers in the cache by the zone that they belong to; as in all of these, a zone is one with servers of its own, by its name in the configuration.",
+    ZONE_MISSES: Counter "dns_cache_zone_misses_total"
+        "Queries that the zone's servers had to be asked for.",
+    ZONE_FAILURES: Counter "dns_cache_zone_failures_total"
+        "Misses of the zone that got an error because its servers had no answer for them.",
+    ZONE_STALE: Counter "dns_cache_zone_served_stale_total"
+        "Queries answered with an expired answer because the zone's servers failed (RFC 8767).",
     UPSTREAM_QUERIES: Counter "dns_cache_upstream_queries_total"
         "Queries sent to a server.",
     UPSTREAM_HEDGES: Counter "dns_cache_upstream_hedges_total"
@@ -135,7 +145,7 @@ metrics! {
     UPSTREAM_UP: Gauge "dns_cache_upstream_up"
         "0 if a server did not answer lately and is asked last.",
     UPSTREAM_FAILURES: Counter "dns_cache_upstream_failures_total"
-        "Attempts at a server that ended without an answer, or without one in time, by kind: unreachable, busy, closed, timeout, mismatched, malformed.",
+        "Attempts at a server that ended without an answer, or without one in time, by kind: unreachable, busy, closed, timeout, mismatched, malformed, error (where another server had an answer), edns (it is asked without).",
     KUBERNETES_UP: Gauge "dns_cache_kubernetes_api_up"
         "0 while the API server is not heard; the last known servers are asked. Only with kubernetes.",
     KUBERNETES_ERRORS: Counter "dns_cache_kubernetes_api_errors_total"

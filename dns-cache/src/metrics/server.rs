@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::errno::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
@@ -23,6 +25,8 @@ use super::Exposition;
 
 /// Connections at once; one more is closed unread.
 const MOST_CONNECTIONS: usize = 32;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 /// For a request's head to come.
 const HEAD: Duration = Duration::from_secs(5);
 /// For a whole connection, whatever it does: scrapers come back.
@@ -56,30 +60,38 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the socket, in this thread's network namespace.
+    /// Opens the socket, in this thread's network namespace. At `[::]` it is IPv4's as well, whatever the system's
+    /// default (`net.ipv6.bindv6only`), and IPv4's alone where the kernel has no IPv6.
     ///
     /// # Errors
     /// If the system refuses, as when the port is taken.
-    pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
-        match TcpListener::bind(address).await {
+    pub fn bind(address: SocketAddr) -> Result<Self, Error> {
+        let bound = match listen(address) {
+            Err(error) if has_no_ipv6(&error) && is_any_ipv6(address) => {
+                listen((Ipv4Addr::UNSPECIFIED, address.port()).into())
+            }
+            bound => bound,
+        };
+        match bound.and_then(TcpListener::from_std) {
             Ok(listener) => Ok(Self { listener }),
             Err(reason) => Err(Error { address, reason }),
         }
     }
 
-    /// The socket of another agent, if it listens at this address.
+    /// The socket of another agent if it listens at this address; a new one otherwise. One for all of IPv4 is kept for all
+    /// of both families too: the other agent has it still, so that nothing else can be opened beside it.
     ///
     /// # Errors
-    /// If it cannot be watched.
-    pub fn inherit(
-        listener: std::net::TcpListener,
-        address: SocketAddr,
-    ) -> Result<Option<Self>, Error> {
-        if listener.local_addr().is_ok_and(|found| found != address) {
-            return Ok(None);
+    /// If it cannot be watched, or the system refuses a new one.
+    pub fn inherit(listener: std::net::TcpListener, address: SocketAddr) -> Result<Self, Error> {
+        let found = listener.local_addr();
+        let all_of_ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        let will_do = |found| found == address || (is_any_ipv6(address) && found == all_of_ipv4);
+        if !found.is_ok_and(will_do) {
+            return Self::bind(address);
         }
         match TcpListener::from_std(listener) {
-            Ok(listener) => Ok(Some(Self { listener })),
+            Ok(listener) => Ok(Self { listener }),
             Err(reason) => Err(Error { address, reason }),
         }
     }
@@ -120,6 +132,31 @@ impl Server {
             }
         }
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    if is_any_ipv6(address) {
+        socket.set_only_v6(false)?;
+    }
+    // The connections of an agent that has just ended do not keep the next one from its port.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn is_any_ipv6(address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified()
+}
+
+/// As with `ipv6.disable=1` on the kernel's command line.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32)
 }
 
 async fn serve(stream: TcpStream, source: Arc<dyn Source>) {
