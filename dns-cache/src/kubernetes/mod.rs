@@ -7,6 +7,7 @@
 mod client;
 mod endpoints;
 mod health;
+mod node;
 mod rewrites;
 mod slice;
 #[cfg(test)]
@@ -19,7 +20,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::sync::watch as channel;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -32,8 +32,9 @@ use crate::resolver::Resolver;
 use client::Client;
 use endpoints::Place;
 use health::Health;
-use slice::{Metadata, Slices};
-use watch::{Pauses, Timings, Watch};
+use node::OwnNode;
+use slice::Slices;
+use watch::{Timings, Watch};
 
 /// How long the start waits for the API server.
 const FIRST: Duration = Duration::from_secs(3);
@@ -41,8 +42,6 @@ const FIRST: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(30);
 /// The same while they are not known.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
-/// Where a Node says in which zone it is.
-const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// What is known of the cluster.
 #[derive(Debug)]
@@ -140,20 +139,33 @@ impl Discovery {
         };
         let client = Client::new(settings);
         let timings = Timings::default();
-        let place = self.place(&client, settings, timings).await;
         let transport = self.base().cluster.transport.clone();
+        let (mut node, mut place) = OwnNode::new(&client, settings.node_name.clone(), timings);
+        // Once before the endpoints, so that they are sorted once.
+        node.ask().await;
+        let (told, mut slices) = channel::channel(None);
         let watch = Watch {
             client: &client,
             path: slices_of(settings),
             timings,
             health: &self.health,
         };
-        watch
-            .run(|slices| match slices {
-                Some(slices) => self.endpoints(slices, &place, &transport),
-                None => self.asked_in_vain(),
-            })
-            .await;
+        let watching = watch.run(|slices| match slices {
+            Some(slices) => drop(told.send_replace(Some(slices.clone()))),
+            None => self.asked_in_vain(),
+        });
+        let sorting = async {
+            loop {
+                if let Some(slices) = &*slices.borrow_and_update() {
+                    self.endpoints(slices, &place.borrow_and_update(), &transport);
+                }
+                tokio::select! {
+                    _ = slices.changed() => {}
+                    _ = place.changed() => {}
+                }
+            }
+        };
+        tokio::join!(watching, sorting, node.follow());
     }
 
     /// Looks for the Service's addresses in the DNS, again and again: they are others when it is made anew.
@@ -197,37 +209,6 @@ impl Discovery {
             api_errors: health.errors,
             api_since_seconds: health.since.elapsed().as_secs(),
         })
-    }
-
-    /// Our own Node, and its zone if the API server tells it. Without it no endpoint is in our zone.
-    async fn place(&self, client: &Client, settings: &Kubernetes, timings: Timings) -> Place {
-        #[derive(Deserialize)]
-        struct Node {
-            metadata: Metadata,
-        }
-        let node = settings.node_name.clone();
-        let Some(name) = &node else {
-            return Place::default();
-        };
-        let mut pauses = Pauses::new(timings);
-        let zone = loop {
-            match client.get::<Node>(&format!("/api/v1/nodes/{name}")).await {
-                Ok(node) => {
-                    let labels = node.metadata.labels.unwrap_or_default();
-                    break labels.get(ZONE_LABEL).cloned();
-                }
-                Err(error @ client::Error::Refused { .. }) => {
-                    warn!(%error, name, "the zone of this Node is not known");
-                    break None;
-                }
-                Err(error) => {
-                    self.health.failed(&error);
-                    self.asked_in_vain();
-                    pauses.next().await;
-                }
-            }
-        };
-        Place { node, zone }
     }
 
     /// The start need not wait any longer.

@@ -158,10 +158,10 @@ fn the_service_is_known_by_its_answers() {
     assert_eq!(known(), addresses(&["10.96.0.77"]));
 }
 
-/// A client of the API server at `address`, by TLS with the test's certificates.
-fn client(address: SocketAddr, token_file: &std::path::Path) -> Client {
+/// The API server at `address`, by TLS with the test's certificates, and our own Node.
+fn settings(address: SocketAddr, token_file: &std::path::Path) -> Kubernetes {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/upstream/tests");
-    let mut settings = config("kubernetes: {}").kubernetes.unwrap();
+    let mut settings = config("kubernetes: {nodeName: n1}").kubernetes.unwrap();
     settings.api_server = Some(ApiServer {
         tls: true,
         host: address.ip().to_string(),
@@ -169,5 +169,5 @@ fn client(address: SocketAddr, token_file: &std::path::Path) -> Client {
     });
     settings.ca_file = folder.join("ca.pem");
     settings.token_file = token_file.to_owned();
-    Client::new(&settings)
+    settings
 }

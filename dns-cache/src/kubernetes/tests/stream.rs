@@ -1,6 +1,7 @@
 //! Watches that go wrong, from a server that speaks HTTP over TLS: what was said in a cluster, or could be.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 
 use tempfile::NamedTempFile;
@@ -48,10 +49,16 @@ struct Api {
 impl Api {
     /// A server that answers its nth request by the script's nth part, and lets watches beyond it wait.
     async fn start(script: Vec<Say>) -> Self {
+        Self::start_with_node(Vec::new(), script).await
+    }
+
+    /// The same, with a script of their own for requests for Nodes.
+    async fn start_with_node(node: Vec<Say>, script: Vec<Say>) -> Self {
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
-        let (noted, script) = (Arc::clone(&seen), Arc::new(script));
-        let fake = Fake::start(move |stream, n| {
-            let (noted, script) = (Arc::clone(&noted), Arc::clone(&script));
+        let scripts = [script, node].map(|script| Arc::new(Mutex::new(script.into_iter())));
+        let noted = Arc::clone(&seen);
+        let fake = Fake::start(move |stream, _| {
+            let (noted, scripts) = (Arc::clone(&noted), scripts.clone());
             async move {
                 let Ok(stream) = acceptor().accept(stream).await else {
                     return;
@@ -68,12 +75,15 @@ impl Api {
                 let token = head
                     .iter()
                     .find_map(|line| line.strip_prefix("authorization: Bearer "));
+                let target = head[0].split(' ').nth(1).unwrap();
+                let script = &scripts[usize::from(target.starts_with("/api/v1/nodes/"))];
+                let next = script.lock().unwrap().next();
                 noted.lock().unwrap().push(Seen {
-                    target: head[0].split(' ').nth(1).unwrap().to_owned(),
+                    target: target.to_owned(),
                     token: token.unwrap_or_default().trim().to_owned(),
                 });
                 let waiting = Say::Stream(Vec::new(), End::Silent);
-                say(&mut stream, script.get(n).unwrap_or(&waiting)).await;
+                say(&mut stream, &next.unwrap_or(waiting)).await;
             }
         })
         .await;
@@ -85,7 +95,7 @@ impl Api {
     /// What a watch tells: the addresses of all endpoints, or that there is no list.
     fn watch(&self) -> Told {
         let (sender, told) = mpsc::unbounded_channel();
-        let client = client(self.fake.address, self.token.path());
+        let client = self.client();
         let task = tokio::spawn(async move {
             let health = Health::new();
             let watch = Watch {
@@ -113,6 +123,10 @@ impl Api {
             told,
             _task: AbortOnDrop(task),
         }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&settings(self.fake.address, self.token.path()))
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -346,7 +360,8 @@ async fn errors_say_what_to_do() {
     let forbidden = json!({"kind": "Status", "code": 403, "message": "no right to list"});
     let api = Api::start(vec![Say::Answer(403, forbidden)]).await;
     let said = |result: Result<Value, client::Error>| result.unwrap_err().to_string();
-    let good = client(api.fake.address, api.token.path());
+    let client = |address, token: &Path| Client::new(&settings(address, token));
+    let good = api.client();
     assert_eq!(
         said(good.get("/x").await),
         "the API server says 403: no right to list"
@@ -363,4 +378,65 @@ async fn errors_say_what_to_do() {
         error.starts_with("the API server at 127.0.0.1:1 cannot be reached: "),
         "{error}"
     );
+}
+
+fn node(labels: Value) -> Say {
+    Say::Answer(
+        200,
+        json!({"kind": "Node", "metadata": {"name": "n1", "labels": labels}}),
+    )
+}
+
+/// Each of them ended the search for the zone, or would have.
+#[tokio::test]
+async fn the_zone_is_asked_for_until_it_is_known() {
+    let refusal = |code: u16| Say::Answer(code, json!({"kind": "Status", "code": code}));
+    let api = Api::start_with_node(
+        vec![
+            refusal(503),
+            refusal(500),
+            refusal(429),
+            refusal(403),
+            node(json!({"kubernetes.io/hostname": "n1"})),
+            node(json!({"topology.kubernetes.io/zone": "z1"})),
+        ],
+        Vec::new(),
+    )
+    .await;
+    let client = api.client();
+    let timings = Timings {
+        pause: Duration::from_millis(1),
+        ..Timings::default()
+    };
+    let (mut node, place) = OwnNode::new(&client, Some("n1".to_owned()), timings);
+    timeout(PATIENCE, node.follow()).await.unwrap();
+    assert_eq!(place.borrow().zone.as_deref(), Some("z1"));
+    assert_eq!(api.seen().len(), 6);
+}
+
+/// A Node that cannot be read keeps nobody from the endpoints, and sorts them when it can.
+#[tokio::test]
+async fn endpoints_are_sorted_anew_when_the_zone_is_known() {
+    let unavailable = json!({"kind": "Status", "code": 503, "message": "starting"});
+    let mut near = ready("10.0.0.2");
+    near["zone"] = json!("z1");
+    let api = Api::start_with_node(
+        vec![
+            Say::Answer(503, unavailable),
+            node(json!({"topology.kubernetes.io/zone": "z1"})),
+        ],
+        vec![list(10, &[slice("a", 9, &[ready("10.0.0.1"), near])])],
+    )
+    .await;
+    let mut config = config("kubernetes: {}");
+    config.kubernetes = Some(settings(api.fake.address, api.token.path()));
+    let (discovery, mut changes) = Discovery::new(config);
+    let _task = AbortOnDrop(tokio::spawn(Arc::clone(&discovery).follow_endpoints()));
+    let distances = |found: &Found| -> Vec<u32> {
+        found.servers.iter().map(|server| server.distance).collect()
+    };
+    for wanted in [[2, 2], [2, 1]] {
+        let found = changes.0.wait_for(|found| distances(found) == wanted);
+        timeout(PATIENCE, found).await.unwrap().unwrap();
+    }
 }
