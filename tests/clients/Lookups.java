@@ -40,6 +40,9 @@ class Lookups {
     static Way jndi() throws Exception {
         Hashtable<String, String> settings = new Hashtable<>();
         settings.put("java.naming.factory.initial", "com.sun.jndi.dns.DnsContextFactory");
+        // Its own 1 s is not much on a busy machine.
+        settings.put("com.sun.jndi.dns.timeout.initial", "10000");
+        settings.put("com.sun.jndi.dns.timeout.retries", "1");
         InitialDirContext servers = new InitialDirContext(settings);
         return name -> {
             List<String> found = new ArrayList<>();

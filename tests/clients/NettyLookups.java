@@ -14,7 +14,7 @@ class NettyLookups {
         DnsNameResolver resolver =
                 new DnsNameResolverBuilder(group.next())
                         .channelType(NioDatagramChannel.class)
-                        .queryTimeoutMillis(1000)
+                        .queryTimeoutMillis(10_000)
                         .build();
         for (String name : names) {
             StringBuilder line = new StringBuilder(name);

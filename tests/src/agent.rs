@@ -1,5 +1,6 @@
 //! The agent under test: its configuration, its process, and what it says of itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use crate::netns::{Netns, output};
 use crate::node::Node;
 use crate::or_panic::OrPanic;
 use crate::process::Process;
+use crate::procfs::linux;
 use crate::tools;
 
 /// What the lab lets a test choose of the agent's configuration.
@@ -90,6 +92,13 @@ impl AgentConfig {
         let _ = writeln!(self.extra, "host: {{enabled: true, cgroup: {cgroup:?}}}");
         self
     }
+}
+
+/// The ways to attach that this kernel has, by its version.
+#[must_use]
+pub fn attach_modes() -> Vec<&'static str> {
+    let tcx = (linux() >= (6, 6)).then_some("tcx");
+    ["clsact"].into_iter().chain(tcx).collect()
 }
 
 /// The configuration's name in the lab's directory.
@@ -197,10 +206,10 @@ impl Agent {
                     format!("process {} answers", status["pid"])
                 }
                 Ok(status) => {
-                    let there = interfaces(&status);
+                    let there = BTreeSet::from_iter(interfaces(&status));
                     let missing: Vec<_> = veths
                         .iter()
-                        .filter(|veth| !there.iter().any(|name| name == *veth))
+                        .filter(|veth| !there.contains(**veth))
                         .collect();
                     if missing.is_empty() {
                         return;
@@ -234,6 +243,22 @@ impl Agent {
     #[must_use]
     pub fn interfaces(&self) -> Vec<String> {
         interfaces(&self.status().or_panic("asking the agent for its status"))
+    }
+
+    /// How many of these interfaces have their program by which mechanism.
+    #[must_use]
+    pub fn mechanisms(&self, veths: &[&str]) -> BTreeMap<String, usize> {
+        let status = self.status().or_panic("asking the agent for its status");
+        let all = status.pointer("/datapath/interfaces");
+        let veths = BTreeSet::from_iter(veths);
+        let mut mechanisms = BTreeMap::new();
+        for interface in all.and_then(Value::as_array).into_iter().flatten() {
+            let text = |key: &str| interface[key].as_str().or_panic(key);
+            if veths.contains(&text("name")) {
+                *mechanisms.entry(text("mechanism").to_owned()).or_default() += 1;
+            }
+        }
+        mechanisms
     }
 
     /// Its counters now.
@@ -344,7 +369,8 @@ impl Agent {
         let entries = fs::read_dir(self.bpffs()).or_panic("reading the pins");
         for entry in entries {
             let path = entry.or_panic("reading the pins").path();
-            if path.file_name().is_some_and(|name| name != "links") {
+            let name = path.file_name().unwrap_or_default();
+            if name != "links" && name != "host" {
                 let other = path.with_file_name("v4000000000");
                 fs::rename(&path, other).or_panic("renaming the pins' directory");
             }
@@ -374,7 +400,7 @@ pub enum Way {
 }
 
 /// The agent's counters at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
     datapath: Vec<(String, u64)>,
     resolver: Vec<(String, u64)>,

@@ -161,6 +161,17 @@ impl Conntrack {
         self.netns.succeed(Command::new("conntrack").arg("-F"));
     }
 
+    /// Forgets the UDP entries of the ClusterIP, as kube-proxy does when an endpoint has gone.
+    pub fn forget_service(&self) {
+        let (v4, v6) = (CLUSTER_IP.v4.to_string(), CLUSTER_IP.v6.to_string());
+        for (family, address) in [("ipv4", &v4), ("ipv6", &v6)] {
+            let mut delete = Command::new("conntrack");
+            delete.args(["-D", "-f", family, "-p", "udp", "--orig-dst", address]);
+            // It fails if there was none.
+            let _ = self.netns.output(&mut delete);
+        }
+    }
+
     /// Listens to what happens from now on. It has begun when this returns.
     #[must_use]
     pub fn events(&self) -> Events {

@@ -109,6 +109,27 @@ pub fn resident(pid: i32) -> u64 {
     kib * 1024
 }
 
+/// The part of [`resident`] that is memory of eBPF maps, which [`map_memory`] has as well.
+#[must_use]
+pub fn resident_in_maps(pid: i32) -> u64 {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps"))
+        .or_panic(format_args!("reading the mappings of {pid}"));
+    let (mut is_map, mut kib) = (false, 0);
+    for line in smaps.lines() {
+        // A mapping's first line ends with its name; all others begin with a field's.
+        if let Some(size) = line.strip_prefix("Rss:") {
+            let size = size.trim().strip_suffix(" kB").map(str::parse::<u64>);
+            kib += match (is_map, size) {
+                (true, Some(Ok(size))) => size,
+                _ => 0,
+            };
+        } else if line.contains('-') {
+            is_map = line.ends_with("anon_inode:bpf-map");
+        }
+    }
+    kib * 1024
+}
+
 /// Whether any of a process's threads is neither stopped nor gone.
 #[must_use]
 pub fn has_running_threads(pid: i32) -> bool {
@@ -136,6 +157,39 @@ pub fn map_memory(pid: i32) -> u64 {
             seen.insert(field("map_id:")?).then(|| field("memlock:"))?
         })
         .sum()
+}
+
+/// IP packets, but for ICMP's, that the calling thread's network namespace has sent, and those that it has taken in.
+#[must_use]
+pub fn ip_packets() -> (u64, u64) {
+    let read = |name: &str| {
+        let path = format!("/proc/thread-self/net/{name}");
+        fs::read_to_string(&path).or_panic(path)
+    };
+    // A line of names, and one of values.
+    let v4 = read("snmp");
+    let v4 = |protocol: &str, name: &str| -> Option<u64> {
+        let mut lines = v4.lines().filter(|line| line.starts_with(protocol));
+        let (names, values) = (lines.next()?.split(' '), lines.next()?.split(' '));
+        let (_, value) = names.zip(values).find(|(n, _)| *n == name)?;
+        value.parse().ok()
+    };
+    let v6 = read("snmp6");
+    let v6 = |name: &str| -> Option<u64> {
+        let mut lines = v6.lines().map(|line| line.split_whitespace());
+        lines.find_map(|mut words| {
+            (words.next() == Some(name)).then(|| words.next()?.parse().ok())?
+        })
+    };
+    let counted = |v4: Option<u64>, v6: Option<u64>| {
+        v4.or_panic("IP is not counted") + v6.or_panic("IPv6 is not counted")
+    };
+    let sent = counted(v4("Ip:", "OutRequests"), v6("Ip6OutRequests"));
+    let received = counted(v4("Ip:", "InDelivers"), v6("Ip6InDelivers"));
+    (
+        sent - counted(v4("Icmp:", "OutMsgs"), v6("Icmp6OutMsgs")),
+        received - counted(v4("Icmp:", "InMsgs"), v6("Icmp6InMsgs")),
+    )
 }
 
 /// The running kernel's version.

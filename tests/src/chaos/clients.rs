@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::World;
-use super::ledger::Excuse;
+use super::ledger::Cause;
 use super::zone::{self, Kind};
 use crate::addresses::{CLUSTER_IP, Family, LINK_LOCAL, Pair};
 use crate::client::{Client, Failure, Tcp, Udp};
@@ -40,8 +40,26 @@ pub(super) struct Habit {
     family: Family,
     style: Style,
     server: Pair,
-    excuse: Excuse,
+    excuses: &'static [Cause],
 }
+
+/// Why a lookup may fail that a pod sends to the ClusterIP, or to a link-local address;
+const POD: &[Cause] = &[Cause::Servers, Cause::Ordinary, Cause::Late];
+const LINK_LOCAL_POD: &[Cause] = &[
+    Cause::Servers,
+    Cause::Ordinary,
+    Cause::Detached,
+    Cause::Late,
+];
+/// and the node's own, which conntrack sees.
+const NODE: &[Cause] = &[Cause::Servers, Cause::Ordinary, Cause::Table, Cause::Late];
+const LINK_LOCAL_NODE: &[Cause] = &[
+    Cause::Servers,
+    Cause::Ordinary,
+    Cause::Detached,
+    Cause::Table,
+    Cause::Late,
+];
 
 /// One of each that asks the ClusterIP, half of them in either pod; and some of all others.
 pub(super) fn all() -> Vec<Habit> {
@@ -52,14 +70,14 @@ pub(super) fn all() -> Vec<Habit> {
         family,
         style,
         server: CLUSTER_IP,
-        excuse: Excuse::Broken,
+        excuses: POD,
     });
     let others = [
-        (Some(0), LINK_LOCAL, Excuse::Detached),
-        (None, LINK_LOCAL, Excuse::Detached),
-        (None, CLUSTER_IP, Excuse::Broken),
+        (Some(0), LINK_LOCAL, LINK_LOCAL_POD),
+        (None, LINK_LOCAL, LINK_LOCAL_NODE),
+        (None, CLUSTER_IP, NODE),
     ];
-    let others = others.into_iter().flat_map(|(pod, server, excuse)| {
+    let others = others.into_iter().flat_map(|(pod, server, excuses)| {
         let styles = [
             (Family::V4, Style::Pair),
             (Family::V6, Style::Fresh),
@@ -70,7 +88,7 @@ pub(super) fn all() -> Vec<Habit> {
             family,
             style,
             server,
-            excuse,
+            excuses,
         })
     });
     habits.chain(others).collect()
@@ -83,7 +101,7 @@ pub(super) fn ask(world: &World<'_>, habit: Habit, mut random: Random) {
         None => world.lab.node().netns(),
     };
     let client = Client::new(Arc::clone(netns), habit.server.dns(habit.family));
-    let mut asker = Asker::new(client, habit.style, habit.excuse);
+    let mut asker = Asker::new(client, habit.style, habit.excuses);
     while !world.is_over() {
         asker.lookup(world, &mut random);
         world.pass(random.millis(2, 20));
@@ -94,7 +112,7 @@ pub(super) fn ask(world: &World<'_>, habit: Habit, mut random: Random) {
 pub(super) struct Asker {
     client: Client,
     style: Style,
-    excuse: Excuse,
+    excuses: &'static [Cause],
     udp: Option<Udp>,
     tcp: Option<(Tcp, u32)>,
     /// The last removal at which an answer went astray, and when its query was sent.
@@ -112,11 +130,11 @@ enum Bad {
 }
 
 impl Asker {
-    pub(super) const fn new(client: Client, style: Style, excuse: Excuse) -> Self {
+    pub(super) const fn new(client: Client, style: Style, excuses: &'static [Cause]) -> Self {
         Self {
             client: client.timeout(TIMEOUT),
             style,
-            excuse,
+            excuses,
             udp: None,
             tcp: None,
             astray: None,
@@ -138,6 +156,10 @@ impl Asker {
         let id = random.next() as u16;
         let query = |(nth, rtype)| Query::new(&name, rtype).id(id.wrapping_add(nth));
         let mut open: Vec<_> = (0..).zip(rtypes).map(query).collect();
+        if self.style != Style::Fixed {
+            // What comes to the last port from now on is nothing to this lookup.
+            self.udp = None;
+        }
         let sent = Instant::now();
         let mut why = Vec::new();
         for _ in 0..TRIES {
@@ -163,17 +185,22 @@ impl Asker {
             return world.ledger.fault(what);
         }
         let what = format!("{} has failed: {}", self.describe(&name), why.join("; "));
-        world.ledger.failed(&what, sent, self.excuse);
+        world.ledger.failed(&what, sent, self.excuses);
     }
 
     /// Whether the answers to what was sent at this moment may come from where nobody was asked: while kube-proxy's rules
-    /// go or come, the kernel has no translation for a moment. And from a link-local address's fallback, if it is an
+    /// go or come, the kernel has no translation for a moment. To the node's own, whose sockets' true servers are in a map,
+    /// while the maps begin anew. And from a link-local address's fallback, if it is an
     /// answer to no query, by its ID, or is on its way when the programs are removed; that is one a removal.
     fn may_go_astray(&mut self, world: &World<'_>, sent: Instant) -> bool {
-        if world.ledger.had_no_rules(sent) {
+        if world.ledger.had(Cause::NoRules, sent) {
             return true;
         }
-        if !matches!(self.excuse, Excuse::Detached) {
+        let nodes_own = self.excuses.contains(&Cause::Table);
+        if nodes_own && world.ledger.had(Cause::NewLayout, sent) {
+            return true;
+        }
+        if !self.excuses.contains(&Cause::Detached) {
             return false;
         }
         let at_removal = world.ledger.removal(sent).is_some_and(|number| {
@@ -181,7 +208,11 @@ impl Asker {
             self.astray = Some((number, if last == number { of } else { sent }));
             last != number || of == sent
         });
-        at_removal || world.ledger.was_broken(sent)
+        let nobody = [Cause::Servers, Cause::Ordinary, Cause::Late];
+        at_removal
+            || nobody
+                .into_iter()
+                .any(|cause| world.ledger.had(cause, sent))
     }
 
     fn describe(&self, name: &str) -> String {
@@ -234,9 +265,6 @@ impl Asker {
                 judge(world, &open[answered], &message, sent)?;
                 open.remove(answered);
             }
-        }
-        if self.style != Style::Fixed {
-            self.udp = None;
         }
         Ok(())
     }

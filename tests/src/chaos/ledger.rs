@@ -1,12 +1,10 @@
 //! What happened when, and whether a lookup had to succeed.
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Outcome;
-
-/// After a time in which nobody could answer: failures are remembered for up to five seconds (RFC 9520).
-const SETTLE: Duration = Duration::from_secs(6);
 
 /// What is wrong with the world just now.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,32 +19,123 @@ pub(super) struct Wrongs {
     pub(super) slow: [bool; 2],
     /// kube-proxy's rules are gone.
     pub(super) no_rules: bool,
+    /// The node's conntrack table is full.
+    pub(super) full: bool,
+    /// The agent's maps begin anew, in another layout.
+    pub(super) new_layout: bool,
     /// The machine does not get round to its work: whose fault a time-out is cannot be told.
-    pub(super) starved: bool,
+    pub(super) late: bool,
 }
 
 impl Wrongs {
-    /// Whether a pod that the agent serves may be left without an answer: no server answers rightly; or the agent is
-    /// away, and the ordinary path, which knows nothing of its servers' health, is not whole.
-    fn is_broken(self) -> bool {
-        let [one, other] = self.bad;
-        self.starved || (one && other) || self.away && (one || other || self.no_rules)
+    /// Whether the ordinary path, which knows nothing of its servers' health, may lose a lookup.
+    fn mars_the_ordinary_path(self) -> bool {
+        self.bad.contains(&true) || self.no_rules || self.full
     }
 
     fn is_any(self) -> bool {
-        self.starved || self.away || self.no_rules || self.bad.contains(&true)
+        self.late || self.away || self.mars_the_ordinary_path()
     }
 }
 
-/// When a lookup need not succeed.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Excuse {
-    /// Nobody could answer.
-    Broken,
-    /// The same; or the agent was detached: for who asks a link-local address.
+/// Why a lookup need not succeed, or why an answer may come from elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// No server answers rightly.
+    Servers,
+    /// The agent is away, and the ordinary path is not whole.
+    Ordinary,
+    /// The agent may not have seen the pod yet, and the ordinary path is not whole.
+    Unseen,
+    /// The agent was detached, and link-local addresses are nobody's.
     Detached,
-    /// Anything was wrong: for pods that the agent may not have seen yet.
-    Trouble,
+    /// The conntrack table is full.
+    Table,
+    /// kube-proxy's rules are gone.
+    NoRules,
+    /// The agent's maps begin anew.
+    NewLayout,
+    /// The machine is late.
+    Late,
+}
+
+impl Cause {
+    const ALL: [Self; 8] = [
+        Self::Servers,
+        Self::Ordinary,
+        Self::Unseen,
+        Self::Detached,
+        Self::Table,
+        Self::NoRules,
+        Self::NewLayout,
+        Self::Late,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Servers => "no server answered rightly",
+            Self::Ordinary => "the agent was away, the ordinary path not whole",
+            Self::Unseen => "a pod was new, the ordinary path not whole",
+            Self::Detached => "nobody had the link-local address",
+            Self::Table => "the node's own, and the conntrack table was full",
+            Self::NoRules => "kube-proxy's rules were gone",
+            Self::NewLayout => "the agent's maps began anew",
+            Self::Late => "the machine was late",
+        }
+    }
+
+    fn is_now(self, wrongs: Wrongs) -> bool {
+        let [one, other] = wrongs.bad;
+        match self {
+            // A connection that is lost while the table is full cannot be made anew.
+            Self::Servers => one && other || wrongs.full && (one || other),
+            Self::Ordinary => wrongs.away && wrongs.mars_the_ordinary_path(),
+            Self::Unseen => wrongs.mars_the_ordinary_path(),
+            Self::Detached => wrongs.detached,
+            Self::Table => wrongs.full,
+            Self::NoRules => wrongs.no_rules,
+            Self::NewLayout => wrongs.new_layout,
+            Self::Late => wrongs.late,
+        }
+    }
+
+    /// For how long it is felt: the agent remembers failures for up to five seconds (RFC 9520), the ordinary path none.
+    const fn felt(self) -> Duration {
+        match self {
+            Self::Servers | Self::Late => SETTLE,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+const SETTLE: Duration = Duration::from_secs(6);
+
+/// Lookups that need not have succeeded, by what excused each.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Excused([u64; Cause::ALL.len()]);
+
+impl Excused {
+    /// How many there are.
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// How many this one has excused.
+    #[must_use]
+    pub const fn by(&self, cause: Cause) -> u64 {
+        self.0[cause as usize]
+    }
+}
+
+/// A line each.
+impl fmt::Display for Excused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = Cause::ALL.map(|cause| (self.by(cause), cause.name()));
+        by.iter()
+            .filter(|(count, _)| *count > 0)
+            .try_for_each(|(count, name)| write!(f, "\n  {count} unanswered: {name}"))
+    }
 }
 
 /// Whether something is so, and when it last was.
@@ -66,28 +155,38 @@ impl Time {
 
     /// Whether it was so at some time since this moment.
     fn overlaps(self, began: Instant) -> bool {
-        self.now || self.ended.is_some_and(|ended| began <= ended)
+        self.touches(began, Duration::ZERO)
     }
 
-    /// Whether what began at this moment, and lasts until now, had to do with it.
-    fn touches(self, began: Instant) -> bool {
-        self.overlaps(began) || self.ended.is_some_and(|ended| began <= ended + SETTLE)
+    /// Whether what began at this moment, and lasts until now, had to do with it, as it was felt for so long.
+    fn touches(self, began: Instant, felt: Duration) -> bool {
+        self.now || self.ended.is_some_and(|ended| began <= ended + felt)
     }
 }
 
 #[derive(Debug, Default)]
 struct State {
     wrongs: Wrongs,
-    broken: Time,
-    detached: Time,
-    no_rules: Time,
+    times: [Time; Cause::ALL.len()],
     removing: Time,
     removals: u64,
     trouble: Time,
     answered: u64,
-    excused: u64,
+    excused: Excused,
     events: Vec<String>,
     faults: Vec<String>,
+}
+
+impl State {
+    fn had(&self, cause: Cause, since: Instant) -> bool {
+        self.times[cause as usize].overlaps(since)
+    }
+
+    /// What of this excuses a lookup that began at this moment.
+    fn excuse(&self, excuses: &[Cause], began: Instant) -> Option<Cause> {
+        let touches = |c: &Cause| self.times[*c as usize].touches(began, c.felt());
+        excuses.iter().copied().find(touches)
+    }
 }
 
 /// All threads write into it.
@@ -122,9 +221,9 @@ impl Ledger {
         state.events.push(line);
         change(&mut state.wrongs);
         let wrongs = state.wrongs;
-        state.broken.follow(wrongs.is_broken());
-        state.detached.follow(wrongs.detached);
-        state.no_rules.follow(wrongs.no_rules);
+        for cause in Cause::ALL {
+            state.times[cause as usize].follow(cause.is_now(wrongs));
+        }
         state.trouble.follow(wrongs.is_any());
     }
 
@@ -135,13 +234,13 @@ impl Ledger {
     }
 
     /// Whether the machine does not get round to its work just now.
-    pub(super) fn starved(&self, starved: bool) {
-        if self.state().wrongs.starved != starved {
-            let what = match starved {
+    pub(super) fn late(&self, late: bool) {
+        if self.state().wrongs.late != late {
+            let what = match late {
                 true => "the machine is late",
                 false => "the machine is in time",
             };
-            self.change(what, |wrongs| wrongs.starved = starved);
+            self.change(what, |wrongs| wrongs.late = late);
         }
     }
 
@@ -151,18 +250,14 @@ impl Ledger {
     }
 
     /// A lookup without an answer, from its first packet until now.
-    pub(super) fn failed(&self, what: &str, sent: Instant, excuse: Excuse) {
+    pub(super) fn failed(&self, what: &str, sent: Instant, excuses: &[Cause]) {
         let mut state = self.state();
-        let excuses = match excuse {
-            Excuse::Broken => vec![state.broken],
-            Excuse::Detached => vec![state.broken, state.detached],
-            Excuse::Trouble => vec![state.trouble],
-        };
-        if excuses.iter().any(|time| time.touches(sent)) {
-            state.excused += 1;
-        } else {
-            drop(state);
-            self.fault(what.to_owned());
+        match state.excuse(excuses, sent) {
+            Some(cause) => state.excused.0[cause as usize] += 1,
+            None => {
+                drop(state);
+                self.fault(what.to_owned());
+            }
         }
     }
 
@@ -174,17 +269,12 @@ impl Ledger {
 
     /// Whether answers after their TTL are right for a query of this moment: a server was failing, or has just been.
     pub(super) fn allows_stale(&self, sent: Instant) -> bool {
-        self.state().trouble.touches(sent)
+        self.state().trouble.touches(sent, SETTLE)
     }
 
-    /// Whether nobody could answer rightly at some time since this moment.
-    pub(super) fn was_broken(&self, since: Instant) -> bool {
-        self.state().broken.overlaps(since)
-    }
-
-    /// Whether the ordinary path was without its rules at some time since this moment.
-    pub(super) fn had_no_rules(&self, since: Instant) -> bool {
-        self.state().no_rules.overlaps(since)
+    /// Whether this was so at some time since this moment.
+    pub(super) fn had(&self, cause: Cause, since: Instant) -> bool {
+        self.state().had(cause, since)
     }
 
     /// The number of the removal that went on at some time since this moment.
@@ -231,18 +321,24 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    /// One lookup that fails now: those that were excused so far, and the faults.
+    fn fails(ledger: &Ledger, excuses: &[Cause]) -> (u64, usize) {
+        ledger.failed("lookup", Instant::now(), excuses);
+        let state = ledger.state();
+        (state.excused.all(), state.faults.len())
+    }
+
+    const POD: &[Cause] = &[Cause::Servers, Cause::Ordinary];
+
     #[test]
     fn the_ordinary_path_serves_while_the_agent_is_away() {
         let ledger = Ledger::new();
-        let outcome = |ledger: &Ledger| {
-            ledger.failed("lookup", Instant::now(), Excuse::Broken);
-            let state = ledger.state();
-            (state.excused, state.faults.len())
-        };
         ledger.change("killed", |wrongs| wrongs.away = true);
-        assert_eq!(outcome(&ledger), (0, 1));
+        assert_eq!(fails(&ledger, POD), (0, 1));
         ledger.change("a server is silent", |wrongs| wrongs.bad[0] = true);
-        assert_eq!(outcome(&ledger), (1, 1));
+        assert_eq!(fails(&ledger, POD), (1, 1));
+        ledger.change("it serves", |wrongs| wrongs.away = false);
+        assert_eq!(fails(&ledger, POD), (1, 2));
     }
 
     #[test]
@@ -250,11 +346,22 @@ mod tests {
         let ledger = Ledger::new();
         ledger.change("no rules", |wrongs| wrongs.no_rules = true);
         ledger.change("a server is silent", |wrongs| wrongs.bad[1] = true);
-        ledger.failed("lookup", Instant::now(), Excuse::Broken);
+        assert_eq!(fails(&ledger, POD), (0, 1));
         ledger.change("the other, too", |wrongs| wrongs.bad[0] = true);
-        ledger.failed("lookup", Instant::now(), Excuse::Broken);
+        assert_eq!(fails(&ledger, POD), (1, 1));
+        ledger.change("both are well", |wrongs| wrongs.bad = [false; 2]);
+        // Failures are remembered.
+        assert_eq!(fails(&ledger, POD), (2, 1));
         let outcome = ledger.outcome(1, String::new());
-        assert_eq!((outcome.excused, outcome.faults.len()), (1, 1));
-        assert_eq!(outcome.events.len(), 3);
+        assert_eq!(outcome.excused.by(Cause::Servers), 2);
+        assert_eq!(outcome.events.len(), 4);
+    }
+
+    #[test]
+    fn a_full_table_is_felt_by_the_nodes_own_alone() {
+        let ledger = Ledger::new();
+        ledger.change("full", |wrongs| wrongs.full = true);
+        assert_eq!(fails(&ledger, POD), (0, 1));
+        assert_eq!(fails(&ledger, &[Cause::Servers, Cause::Table]), (1, 1));
     }
 }

@@ -21,6 +21,7 @@ use crate::addresses::{self, Family, Pair};
 use crate::agent::AgentConfig;
 use crate::client::{Client, Transport};
 use crate::cluster_dns::Upstream;
+use crate::conntrack_max::Machine;
 use crate::lab::Lab;
 use crate::or_panic::OrPanic;
 use crate::pod::{Flavour, Pod};
@@ -28,6 +29,7 @@ use crate::procfs::cgroup2;
 use crate::random::Random;
 use crate::wire::{Query, rtype};
 use ledger::Ledger;
+pub use ledger::{Cause, Excused};
 use server::Server;
 
 /// What shall happen.
@@ -49,7 +51,7 @@ pub struct Outcome {
     /// Lookups with a right answer.
     pub answered: u64,
     /// Lookups without one, at a time when nobody could have given it.
-    pub excused: u64,
+    pub excused: Excused,
     /// What happened, a line each.
     pub events: Vec<String>,
     /// What was wrong, a line each.
@@ -80,9 +82,10 @@ impl fmt::Display for Outcome {
             self.seed,
             self.events.len(),
             self.answered,
-            self.excused,
+            self.excused.all(),
             self.faults.len()
-        )
+        )?;
+        write!(f, "{}", self.excused)
     }
 }
 
@@ -94,6 +97,7 @@ struct Replica {
 
 /// What all threads share.
 struct World<'a> {
+    machine: &'a Machine,
     lab: &'a Lab,
     replicas: &'a [Replica],
     ledger: &'a Ledger,
@@ -122,6 +126,7 @@ impl Chaos {
     /// Runs it in a lab of its own.
     #[must_use]
     pub fn run(&self) -> Outcome {
+        let machine = Machine::alone();
         let mut random = Random::new(self.seed);
         let flavour = random.one_of(Flavour::BOTH);
         let lab = Lab::builder()
@@ -146,6 +151,7 @@ impl Chaos {
         let agent = lab.agent(&config);
         let over = AtomicBool::new(false);
         let world = World {
+            machine: &machine,
             lab: &lab,
             replicas: &replicas,
             ledger: &ledger,
@@ -200,8 +206,9 @@ fn pulse(world: &World<'_>) {
         .replicas
         .iter()
         .map(|replica| {
+            // From where it is: the node's conntrack table may be full.
             let server = replica.pod.addresses().dns(Family::V4);
-            Client::new(Arc::clone(world.lab.node().netns()), server).timeout(LATE)
+            Client::new(Arc::clone(replica.pod.netns()), server).timeout(LATE)
         })
         .collect();
     let query = Query::new(&zone::Kind::Hot.name(0), rtype::A);
@@ -214,7 +221,7 @@ fn pulse(world: &World<'_>) {
             // Asked while it is well, and well still when it has not answered in time.
             late |= well() && client.ask(Transport::Tcp, &query).is_err() && well();
         }
-        world.ledger.starved(late);
+        world.ledger.late(late);
     }
 }
 

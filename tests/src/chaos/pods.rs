@@ -2,7 +2,7 @@
 
 use super::World;
 use super::clients::{Asker, Style};
-use super::ledger::Excuse;
+use super::ledger::Cause;
 use crate::addresses::{self, Family, Pair};
 use crate::pod::Pod;
 use crate::random::Random;
@@ -10,6 +10,9 @@ use crate::random::Random;
 /// The numbers of these pods' addresses; the lab's own pods have lower ones.
 const FIRST: u16 = 100;
 const COUNT: u64 = 100;
+
+/// The agent may not have seen the pod yet: then it has the ordinary path.
+const NEW_POD: &[Cause] = &[Cause::Servers, Cause::Unseen, Cause::Late];
 
 /// Goes on until all is over.
 pub(super) fn churn(world: &World<'_>, mut random: Random) {
@@ -56,7 +59,7 @@ fn lookups(world: &World<'_>, pod: &Pod, random: &mut Random) {
     for family in Family::BOTH {
         for style in [Style::Fresh, Style::Pair, Style::Tcp] {
             let client = pod.client(family);
-            Asker::new(client, style, Excuse::Trouble).lookup(world, random);
+            Asker::new(client, style, NEW_POD).lookup(world, random);
         }
     }
 }

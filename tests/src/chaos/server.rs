@@ -1,8 +1,8 @@
 //! A server of the zone, with every fault that a server can have.
 
 use std::net::{TcpListener as StdListener, UdpSocket as StdSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,8 +60,9 @@ const SLOW: Duration = Duration::from_millis(300);
 /// It runs until it is dropped.
 #[derive(Debug)]
 pub(super) struct Server {
-    mode: Arc<AtomicU8>,
-    runtime: Option<Runtime>,
+    netns: Arc<Netns>,
+    state: State,
+    runtime: Mutex<Option<Runtime>>,
 }
 
 #[derive(Debug, Clone)]
@@ -72,32 +73,46 @@ struct State {
 
 impl Server {
     /// Starts it in the namespace, on port 53, UDP and TCP.
-    pub(super) fn start(netns: &Netns, begun: Instant) -> Self {
-        let (udp, tcp) = listen(netns);
-        let mode = Arc::new(AtomicU8::new(Mode::Right as u8));
-        let runtime = runtime();
-        let state = State {
-            mode: Arc::clone(&mode),
-            begun,
+    pub(super) fn start(netns: &Arc<Netns>, begun: Instant) -> Self {
+        let server = Self {
+            netns: Arc::clone(netns),
+            state: State {
+                mode: Arc::new(AtomicU8::new(Mode::Right as u8)),
+                begun,
+            },
+            runtime: Mutex::default(),
         };
-        runtime.spawn(serve_udp(udp, state.clone()));
-        runtime.spawn(serve_tcp(tcp, state));
-        Self {
-            mode,
-            runtime: Some(runtime),
-        }
+        server.resume();
+        server
+    }
+
+    /// Serves again after [`Self::stop`].
+    pub(super) fn resume(&self) {
+        let (udp, tcp) = listen(&self.netns);
+        let runtime = runtime();
+        runtime.spawn(serve_udp(udp, self.state.clone()));
+        runtime.spawn(serve_tcp(tcp, self.state.clone()));
+        *self.runtime() = Some(runtime);
+    }
+
+    /// Closes its port and its connections.
+    pub(super) fn stop(&self) {
+        // Dropped, it has ended all tasks, and with them the sockets.
+        drop(self.runtime().take());
     }
 
     pub(super) fn set(&self, mode: Mode) {
-        self.mode.store(mode as u8, Ordering::Relaxed);
+        self.state.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    fn runtime(&self) -> MutexGuard<'_, Option<Runtime>> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(Duration::from_secs(1));
-        }
+        self.stop();
     }
 }
 

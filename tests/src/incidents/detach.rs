@@ -1,6 +1,6 @@
 //! The agent is ended and removed, as an operator would: everything takes the ordinary path from there on.
 
-use super::life::{self, Life};
+use super::life::Life;
 use super::report::{Report, seen};
 use super::{Setting, grouped};
 
@@ -12,15 +12,14 @@ pub(super) fn run(setting: &Setting) -> Report {
     life.wait_until(detached);
     life.agent.stop();
     life.agent.detach();
-    let (outcomes, _agent, lab) = life.end();
+    let ended = life.end();
 
-    let mut report = life::report(&outcomes);
-    let entries = lab.node().conntrack().pod_dns().len();
+    let mut report = ended.report("");
+    let entries = ended.lab.node().conntrack().pod_dns().len();
     report.agent_line(
         "entries of the ordinary path afterwards",
         seen(grouped(entries as u64), entries > 0),
         "> 0",
     );
-    life::rate(&mut report, rate, "");
     report
 }

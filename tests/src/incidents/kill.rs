@@ -1,7 +1,7 @@
 //! SIGKILL, and a new agent some seconds later. Cached answers go on from the kernel, the rest takes the ordinary
 //! path with the next packet; what the dead agent had in its hands is asked again by its clients.
 
-use super::life::{self, Life};
+use super::life::Life;
 use super::report::{Report, seen};
 use super::{Setting, grouped, of};
 
@@ -13,14 +13,16 @@ pub(super) fn run(setting: &Setting) -> Report {
     let (seconds, killed, again) = setting.of((50, 10.0, 20.0), (4, 1.0, 2.5));
     let mut life = Life::start(setting, &setting.agent(), rate, seconds);
     life.wait_until(killed);
+    life.count();
     life.agent.kill9();
     life.wait_until(again);
     let entries = life.lab.node().conntrack().pod_dns().len();
-    life.agent = life.lab.agent(&setting.agent());
-    let (outcomes, agent, lab) = life.end();
+    life.succeed(life.lab.agent(&setting.agent()));
+    let mut ended = life.end();
 
-    let mut report = life::report(&outcomes);
-    let (packets, unanswered) = life::packets(&outcomes);
+    let mut report = ended.report("20,000/s");
+    ended.hits(&mut report);
+    let (packets, unanswered) = ended.packets();
     report.agent_line(
         "packets unanswered",
         seen(of(unanswered, packets), unanswered <= PROMISED),
@@ -31,12 +33,11 @@ pub(super) fn run(setting: &Setting) -> Report {
         seen(grouped(entries as u64), entries > 0),
         "> 0",
     );
-    let served = life::handed(&agent, &lab);
+    let served = ended.handed();
     report.agent_line(
         "queries that the new agent was handed",
         seen(grouped(served), served > 0),
         "> 0",
     );
-    life::rate(&mut report, rate, "20,000/s");
     report
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::life::{self, Life};
+use super::life::Life;
 use super::report::{Report, seen};
 use super::{Setting, grouped, time};
 use crate::load::Lookup;
@@ -23,11 +23,12 @@ pub(super) fn run(setting: &Setting) -> Report {
     life.wait_until(resumed);
     let to = life.now();
     life.agent.resume();
-    let (outcomes, agent, _lab) = life.end();
+    let mut ended = life.end();
 
-    let mut report = life::report(&outcomes);
+    let mut report = ended.report("20,000/s");
+    ended.hits(&mut report);
     let mut holes = Vec::new();
-    for ((outcome, from), to) in outcomes.iter().zip(from).zip(to) {
+    for ((outcome, from), to) in ended.outcomes.iter().zip(from).zip(to) {
         let waited = |l: &&Lookup| l.unanswered > 0 || l.took.is_none_or(|took| took >= WAITED);
         let meanwhile = outcome
             .lookups
@@ -42,7 +43,7 @@ pub(super) fn run(setting: &Setting) -> Report {
         seen(time(hole), hole <= PROMISED),
         "≤ 600 ms",
     );
-    let after = agent.counters();
+    let after = ended.agent.counters();
     let moved = |name| after.datapath(name) - before.datapath(name);
     let passed = moved("ordinary_wedged_udp");
     report.agent_line(
@@ -50,6 +51,5 @@ pub(super) fn run(setting: &Setting) -> Report {
         seen(grouped(passed), passed > 0),
         "> 0",
     );
-    life::rate(&mut report, rate, "20,000/s");
     report
 }

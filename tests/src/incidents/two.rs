@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::report::{Report, Seen, seen, told};
 use super::{Setting, grouped, of};
 use crate::addresses::Family;
-use crate::conntrack_max::ConntrackMax;
+use crate::conntrack_max::{ConntrackMax, Machine};
 use crate::lab::Lab;
 use crate::pairs::{self, Outcome};
 
@@ -37,6 +37,7 @@ impl Measured {
 }
 
 pub(super) fn run(setting: &Setting) -> Report {
+    let machine = Machine::alone();
     let lab = Lab::builder().start();
     let pairs = setting.of(100_000, 2_000);
     let patience = setting.of(Duration::from_secs(5), Duration::from_secs(2));
@@ -45,13 +46,13 @@ pub(super) fn run(setting: &Setting) -> Report {
     let race = race(&lab, setting.of(20_000, 1_000), patience);
     lab.node().conntrack().flush();
     let full = {
-        let _max = ConntrackMax::set(lab.scope(), FULL);
+        let _max = ConntrackMax::set(&machine, lab.scope(), FULL);
         measure(&lab, setting.of(5_000, 500), hasty)
     };
     lab.node().conntrack().flush();
     let _agent = lab.agent(&setting.patient_agent());
     let agent = {
-        let _max = ConntrackMax::set(lab.scope(), FULL);
+        let _max = ConntrackMax::set(&machine, lab.scope(), FULL);
         measure(&lab, pairs, patience)
     };
 

@@ -1,14 +1,15 @@
 //! Agents that take over from each other under load.
 
-use super::life::{self, Life};
+use super::life::{Ended, Life};
 use super::report::{Report, seen, told};
 use super::{Setting, grouped, of};
 use crate::agent::Agent;
 
 /// Ten times, and no packet is lost.
 pub(super) fn run(setting: &Setting) -> Report {
-    let (outcome, mut report) = upgrades(setting, |_| {});
-    let (packets, unanswered) = outcome;
+    let (mut ended, mut report) = upgrades(setting, |_| {});
+    ended.hits(&mut report);
+    let (packets, unanswered) = ended.packets();
     report.agent_line(
         "packets unanswered",
         seen(of(unanswered, packets), unanswered == 0),
@@ -19,43 +20,40 @@ pub(super) fn run(setting: &Setting) -> Report {
 
 /// Each agent finds maps of another layout. What is under way at that moment may be asked for again.
 pub(super) fn across_layouts(setting: &Setting) -> Report {
-    let (outcome, mut report) = upgrades(setting, Agent::age_maps);
-    let (packets, unanswered) = outcome;
+    let (ended, mut report) = upgrades(setting, Agent::age_maps);
+    let (packets, unanswered) = ended.packets();
     report.agent_line("packets unanswered", told(of(unanswered, packets)), "");
     report
 }
 
-fn upgrades(setting: &Setting, before: impl Fn(&Agent)) -> ((u64, u64), Report) {
+fn upgrades(setting: &Setting, before: impl Fn(&Agent)) -> (Ended, Report) {
     let rate = setting.rate.unwrap_or(setting.of(20_000, 1_000));
     let (seconds, times) = setting.of((50, 10), (6, 2));
     let mut life = Life::start(setting, &setting.patient_agent(), rate, seconds);
     let pause = f64::from(seconds) / f64::from(times + 1);
     for time in 1..=times {
         life.wait_until(f64::from(time) * pause);
+        life.count();
         before(&life.agent);
         let successor = life.lab.agent(&setting.patient_agent());
         life.agent.assert_ends();
-        life.agent = successor;
+        life.succeed(successor);
     }
-    let (outcomes, agent, lab) = life.end();
+    let ended = life.end();
 
-    let mut report = life::report(&outcomes);
-    let entries = lab.node().conntrack().pod_dns().len();
+    let mut report = ended.report("20,000/s");
+    let entries = ended.lab.node().conntrack().pod_dns().len();
     report.agent_line(
         "entries of the ordinary path",
         seen(grouped(entries as u64), entries == 0),
         "0",
     );
-    let served = life::handed(&agent, &lab);
+    let served = ended.handed();
     report.agent_line(
         "queries that the last agent was handed",
         seen(grouped(served), served > 0),
         "> 0",
     );
-    report.agent_line(
-        "upgrades, and rate",
-        told(format!("{times}, {}/s", grouped(rate.into()))),
-        "10, 20,000/s",
-    );
-    (life::packets(&outcomes), report)
+    report.agent_line("upgrades", told(times.to_string()), "10");
+    (ended, report)
 }

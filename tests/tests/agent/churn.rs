@@ -35,8 +35,9 @@ const SECONDS: (&str, u32) = ("DNS_CACHE_TEST_CHURN_SECONDS", 6);
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
     descriptors: usize,
-    /// Pinned links.
+    /// Pinned links, and notes of qdiscs that were made.
     links: usize,
+    qdiscs: usize,
     /// Programs that use the agent's maps.
     programs: usize,
     /// Entries of the maps that have one for each interface; others are of a fixed size, and forget the oldest.
@@ -72,6 +73,7 @@ impl Held {
         Self {
             descriptors: count(format!("/proc/{}/fd", agent.process().pid()).into()),
             links: count(agent.bpffs().join("links")),
+            qdiscs: count(agent.state_dir().join("clsact")),
             programs: programs.len(),
             interfaces: interfaces.or_panic("INTERFACES").keys().count(),
             traffic: traffic.or_panic("TRAFFIC").keys().count(),

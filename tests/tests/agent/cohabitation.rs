@@ -6,51 +6,70 @@ use std::time::{Duration, Instant};
 
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
-use dns_cache::datapath::{self, LoadOptions};
+use dns_cache::datapath::{self, LoadOptions, verified};
 use dns_cache::kernel_cache::random_seed;
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Pod, Query, Transport};
+use dns_cache_tests::{
+    Agent, AgentConfig, Client, Family, Flavour, Lab, OrPanic, Pod, Query, Transport,
+};
 
 use crate::{WEB, assert_web, attach_modes, lab_with_agent};
 
-/// Whether a query to the first replica's own address, which is not intercepted, is answered.
+/// Of the first replica's own address, which is not intercepted.
+fn client_of_the_replica(lab: &Lab, pod: &Pod) -> Client {
+    let replica = lab.dns().endpoints()[0].dns(Family::V4);
+    pod.client(Family::V4).server(replica)
+}
+
+/// Whether a query to it is answered; it shall not be.
 fn asks_the_replica(lab: &Lab, pod: &Pod) -> bool {
-    let client = pod
-        .client(Family::V4)
-        .server(lab.dns().endpoints()[0].dns(Family::V4))
-        .timeout(Duration::from_millis(500));
-    client
+    client_of_the_replica(lab, pod)
+        .timeout(Duration::from_millis(500))
         .ask(Transport::Connected, &Query::new(WEB, rtype::A))
         .is_ok()
+}
+
+/// Where others put filters: at the first place, as Cilium does, and far behind.
+const PLACES: [&str; 2] = [
+    "protocol all prio 1 handle 1",
+    "protocol ip prio 10 handle 1",
+];
+/// Programs of one instruction: return `TC_ACT_SHOT`, or `TC_ACT_OK`, which ends the chain.
+const DROP: &str = "bpf da bytecode 1,6 0 0 2,";
+const PASS: &str = "bpf da bytecode 1,6 0 0 0,";
+
+/// `tc` in the node's namespace, with a command line in which `DEV` stands for the pod's interface.
+fn tc(lab: &Lab, pod: &Pod, line: &str) -> String {
+    let mut command = Command::new("tc");
+    // The bytecode is one word.
+    let (words, bytecode) = line.split_once("bytecode ").unwrap_or((line, ""));
+    command.args(words.split_whitespace().map(|word| match word {
+        "DEV" => pod.veth(),
+        word => word,
+    }));
+    if !bytecode.is_empty() {
+        command.args(["bytecode", bytecode]);
+    }
+    lab.node().netns().succeed(&mut command)
 }
 
 /// A filter that drops what reaches it, as a CNI's policy might: a packet that we leave alone must reach it.
 #[test]
 fn programs_behind_ours_still_run() {
-    for attach in attach_modes() {
+    for (attach, place) in attach_modes()
+        .into_iter()
+        .flat_map(|attach| PLACES.map(|place| (attach, place)))
+    {
         let lab = Lab::builder().start();
         let pod = lab.pod(0);
-        assert!(asks_the_replica(&lab, pod));
-        let mut qdisc = Command::new("tc");
-        lab.node()
-            .netns()
-            .succeed(qdisc.args(["qdisc", "add", "dev", pod.veth(), "clsact"]));
-        let mut filter = Command::new("tc");
-        filter.args([
-            "filter",
-            "add",
-            "dev",
-            pod.veth(),
-            "ingress",
-            "protocol",
-            "ip",
-            "prio",
-            "10",
-        ]);
-        // One instruction: return TC_ACT_SHOT.
-        lab.node()
-            .netns()
-            .succeed(filter.args(["bpf", "da", "bytecode", "1,6 0 0 2,"]));
+        assert_web(&client_of_the_replica(&lab, pod), Transport::Connected);
+        tc(&lab, pod, "qdisc add dev DEV clsact");
+        tc(
+            &lab,
+            pod,
+            &format!("filter add dev DEV ingress {place} {DROP}"),
+        );
+        let others = tc(&lab, pod, "filter show dev DEV ingress");
         assert!(!asks_the_replica(&lab, pod), "the filter drops");
         let agent = lab.agent(&AgentConfig {
             attach: attach.to_owned(),
@@ -58,27 +77,69 @@ fn programs_behind_ours_still_run() {
         });
         assert!(
             !asks_the_replica(&lab, pod),
-            "it still drops behind our program ({attach})"
+            "it still drops behind our program ({attach}, {place})"
         );
         assert_web(&pod.client(Family::V4), Transport::Connected);
         agent.stop();
         assert!(
             !asks_the_replica(&lab, pod),
-            "and after our agent's end ({attach})"
+            "and after our agent's end ({attach}, {place})"
         );
         agent.detach();
-        assert!(
-            !asks_the_replica(&lab, pod),
-            "the filter and its qdisc outlive a detach ({attach})"
+        assert_eq!(
+            tc(&lab, pod, "filter show dev DEV ingress"),
+            others,
+            "the filter and its qdisc outlive a detach ({attach}, {place})"
         );
+    }
+}
+
+/// Whoever takes our filter off, or comes before it, has the packets for some seconds.
+#[test]
+fn a_filter_of_ours_that_others_displace_comes_back() {
+    let lab = Lab::builder().start();
+    let pod = lab.pod(0);
+    let agent = lab.agent(&AgentConfig {
+        attach: "clsact".to_owned(),
+        ..AgentConfig::default()
+    });
+    let is_served = || {
+        let before = agent.counters();
+        assert_web(&pod.client(Family::V4), Transport::Connected);
+        before.resolved(&agent.counters()) + before.answered(&agent.counters()) > 0
+    };
+    assert!(is_served());
+    let displacements = [
+        (
+            "filter add dev DEV ingress protocol all prio 1 handle 1",
+            "another's program runs before ours",
+        ),
+        ("filter del dev DEV ingress", "our program was taken off"),
+        ("qdisc del dev DEV clsact", "our program was taken off"),
+    ];
+    for (earlier, (what, said)) in displacements.into_iter().enumerate() {
+        let times = |text: &str| agent.log().matches(text).count();
+        tc(
+            &lab,
+            pod,
+            &match what.contains("add") {
+                true => format!("{what} {PASS}"),
+                false => what.to_owned(),
+            },
+        );
+        let end = Instant::now() + Duration::from_secs(60);
+        while times("in front again") == earlier {
+            assert!(Instant::now() < end, "{what}: {}", agent.log());
+        }
+        assert!(times(said) > 0, "{what}: {}", agent.log());
+        assert!(is_served(), "{what}");
+        assert_eq!(filters(&lab, pod).len(), 1, "{what}");
     }
 }
 
 /// Our clsact filters on a pod's interface.
 fn filters(lab: &Lab, pod: &Pod) -> Vec<String> {
-    let mut command = Command::new("tc");
-    command.args(["filter", "show", "dev", pod.veth(), "ingress"]);
-    let text = lab.node().netns().succeed(&mut command);
+    let text = tc(lab, pod, "filter show dev DEV ingress");
     let ours = text.lines().filter(|line| line.contains("pod_ingress"));
     ours.map(str::to_owned).collect()
 }
@@ -192,7 +253,7 @@ fn an_interface_that_another_program_took_is_taken_back() {
     let mut object = datapath::load(&options).or_panic("loading a program");
     let program = object.program_mut("reflect").or_panic("it is there");
     let program: &mut SchedClassifier = program.try_into().or_panic("and of tc");
-    program.load().or_panic("loading it");
+    verified(|| program.load()).or_panic("loading it");
     let behind = || {
         let status = agent.status().or_panic("asking for the status");
         let interfaces = status["datapath"]["interfaces"].as_array().cloned();
@@ -222,6 +283,6 @@ fn an_interface_that_another_program_took_is_taken_back() {
         said.contains(&id.into()),
         "what the status has said: {said:?}"
     );
-    assert!(agent.log().contains("another TCX program runs before ours"));
+    assert!(agent.log().contains("another's program runs before ours"));
     lab.node().conntrack().assert_no_pod_dns();
 }

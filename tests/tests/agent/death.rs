@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport};
 
+use crate::metrics::get;
 use crate::{WEB, assert_web, fresh, lab_with_agent};
 
 fn next_lookup_after_sigkill_works(flavour: Flavour) {
@@ -114,7 +115,11 @@ fn stopped_agent_answers_what_it_was_asked() {
             .collect();
         std::thread::sleep(Duration::from_millis(200));
         scope.spawn(|| agent.stop());
-        std::thread::sleep(Duration::from_millis(200));
+        // It says so while they wait.
+        let end = Instant::now() + Duration::from_secs(2);
+        while get(&lab, "/ready").1 != "the agent is about to end\n" {
+            assert!(Instant::now() < end, "{:?}", get(&lab, "/ready"));
+        }
         for replica in lab.dns().replicas() {
             replica.resume();
         }
@@ -158,7 +163,7 @@ fn a_wedged_agent_is_passed_by() {
             }
         }
         for transport in [Transport::Connected, Transport::Unconnected] {
-            assert_web(&hasty, transport);
+            assert_web(&patient, transport);
         }
         for _ in 0..20 {
             assert!(

@@ -11,6 +11,8 @@ const NOTIMP: u16 = 4;
 /// Flags of the OPT record: all that RFC 6891 leaves undefined.
 const UNDEFINED: u16 = 0x7fff;
 const DO: u32 = 0x8000;
+/// Flags of the header: all but QR.
+const FLAGS: u16 = flag::AA | flag::TC | flag::RD | flag::RA | 0x0040 | flag::AD | flag::CD;
 /// A TXT record set that does not fit into 512 bytes.
 const LARGE: (&str, u16) = ("txt-big.types.svc.cluster.local", rtype::TXT);
 
@@ -33,6 +35,8 @@ struct Check {
 enum Expected {
     /// The record; with EDNS if the query had it.
     Answer,
+    /// There is such a name, and nothing of that type.
+    NoData,
     /// An error of this number, without records.
     Error(u16),
     /// No more than 512 bytes over UDP, and TC; all of it over TCP.
@@ -66,7 +70,7 @@ fn checks() -> Vec<Check> {
         flags: 0,
         expected,
     };
-    use Expected::{Answer, Error, Truncated};
+    use Expected::{Answer, Error, NoData, Truncated};
     vec![
         check("dns", plain(), Answer),
         check("aa", plain().flags(flag::RD | flag::AA), Answer),
@@ -74,10 +78,23 @@ fn checks() -> Vec<Check> {
         check("cd", plain().flags(flag::RD | flag::CD), Answer),
         check("ra", plain().flags(flag::RD | flag::RA), Answer),
         check("zflag", plain().flags(flag::RD | 0x0040), Answer),
-        check("opcode", plain().flags(flag::RD | 15 << 11), Error(NOTIMP)),
+        check("tc", plain().flags(flag::RD | flag::TC), Answer),
+        check("opcode", plain().flags(15 << 11), Error(NOTIMP)),
+        check("opcodeflg", plain().flags(15 << 11 | FLAGS), Error(NOTIMP)),
+        check(
+            "opcode and edns",
+            edns(0, &[]).flags(15 << 11),
+            Error(NOTIMP),
+        ),
+        check("type666", Query::new(WEB, 666), NoData),
         check("dns@512", large(None), Truncated),
         check("edns", edns(0, &[]), Answer),
         check("do", plain().dnssec_ok(1232), Answer),
+        check(
+            "docd",
+            plain().dnssec_ok(1232).flags(flag::RD | flag::CD),
+            Answer,
+        ),
         check("edns@512", large(Some(512)), Truncated),
         check("edns@0", large(Some(0)), Truncated),
         Check {
@@ -94,6 +111,18 @@ fn checks() -> Vec<Check> {
         check("edns1opt", edns(1, &[UNKNOWN]), Error(BADVERS)),
         check("edns1nsid", edns(1, &[NSID]), Error(BADVERS)),
         check("edns1cookie", edns(1, &[COOKIE]), Error(BADVERS)),
+        check("edns1expire", edns(1, &[EXPIRE]), Error(BADVERS)),
+        check("edns1subnet", edns(1, &[SUBNET]), Error(BADVERS)),
+        check(
+            "edns1do",
+            with(Edns {
+                size: 1232,
+                version: 1,
+                dnssec_ok: true,
+                ..Edns::default()
+            }),
+            Error(BADVERS),
+        ),
         Check {
             flags: UNDEFINED,
             ..check("edns1flags", edns(1, &[]), Error(BADVERS))
@@ -127,6 +156,10 @@ impl Check {
                 assert_eq!(message.rcode(), 0, "{name}");
                 assert_eq!(message.data(), [WEB_A], "{name}");
                 assert!(!message.has(flag::TC), "{name}");
+            }
+            Expected::NoData => {
+                assert_eq!(message.rcode(), 0, "{name}");
+                assert!(message.answers.is_empty(), "{name}");
             }
             Expected::Error(rcode) => {
                 assert_eq!(message.rcode(), rcode, "{name}");

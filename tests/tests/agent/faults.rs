@@ -13,11 +13,12 @@ use nix::sys::socket::{setsockopt, sockopt::Linger};
 type Fault = fn(&mut TcpStream, &[u8], Vec<u8>) -> std::io::Result<()>;
 
 /// The name of each, what it does, and whether it is a failure; if not, nothing but answers may be counted.
-const FAULTS: [(&str, Fault, bool); 8] = [
+const FAULTS: [(&str, Fault, bool); 9] = [
     ("one-byte segments", one_byte_segments, false),
     ("slow answers", slow, false),
     ("closed in the middle of a message", cut, true),
     ("reset", reset, true),
+    ("another ID", another_id, true),
     ("another question", another_question, true),
     ("a compression loop", compression_loop, true),
     ("records that are not there", missing_records, true),
@@ -47,6 +48,11 @@ fn reset(stream: &mut TcpStream, _: &[u8], _: Vec<u8>) -> std::io::Result<()> {
     };
     setsockopt(stream, Linger, &at_once)?;
     Err(std::io::ErrorKind::ConnectionReset.into())
+}
+
+fn another_id(stream: &mut TcpStream, _: &[u8], mut answer: Vec<u8>) -> std::io::Result<()> {
+    answer[0] ^= 0x55;
+    stream.write_all(&frame(&answer))
 }
 
 fn another_question(stream: &mut TcpStream, _: &[u8], mut answer: Vec<u8>) -> std::io::Result<()> {

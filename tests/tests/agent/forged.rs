@@ -20,6 +20,10 @@ fn forge(attacker: &Pod, victim: &Pod, family: Family, query: &Query) {
     datagram.send(attacker.netns());
 }
 
+/// For what shall come.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Without much patience, for what shall not come.
 fn listener(pod: &Pod, family: Family) -> Client {
     pod.client(family)
         .source_port(PORT)
@@ -34,6 +38,7 @@ fn control_forged_query_is_answered_to_the_victim_without_the_agent() {
         for family in Family::BOTH {
             assert_web(&lab.pod(1).client(family), Transport::Connected);
             let socket = listener(lab.pod(1), family)
+                .timeout(PATIENCE)
                 .udp(false)
                 .or_panic("opening a socket");
             forge(lab.pod(0), lab.pod(1), family, &Query::new(WEB, rtype::A));
@@ -49,7 +54,7 @@ fn forged_source_gains_nothing(flavour: Flavour, victim_known: bool) {
         if victim_known {
             assert_web(&victim.client(family), Transport::Connected);
         }
-        let theirs = listener(victim, family)
+        let mut theirs = listener(victim, family)
             .udp(false)
             .or_panic("opening a socket");
         let own = listener(attacker, family)
@@ -70,6 +75,7 @@ fn forged_source_gains_nothing(flavour: Flavour, victim_known: bool) {
 
         // Nor does it draw the victim's own answers to the attacker afterwards.
         let query = Query::new(WEB, rtype::AAAA);
+        theirs.set_timeout(PATIENCE);
         let reply = theirs.ask(&query);
         assert!(reply.is_ok(), "the victim's own lookup: {reply:?}");
         assert!(

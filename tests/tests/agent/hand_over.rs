@@ -1,6 +1,8 @@
 //! Another agent takes over from one that runs: nobody notices.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,18 +13,10 @@ use dns_cache_tests::{
     Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Process, Query, Transport, tools,
 };
 
-use crate::{WEB, assert_web, fresh, lab_with_agent};
+use crate::{WEB, assert_web, fresh, lab_with_agent, patient};
 
 /// Nobody waits for as long as this, and nobody asks twice.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// However busy the machine is: what takes the ordinary way in these tests shall not do so for that.
-fn patient() -> AgentConfig {
-    AgentConfig {
-        extra: "queries: {wedgedAfterMillis: 60000}\n".to_owned(),
-        ..AgentConfig::default()
-    }
-}
 
 /// Lookups of all kinds, until `done`: each one must be answered, over UDP after so many tries at most, and rightly.
 /// Says how many there were.
@@ -238,6 +232,40 @@ fn a_wedged_agent_is_waited_for() {
         assert!(client.ask(Transport::Tcp, &query).is_ok());
         assert!(before.resolved(&successor.counters()) > 0);
     });
+}
+
+/// A successor that speaks another version of the conversation starts when the old agent has made room, as at a restart; that
+/// one's supervisor does not start it again meanwhile.
+#[test]
+fn one_that_is_not_understood_makes_it_end() {
+    for after in ["standBy", "exit"] {
+        let config = AgentConfig {
+            extra: format!("afterHandOver: {after}\n"),
+            ..AgentConfig::default()
+        };
+        let lab = Lab::builder().start();
+        let first = lab.agent(&config);
+        let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
+        assert_web(&client, Transport::Connected);
+        let socket = first.state_dir().join("control.sock");
+        let mut stranger = UnixStream::connect(socket).or_panic("connecting to the control socket");
+        stranger
+            .write_all(b"{\"version\":1,\"command\":\"hand-over\",\"protocol\":99}\n")
+            .or_panic("asking");
+        let mut said = String::new();
+        stranger.read_to_string(&mut said).or_panic("reading");
+        assert!(said.contains("version 99"), "{said}");
+        let second = lab.agent(&config);
+        for transport in Transport::ALL {
+            assert_web(&client, transport);
+        }
+        if after == "standBy" {
+            assert!(first.log().contains("standing by"), "{}", first.log());
+            assert!(first.process().exit_status().is_none());
+        }
+        second.stop();
+        first.assert_ends();
+    }
 }
 
 /// Under a supervisor that would start it again.

@@ -40,7 +40,7 @@ mod way;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dns_cache_tests::procfs::linux;
+use dns_cache_tests::agent::attach_modes;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{
     Agent, AgentConfig, Client, Flavour, Lab, Message, OrPanic, Query, Transport,
@@ -57,6 +57,14 @@ fn lab_with_agent(flavour: Flavour) -> (Lab, Agent) {
     (lab, agent)
 }
 
+/// However busy the machine is: what takes the ordinary way shall not do so for that.
+fn patient() -> AgentConfig {
+    AgentConfig {
+        extra: "queries: {wedgedAfterMillis: 60000}\n".to_owned(),
+        ..AgentConfig::default()
+    }
+}
+
 /// Asks for [`WEB`], which must be answered rightly.
 #[track_caller]
 fn assert_web(client: &Client, transport: Transport) -> Message {
@@ -66,12 +74,6 @@ fn assert_web(client: &Client, transport: Transport) -> Message {
         .message;
     assert_eq!(message.data(), [WEB_A]);
     message
-}
-
-/// The ways to attach that this kernel has, by its version.
-fn attach_modes() -> Vec<&'static str> {
-    let tcx = (linux() >= (6, 6)).then_some("tcx");
-    ["clsact"].into_iter().chain(tcx).collect()
 }
 
 /// Ends the lookups of other threads, on a panic too.

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use dns_cache::metrics::names::{self, Kind, Metric};
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Transport};
+use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport};
 
 use crate::{assert_web, fresh, lab_with_agent};
 
 /// Status line and body of what the endpoint in the node's namespace says.
-fn get(lab: &Lab, path: &str) -> (String, String) {
+pub(crate) fn get(lab: &Lab, path: &str) -> (String, String) {
     exchange(
         lab,
         &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
@@ -21,10 +21,11 @@ fn get(lab: &Lab, path: &str) -> (String, String) {
 }
 
 fn connect(lab: &Lab) -> TcpStream {
-    let stream = lab
-        .node()
-        .netns()
-        .run(|| TcpStream::connect("127.0.0.1:9253"));
+    connect_to(lab, "127.0.0.1:9253")
+}
+
+fn connect_to(lab: &Lab, address: &str) -> TcpStream {
+    let stream = lab.node().netns().run(|| TcpStream::connect(address));
     let stream = stream.or_panic("connecting to the metrics endpoint");
     let patience = Some(Duration::from_secs(20));
     stream
@@ -34,7 +35,10 @@ fn connect(lab: &Lab) -> TcpStream {
 }
 
 fn exchange(lab: &Lab, request: &str) -> (String, String) {
-    let mut stream = connect(lab);
+    exchange_on(connect(lab), request)
+}
+
+fn exchange_on(mut stream: TcpStream, request: &str) -> (String, String) {
     stream
         .write_all(request.as_bytes())
         .or_panic("sending a request");
@@ -132,6 +136,11 @@ fn lookups_are_counted_once() {
         |metric: &Metric, labels: &[&str]| after.sum(metric, labels) - before.sum(metric, labels);
     for (labels, count) in [
         (&["proto=\"tcp\"", "family=\"2\"", "type=\"A\""][..], 3.0),
+        // Of which most are the kernel's.
+        (&["proto=\"udp\"", "family=\"1\"", "type=\"A\""], 3.0),
+        (&["proto=\"udp\"", "family=\"2\"", "type=\"A\""], 3.0),
+        (&["proto=\"udp\"", "family=\"1\"", "type=\"AAAA\""], 1.0),
+        (&["proto=\"udp\"", "family=\"2\"", "type=\"AAAA\""], 1.0),
         (&["proto=\"udp\""], 8.0),
         (&["server=\"dns://:53\"", "zone=\".\"", "view=\"\""], 14.0),
     ] {
@@ -160,6 +169,54 @@ fn lookups_are_counted_once() {
         grown(&names::DATAPATH, &["\"to_resolver_udp\""]) + path("kernel"),
         8.0
     );
+}
+
+/// Each zone has its own counts, and keeps them when a reload changes it.
+#[test]
+fn zones_are_counted_apart() {
+    let lab = Lab::builder().start();
+    let server = lab.dns().endpoints()[0].dns(Family::V4);
+    let config = |ttl: u32| AgentConfig {
+        extra: format!(
+            "\nzones:\n  - zone: example.com\n    upstreams: [\"{server}\"]\n    ttl: {{positive: {ttl}}}\n"
+        ),
+        ..AgentConfig::default()
+    };
+    let agent = lab.agent(&config(1));
+    // Longer than the agent waits for its upstreams.
+    let client = lab
+        .pod(0)
+        .client(Family::V4)
+        .timeout(Duration::from_secs(8));
+    let ask = |name: &str| {
+        let reply = client.ask(Transport::Connected, &Query::new(name, rtype::A));
+        reply.or_panic(name).message
+    };
+    let of = |metric: &Metric| {
+        let scrape = Scrape::of(&lab);
+        ["cluster.local", "example.com", "."]
+            .map(|zone| scrape.sum(metric, &[&format!("zone=\"{zone}\"")]))
+    };
+    for number in 0..3 {
+        assert_eq!(ask(&fresh(number)).answers.len(), 1);
+    }
+    assert_eq!(ask("www.example.com").data(), ["A 198.51.100.2"]);
+    assert_eq!(of(&names::ZONE_ENTRIES), [3.0, 1.0, 0.0]);
+    assert_eq!(of(&names::ZONE_MISSES), [3.0, 1.0, 0.0]);
+    for replica in lab.dns().replicas() {
+        replica.black_hole();
+    }
+    // It takes longer than the stub domain's answer is fresh.
+    assert_eq!(ask(&fresh(3)).rcode(), 2);
+    assert_eq!(ask("www.example.com").data(), ["A 198.51.100.2"]);
+    for ttl in [1, 2] {
+        agent.reload(&config(ttl));
+        assert_eq!(of(&names::ZONE_MISSES), [4.0, 2.0, 0.0]);
+        assert_eq!(of(&names::ZONE_FAILURES), [1.0, 0.0, 0.0]);
+        assert_eq!(of(&names::ZONE_STALE), [0.0, 1.0, 0.0]);
+    }
+    // The answer had another bound.
+    assert_eq!(of(&names::ZONE_ENTRIES), [3.0, 0.0, 0.0]);
 }
 
 /// Ready once an upstream has answered, without a pod's question; it stays so when they fall silent.
@@ -316,4 +373,29 @@ fn misses_of_a_pod_are_limited() {
     for number in 300..350 {
         assert_eq!(client.lookup(&fresh(number), rtype::A).rcode(), 0);
     }
+}
+
+/// As the chart has it, for nodes of either family and of both; also when it takes over from an agent of IPv4's alone.
+#[test]
+fn both_families_are_listened_to_whatever_the_default() {
+    const REQUEST: &str = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let lab = Lab::builder().start();
+    lab.node().netns().sysctl("net/ipv6/bindv6only", "1");
+    let at = |address: &str| AgentConfig {
+        extra: format!("metrics: {{listen: {address:?}}}\n"),
+        ..AgentConfig::default()
+    };
+    let asked = |address: &str| {
+        let (status, _) = exchange_on(connect_to(&lab, address), REQUEST);
+        assert_eq!(status, "HTTP/1.1 200 OK", "{address}");
+    };
+    let agent = lab.agent(&at("[::]:9253"));
+    asked("127.0.0.1:9253");
+    asked("[::1]:9253");
+    agent.stop();
+    let agent = lab.agent(&at("0.0.0.0:9253"));
+    let successor = lab.agent(&at("[::]:9253"));
+    agent.assert_ends();
+    asked("127.0.0.1:9253");
+    successor.stop();
 }

@@ -1,17 +1,18 @@
 //! From NodeLocalDNS to dns-cache, in the order of steps that deploy/README.md gives: no lookup is lost on the way.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dns_cache_tests::addresses::{CLUSTER_IP, OUTSIDE};
 use dns_cache_tests::node_local::{self, NodeLocalDns};
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{
-    Agent, AgentConfig, Client, Family, Lab, OrPanic, Query, Transport, Upstream, Way, tools,
+    Agent, AgentConfig, Client, Family, Lab, Netns, OrPanic, Query, Transport, Upstream, Way, tools,
 };
 
 use crate::{SetOnDrop, assert_web, fresh};
@@ -37,15 +38,21 @@ fn from_node_local_dns_without_a_lost_lookup() {
     let old = NodeLocalDns::start(node, &bind, &replica, &OUTSIDE.v4.to_string());
     wait_for_answers(&clients(&lab, 0));
 
-    // 1. Its Corefile becomes a configuration.
-    let run = |command: &str, file: &Path| {
+    // 1. Its Corefile becomes a configuration, as in the chart's mode `both` with an address of its own and bounds of the
+    // cache laid over it.
+    let run = |command: &str, args: &[&Path]| {
         let mut program = Command::new(tools::agent());
-        node.netns().succeed(program.arg(command).arg(file))
+        node.netns().succeed(program.arg(command).args(args))
     };
-    let import = run("import-corefile", old.corefile());
-    let file = lab.scope().dir().join("imported.yaml");
+    let [over, file] = ["chart.yaml", "imported.yaml"].map(|name| lab.scope().dir().join(name));
+    let chart = "listen: [169.254.25.10]\ncache: {maxBytes: 32Mi}\n";
+    fs::write(&over, chart).or_panic("writing the chart's settings");
+    let import = run(
+        "import-corefile",
+        &["--over".as_ref(), &over, old.corefile()],
+    );
     fs::write(&file, &import).or_panic("writing the import");
-    run("check-config", &file);
+    run("check-config", &[&file]);
     // NodeLocalDNS has the port of the metrics.
     let config = AgentConfig {
         text: Some(import),
@@ -64,8 +71,14 @@ fn from_node_local_dns_without_a_lost_lookup() {
     assert!(old.requests(node) > before, "nobody stands in");
 
     // It must outlive the lookups.
-    let mut last = None;
+    let (mut last, mut returned) = (None, None);
     let (over, number) = (AtomicBool::new(false), AtomicU16::new(0));
+    let lookups_go_on = || {
+        let before = number.load(Ordering::Relaxed);
+        while number.load(Ordering::Relaxed).wrapping_sub(before) < 60 {
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
     thread::scope(|scope| {
         let _ends = SetOnDrop(&over);
         for client in clients(&lab, 1) {
@@ -82,10 +95,7 @@ fn from_node_local_dns_without_a_lost_lookup() {
         let agent = &*last.insert(lab.agent(&config));
         assert_answers(&lab, agent);
         let asked = old.requests(node);
-        let before = number.load(Ordering::Relaxed);
-        while number.load(Ordering::Relaxed).wrapping_sub(before) < 50 {
-            thread::sleep(Duration::from_millis(5));
-        }
+        lookups_go_on();
         assert_eq!(old.requests(node), asked, "it is still asked");
 
         // 3. NodeLocalDNS is deleted: it takes its rules and its addresses away, and ends.
@@ -95,6 +105,17 @@ fn from_node_local_dns_without_a_lost_lookup() {
         node.conntrack().flush();
         assert_answers(&lab, agent);
         node.conntrack().assert_no_pod_dns();
+
+        // The way back: NodeLocalDNS comes again, and then the agent goes.
+        node_local::prepare(node, &bind);
+        let back = NodeLocalDns::start(node, &bind, &replica, &OUTSIDE.v4.to_string());
+        let back = &*returned.insert(back);
+        wait_for_listener(node.netns());
+        agent.stop();
+        agent.detach();
+        let asked = back.requests(node);
+        lookups_go_on();
+        assert!(back.requests(node) >= asked + 50, "it is not asked again");
     });
 }
 
@@ -106,6 +127,16 @@ fn assert_answers(lab: &Lab, agent: &Agent) {
             assert_web(&client, transport);
         }
         assert_ne!(before.way(&agent.counters()), Way::Ordinary);
+    }
+}
+
+/// A pod's question would be the agent's.
+fn wait_for_listener(node: &Netns) {
+    let connects = || node.run(|| TcpStream::connect(node_local::ADDRESS)).is_ok();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !connects() {
+        assert!(Instant::now() < deadline, "NodeLocalDNS does not listen");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

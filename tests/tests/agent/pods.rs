@@ -1,16 +1,21 @@
 //! Pods that come, move and go while the agent runs.
 
 use std::fs;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aya::maps::{HashMap, Map, MapData};
+use dns_cache_common::maps::BridgePort;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, addresses};
 
 use crate::{assert_web, fresh, lab_with_agent};
 
 const LIMIT: Duration = Duration::from_millis(100);
+/// What shall happen, happens at last, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// From the veth's appearance on: when the agent said that it is attached, and when the last lookup
 /// still took the ordinary way.
@@ -77,14 +82,14 @@ fn removed_pod_leaves_nothing() {
         let interfaces = agent.interfaces();
         for _ in 0..5 {
             let pod = lab.add_pod();
-            agent.wait_for(&[pod.veth()], Duration::from_secs(2));
+            agent.wait_for(&[pod.veth()], PATIENCE);
             for family in Family::BOTH {
                 assert_web(&pod.client(family), Transport::Connected);
                 assert_web(&pod.client(family), Transport::Tcp);
             }
             pod.remove();
         }
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + PATIENCE;
         while agent.interfaces() != interfaces && Instant::now() < end {
             thread::sleep(Duration::from_millis(10));
         }
@@ -106,7 +111,7 @@ fn address_moves_to_another_pod() {
         let addresses = gone.addresses();
         gone.remove();
         let mut heir = lab.add_pod();
-        agent.wait_for(&[heir.veth()], Duration::from_secs(2));
+        agent.wait_for(&[heir.veth()], PATIENCE);
         heir.readdress(addresses);
         for family in Family::BOTH {
             for transport in Transport::ALL {
@@ -154,6 +159,47 @@ fn pod_with_two_addresses() {
 }
 
 /// Whatever a CNI calls them; and not the node's uplink, which here is a veth as well.
+/// A pod that sends from ever new MAC addresses: it fills the map of all bridges' ports with a few of them, the newest.
+#[test]
+fn a_pod_of_many_mac_addresses_takes_few_places() {
+    const ADDRESSES: u8 = 200;
+    const MOST: usize = 32;
+    let (lab, agent) = lab_with_agent(Flavour::Bridged);
+    let mac = |number: u8| [2, 0xd5, 0, 0, 0, number];
+    for number in 1..=ADDRESSES {
+        let text = mac(number).map(|byte| format!("{byte:02x}")).join(":");
+        let mut bridge = Command::new("bridge");
+        bridge.args(["fdb", "add", &text, "dev", lab.pod(0).veth()]);
+        let _ = lab
+            .node()
+            .netns()
+            .succeed(bridge.args(["master", "dynamic"]));
+    }
+    let pins = fs::read_dir(agent.bpffs()).or_panic("listing the pins");
+    let map = pins
+        .flatten()
+        .find_map(|layout| MapData::from_pin(layout.path().join("BRIDGE_PORTS")).ok())
+        .or_panic("no pinned map");
+    let map = HashMap::<_, [u8; 12], u32>::try_from(Map::HashMap(map)).or_panic("BRIDGE_PORTS");
+    let noted = || {
+        let keys = map.keys().filter_map(Result::ok);
+        let numbers = keys.filter_map(|key| {
+            let mac = BridgePort::from_bytes(key).mac;
+            (mac[..5] == [2, 0xd5, 0, 0, 0]).then_some(mac[5])
+        });
+        numbers.collect::<Vec<_>>()
+    };
+    let end = Instant::now() + Duration::from_secs(30);
+    while !noted().contains(&ADDRESSES) {
+        assert!(Instant::now() < end, "{:?}", noted());
+    }
+    let noted = noted();
+    assert!(noted.len() <= MOST, "{noted:?}");
+    for index in [0, 1] {
+        assert_web(&lab.pod(index).client(Family::V4), Transport::Connected);
+    }
+}
+
 #[test]
 fn what_looks_like_a_pods_interface_is_found() {
     for flavour in [Flavour::Routed, Flavour::Bridged] {

@@ -41,12 +41,10 @@ fn addresses_come_and_go() {
     for flavour in Flavour::BOTH {
         let (lab, agent) = lab_with_agent(flavour);
         let client = lab.pod(0).client(Family::V4);
-        let there = client
-            .clone()
-            .server(SocketAddr::new(local(), 53))
-            .timeout(Duration::from_millis(300));
+        let there = client.clone().server(SocketAddr::new(local(), 53));
+        let hasty = there.clone().timeout(Duration::from_millis(300));
         for _ in 0..2 {
-            let reply = there.ask(Transport::Connected, &Query::new(WEB, rtype::A));
+            let reply = hasty.ask(Transport::Connected, &Query::new(WEB, rtype::A));
             assert!(reply.is_err(), "{reply:?}");
             agent.reload(&with_local());
             for transport in Transport::ALL {

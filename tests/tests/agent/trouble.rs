@@ -6,6 +6,7 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::programs::xdp::XdpMode;
 use aya::programs::{Xdp, xdp::XdpLink};
+use dns_cache::datapath::verified;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{Agent, Family, Flavour, Lab, OrPanic, Pod, Query, Transport, xdp};
 
@@ -111,7 +112,7 @@ fn an_xdp_program_in_the_pod() {
             let mut object = Ebpf::load(&xdp::pass()).or_panic("loading an XDP program");
             let program = object.program_mut("pass").or_panic("it has one program");
             let program: &mut Xdp = program.try_into().or_panic("which is of XDP");
-            program.load().or_panic("loading it");
+            verified(|| program.load()).or_panic("loading it");
             let id = program.attach("eth0", mode).or_panic("attaching it");
             let link: XdpLink = program.take_link(id).or_panic("its link");
             (link, object)

@@ -16,6 +16,7 @@ use dns_cache::datapath::{self, LoadOptions};
 use dns_cache::kernel_cache::{KernelCache, Size, random_seed};
 use dns_cache_common::cached::{ELEMENT, Refresh};
 use dns_cache_common::hash::Seed;
+use dns_cache_common::hits::{Code, Hit};
 use dns_cache_common::maps::{
     Address, BridgePort, Client, Counter, Interface, Resolver, Traffic, names,
 };
@@ -67,6 +68,7 @@ pub(super) struct Harness {
     resolver_map: Array<MapData, [u8; 16]>,
     resolver_value: Resolver,
     counters: PerCpuArray<MapData, u64>,
+    hits: PerCpuArray<MapData, u64>,
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
     refreshes: RingBuf<MapData>,
     _stages: ProgramArray<MapData>,
@@ -170,6 +172,7 @@ impl Harness {
             clients: ebpf.take_map(names::CLIENTS).unwrap().try_into().unwrap(),
             resolver_map: ebpf.take_map(names::RESOLVER).unwrap().try_into().unwrap(),
             counters: ebpf.take_map(names::COUNTERS).unwrap().try_into().unwrap(),
+            hits: ebpf.take_map(names::HITS).unwrap().try_into().unwrap(),
             traffic: ebpf.take_map(names::TRAFFIC).unwrap().try_into().unwrap(),
             refreshes: ebpf.take_map(names::REFRESH).unwrap().try_into().unwrap(),
             _stages: datapath::stages(&mut ebpf).unwrap(),
@@ -433,13 +436,23 @@ impl Harness {
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {
-        Counter::ALL
-            .iter()
-            .map(|counter| {
-                let values = self.counters.get(&(*counter as u32), 0).unwrap();
-                (counter.name(), values.iter().sum())
-            })
-            .collect()
+        let counters = Counter::ALL.iter();
+        let mut all: BTreeMap<_, _> = counters
+            .map(|counter| (counter.name(), sum(&self.counters, *counter as u32)))
+            .collect();
+        for code in Code::ALL {
+            all.insert(code.counter(), 0);
+        }
+        for (hit, count) in self.hits() {
+            *all.get_mut(hit.outcome.code.counter()).unwrap() += count;
+        }
+        all
+    }
+
+    /// The kinds of queries that were answered in the kernel, and how many of each.
+    pub(super) fn hits(&self) -> Vec<(Hit, u64)> {
+        let counted = Hit::all().map(|hit| (hit, sum(&self.hits, hit.slot())));
+        counted.filter(|(_, count)| *count > 0).collect()
     }
 
     /// What the programs have learnt of a client.
@@ -548,6 +561,10 @@ impl<'a> Runner<'a> {
         };
         (verdict, &mut out[..result.data_size_out as usize])
     }
+}
+
+fn sum(counts: &PerCpuArray<MapData, u64>, slot: u32) -> u64 {
+    counts.get(&slot, 0).unwrap().iter().sum()
 }
 
 pub(super) fn ip(text: &str) -> IpAddr {

@@ -2,6 +2,7 @@
 
 use dns_cache::resolver::Time;
 use dns_cache_common::cached::{CELL, WORD, word};
+use dns_cache_common::hits::{self, Code, Hit};
 
 use super::super::harness::{Harness, Outcome, Verdict};
 use super::super::packet::{Packet, tcp, udp};
@@ -213,6 +214,60 @@ fn hits_are_counted_by_rcode() {
         assert_eq!(outcome.counted, [(counted, 1)].into());
     }
     assert_eq!(harness.traffic(pod), [2, 0, 0]);
+}
+
+/// As the resolver counts its own: by family, type, and what was said.
+#[test]
+fn hits_are_counted_by_kind() {
+    let mut harness = Harness::with_cache(SIZE);
+    let pod = harness.pod('a');
+    let outcome = |code, is_denial| hits::Outcome { code, is_denial };
+    let mut expected = Vec::new();
+    for (n, (rtype, flags, data, outcome)) in [
+        (
+            1,
+            0x8180,
+            &[[10, 0, 0, 1]][..],
+            outcome(Code::NoError, false),
+        ),
+        (28, 0x8180, &[], outcome(Code::NoError, true)),
+        (65, 0x8183, &[], outcome(Code::NxDomain, true)),
+        (65_280, 0x8180, &[[7; 4]], outcome(Code::NoError, false)),
+        (
+            16,
+            0x8180,
+            &[[3, b'a', b'b', b'c']],
+            outcome(Code::NoError, false),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut response = Response::new(NAME, rtype, Vec::new());
+        response.flags = flags;
+        let record = |data: &[u8; 4]| Record::new(QUESTION, rtype, 300, data);
+        response.sections[0].extend(data.iter().map(record));
+        response.sections[1].push(Record::soa(300));
+        let key = key(NAME, rtype, 0);
+        put(&harness, &key, &response, now(), NEVER);
+        for is_ipv6 in [false, true] {
+            let query = udp(pod, !is_ipv6)
+                .with(|p| p.payload = Query::new(NAME, rtype).bytes())
+                .with_partial_checksum();
+            for _ in 0..=n {
+                harness.sent_by_pod(pod, &query);
+            }
+            let kind = hits::kind(rtype);
+            let hit = Hit {
+                is_ipv6,
+                kind,
+                outcome,
+            };
+            expected.push((hit, n as u64 + 1));
+        }
+    }
+    expected.sort_by_key(|(hit, _)| hit.slot());
+    assert_eq!(harness.hits(), expected);
 }
 
 /// Without a resolver's socket the kernel still answers what it has.
