@@ -13,7 +13,9 @@ use crate::programs::workspace;
 use crate::root;
 use crate::setup::Want;
 
-/// Kill, stop, restart, detach and reload the agent, break its servers, and churn pods, at random; check every answer
+/// Kill, stop, restart, detach, upgrade and reload the agent, break its servers, and churn pods, at random; check every answer
+///
+/// Now and then it sets nf_conntrack_max for the whole machine, so that its own node's table is full for some seconds.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// For how long

@@ -1,5 +1,6 @@
 //! `cargo xtask`: set-up, a local lab, tests and figures.
 
+mod apt;
 mod bench;
 mod build;
 mod chaos;

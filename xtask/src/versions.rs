@@ -62,6 +62,23 @@ pub(crate) const KERNEL_PACKAGES: [Package; 6] = [
     package("ipvsadm", "ipvsadm"),
 ];
 
+/// Debian's testing suite: for what Debian 12 has not, and is unpacked and not installed.
+pub(crate) const TESTING: &str = "forky";
+
+/// What builds an image for arm64 on another machine, and runs its program there.
+pub(crate) const TO_ARM64_PACKAGES: [Package; 3] = [
+    package("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
+    package("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/lib/libc.a"),
+    package("qemu-user", "qemu-aarch64"),
+];
+
+/// The same for amd64.
+pub(crate) const TO_AMD64_PACKAGES: [Package; 3] = [
+    package("gcc-x86-64-linux-gnu", "x86_64-linux-gnu-gcc"),
+    package("libc6-dev-amd64-cross", "/usr/x86_64-linux-gnu/lib/libc.a"),
+    package("qemu-user", "qemu-x86_64"),
+];
+
 /// The last line of bpf-linker that finds LLVM in the Rust tool chain.
 pub(crate) const BPF_LINKER: &str = "0.10.3";
 

@@ -58,7 +58,7 @@ const fn lower(
 }
 
 /// All of them, in the order of a table's columns.
-pub(super) const ALL: [Figure; 16] = [
+pub(super) const ALL: [Figure; 17] = [
     higher("flat_out.qps", "qps", "all cached, flat out", "queries/s"),
     higher(
         "xdp.replies",
@@ -126,6 +126,13 @@ pub(super) const ALL: [Figure; 16] = [
         "added",
         "a miss, added to a direct query over TCP",
         "%",
+        0,
+    ),
+    lower(
+        "misses.direct_relay_p50_us",
+        "relay",
+        "beside it: to the same CoreDNS by a relay over open TCP that does nothing else",
+        "µs",
         0,
     ),
     lower(

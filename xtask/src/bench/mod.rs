@@ -21,10 +21,12 @@ mod page;
 mod plan;
 mod probe;
 mod progress;
+mod relay;
 mod report;
 mod sanity;
 mod search_list;
 mod stages;
+mod standing_start;
 mod statistics;
 mod svg;
 mod systems;
@@ -97,6 +99,7 @@ fn measure(args: &Args, agent: PathBuf) -> Result<ExitCode> {
     // The labs go before the others come and before the long text.
     drop(running);
     report.live = live::run(&plan, &setting)?;
+    report.standing_starts = standing_start::run(&plan, &setting)?;
     println!("Test runs …");
     let micro = micro::run(&setting.agent, plan.quick)?;
     let before = micro::before(&output, &report.machine);

@@ -7,7 +7,7 @@ use super::figures::{Better, Figure};
 use super::micro;
 use super::report::{Measured, Report};
 use super::svg::{self, Bar, Curve};
-use super::{live, search_list, stages, targets};
+use super::{live, search_list, stages, standing_start, targets};
 
 const STYLE: &str = include_str!("page.css");
 /// The colours that the style defines.
@@ -47,6 +47,7 @@ pub(super) fn render(report: &Report) -> String {
     page += &search_lists(report);
     page += &live_hits(report);
     page += &live_stages(report);
+    page += &standing_starts(report);
     page += &method(report);
     page += &marked(report);
     if let Some(micro) = &report.micro {
@@ -96,6 +97,11 @@ fn live_stages(report: &Report) -> String {
         stages::METHOD,
         &[stages::table(&report.stages, runs)],
     )
+}
+
+fn standing_starts(report: &Report) -> String {
+    let table = standing_start::table(&report.standing_starts);
+    explained(standing_start::TITLE, standing_start::METHOD, &[table])
 }
 
 /// Tables under a title, and how their numbers came about.

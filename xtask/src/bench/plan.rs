@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub(super) entries: usize,
     /// Entries among which hits are measured.
     pub(super) live_entries: &'static [u32],
+    /// Interfaces that are there when an agent starts.
+    pub(super) interfaces: usize,
     /// What search lists are measured with.
     pub(super) search_lists: &'static [Workload],
 }
@@ -51,6 +53,7 @@ impl Plan {
                 misses: 100,
                 entries: 10_000,
                 live_entries: &[1_000, 10_000],
+                interfaces: 100,
                 search_lists: &search_list::QUICK,
             };
         }
@@ -67,6 +70,7 @@ impl Plan {
             misses: 1_000,
             entries: 10_000,
             live_entries: &[1_000, 100_000, 1_000_000],
+            interfaces: 1_000,
             search_lists: &search_list::FULL,
         }
     }

@@ -177,7 +177,8 @@ impl<'a> Connection<'a> {
     }
 }
 
-fn connect(netns: &Netns, server: SocketAddr) -> Result<TcpStream> {
+/// An open connection without delay of small messages.
+pub(super) fn connect(netns: &Netns, server: SocketAddr) -> Result<TcpStream> {
     let stream = netns
         .run(|| TcpStream::connect_timeout(&server, PATIENCE))
         .with_context(|| format!("connecting to {server}"))?;

@@ -12,6 +12,7 @@ use super::micro::Micro;
 use super::plan::Plan;
 use super::search_list::Cost;
 use super::stages::LiveStage;
+use super::standing_start::StandingStart;
 use super::statistics::{self, Summary};
 use super::systems::Running;
 use super::targets::Target;
@@ -50,6 +51,7 @@ pub(super) struct Report {
     pub(super) targets: Vec<Target>,
     pub(super) search_lists: Vec<Cost>,
     pub(super) live: Vec<Live>,
+    pub(super) standing_starts: Vec<StandingStart>,
     pub(super) stages: Vec<LiveStage>,
     /// Test runs.
     pub(super) micro: Option<Micro>,
@@ -108,6 +110,7 @@ impl Report {
             targets: Vec::new(),
             search_lists: Vec::new(),
             live: Vec::new(),
+            standing_starts: Vec::new(),
             stages: Vec::new(),
             micro: None,
             samples,

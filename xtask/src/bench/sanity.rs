@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::live::Live;
 use super::report::{Report, Sample, undisturbed};
 use super::search_list::Cost;
+use super::standing_start::{self, StandingStart};
 
 /// Below its limits, a system that loses more than this has not been measured.
 const MOST_LOST_PERCENT: f64 = 1.0;
@@ -22,6 +23,7 @@ pub(super) fn verdict(report: &Report) -> ExitCode {
     let mut faults = faults(&report.samples);
     faults.extend(report.search_lists.iter().filter_map(fault_of));
     faults.extend(report.live.iter().filter_map(fault_of_live));
+    faults.extend(report.standing_starts.iter().filter_map(fault_of_start));
     if faults.is_empty() {
         println!(
             "\nSound: every system answered, and none lost more than {MOST_LOST_PERCENT} % of the queries below its limits."
@@ -99,11 +101,26 @@ fn fault_of_live(live: &Live) -> Option<String> {
     })
 }
 
+/// Another way to attach was measured, or not all interfaces were.
+fn fault_of_start(start: &StandingStart) -> Option<String> {
+    let StandingStart {
+        attach,
+        interfaces,
+        mechanisms,
+        ..
+    } = start;
+    let is_other = |name: &str| attach != &standing_start::DEFAULT && attach != &name;
+    let attached: usize = mechanisms.values().sum();
+    (attached != *interfaces || mechanisms.keys().any(|name| is_other(name)))
+        .then(|| format!("{interfaces} interfaces, attach: {attach}: it was {mechanisms:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::bench::statistics::Summary;
 
     fn sample(load: &'static str, figures: &[(&'static str, f64)]) -> Sample {
         Sample {
@@ -137,6 +154,27 @@ mod tests {
     fn flat_out_an_overrun_is_none() {
         let overrun = |load| faults_of(&sample(load, &[("x.lost_percent", 2.0)])).len();
         assert_eq!((overrun("flat_out"), overrun("fixed_rate")), (0, 1));
+    }
+
+    #[test]
+    fn another_way_to_attach_is_a_fault() {
+        let start = |attach, mechanisms: &[(&str, usize)]| {
+            let mechanisms = mechanisms
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count));
+            fault_of_start(&StandingStart {
+                attach,
+                interfaces: 10,
+                mechanisms: mechanisms.collect(),
+                millis: Summary::of(&[1.0]).unwrap(),
+            })
+        };
+        let both = [("clsact", 9), ("tcx", 1)];
+        assert_eq!(
+            (start("auto", &both), start("tcx", &[("tcx", 10)])),
+            (None, None)
+        );
+        assert!(start("tcx", &both).is_some() && start("auto", &[("tcx", 9)]).is_some());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::figures::Figure;
 use super::micro::{self, Micro};
 use super::report::{Measured, Report};
-use super::{live, search_list, stages, targets};
+use super::{live, search_list, stages, standing_start, targets};
 
 /// All of a run, and test runs beside earlier ones of this machine.
 pub(super) fn render(report: &Report, before: Option<&Micro>) -> String {
@@ -16,6 +16,11 @@ pub(super) fn render(report: &Report, before: Option<&Micro>) -> String {
             text += &format!("\n{}", align(&table));
         }
         text += &format!("({})\n", search_list::METHOD);
+    }
+    if !report.standing_starts.is_empty() {
+        let table = align(&standing_start::table(&report.standing_starts));
+        let (title, method) = (standing_start::TITLE, standing_start::METHOD);
+        text += &format!("\n{title}\n\n{table}({method})\n");
     }
     if let Some(micro) = &report.micro {
         if !report.live.is_empty() {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::report::Report;
 use super::search_list::Cost;
+use super::standing_start::{self, StandingStart};
 use super::systems::WITHOUT_CUTS;
 
 /// A promise, and what came of it in this run.
@@ -49,6 +50,7 @@ pub(super) fn of(report: &Report) -> Vec<Target> {
         of.userspace("userspace path ÷ NodeLocalDNS", NODE_LOCAL, 2.5),
         of.userspace("userspace path ÷ CoreDNS by kube-proxy", KUBE_PROXY, 2.5),
         of.miss(),
+        of.standing_start(),
     ]
     .into_iter()
     .chain(of.search_lists())
@@ -119,11 +121,32 @@ impl Figures<'_> {
         let mut beside = format!(
             "{miss:.0} µs; directly to the same CoreDNS {tcp:.0} µs by TCP, {udp:.0} µs by UDP"
         );
+        if let Some(relay) = of("misses.direct_relay_p50_us") {
+            beside += &format!(", {relay:.0} µs by a relay that does nothing else");
+        }
         if let Some(trip) = self.median(USERSPACE, "sequential.p50_us") {
             beside += &format!("; to the resolver and back, for what it knows, {trip:.0} µs");
         }
         let title = "a cold miss ÷ a direct query over open TCP";
         Some(target(title, miss / tcp, &Wanted::AtMost(1.1), beside))
+    }
+
+    /// Seconds, by the way that is the default.
+    fn standing_start(&self) -> Option<Target> {
+        let all = &self.0.standing_starts;
+        let is_promised = |start: &&StandingStart| {
+            start.attach == standing_start::DEFAULT && start.interfaces > 0
+        };
+        let own = all.iter().find(is_promised)?;
+        let beside: Vec<_> = all.iter().map(StandingStart::beside).collect();
+        let title = "pods attached from a standing start, 1,000 veth pairs, s";
+        let seconds = own.millis.median / 1e3;
+        Some(target(
+            title,
+            seconds,
+            &Wanted::AtMost(1.0),
+            beside.join("; "),
+        ))
     }
 
     /// What the worst workload costs CoreDNS, and names in use all servers.

@@ -1,12 +1,17 @@
 //! The programs of a Kubernetes node, control plane included, and how they are called.
 
+use std::fs;
+
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::node::{Node, wait};
 use super::pki::DIR;
 use super::settings::{Cni, DNS_IP, NODE, NODE_IP, POD_CIDR, Proxy, SERVICE_CIDR, Settings};
 use crate::setup::kubernetes;
+
+/// The kubelet's configuration on the node.
+const KUBELET: &str = "/etc/kubernetes/kubelet.yaml";
 
 /// Starts etcd and the control plane.
 pub(super) fn control_plane(node: &Node, settings: &Settings) -> Result<()> {
@@ -121,12 +126,12 @@ pub(super) fn kubelet_and_proxy(node: &Node, settings: &Settings) -> Result<()> 
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"imagefs.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%"},
     });
-    node.write(&format!("{DIR}/kubelet.yaml"), &kubelet.to_string())?;
+    node.write(KUBELET, &kubelet.to_string())?;
     component(
         node,
         "kubelet",
         &[
-            &format!("--config={DIR}/kubelet.yaml"),
+            &format!("--config={KUBELET}"),
             &format!("--kubeconfig={DIR}/kubelet.conf"),
             &format!("--hostname-override={NODE}"),
             &format!("--node-ip={}", NODE_IP.list(settings.family)),
@@ -144,6 +149,16 @@ pub(super) fn kubelet_and_proxy(node: &Node, settings: &Settings) -> Result<()> 
     });
     node.write(&format!("{DIR}/proxy.yaml"), &proxy.to_string())?;
     component(node, "kube-proxy", &[&format!("--config={DIR}/proxy.yaml")])
+}
+
+/// Starts the kubelet anew with these as `clusterDNS`, which pods get that are made from then on.
+pub(super) fn kubelet_with_dns(node: &Node, addresses: &[&str]) -> Result<()> {
+    let text = fs::read_to_string(node.path(KUBELET))?;
+    let mut kubelet: Value = serde_json::from_str(&text)?;
+    kubelet["clusterDNS"] = json!(addresses);
+    node.write(KUBELET, &kubelet.to_string())?;
+    node.stop("kubelet")?;
+    node.start_again("kubelet")
 }
 
 fn component(node: &Node, name: &str, args: &[&str]) -> Result<()> {

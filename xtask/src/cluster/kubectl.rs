@@ -58,9 +58,11 @@ impl Node {
         })
     }
 
-    /// A command in a pod's container, past the API server and the kubelet: in all of its namespaces.
+    /// A command in a pod's container, past the API server and the kubelet: in all of its namespaces. The pod is in
+    /// `default`, or it is NAMESPACE/POD.
     pub(super) fn in_pod(&self, pod: &str) -> Result<Command> {
-        let id = self.field(&["pod", pod], "{.status.containerStatuses[0].containerID}")?;
+        let path = "{.status.containerStatuses[0].containerID}";
+        let id = self.field(&pod_object(pod), path)?;
         let id = id.rsplit('/').next().unwrap_or(&id);
         let tasks = self.run("ctr", &["-n", "k8s.io", "task", "ls"])?;
         let task = tasks.lines().find(|line| line.starts_with(id));
@@ -71,6 +73,12 @@ impl Node {
         command.args(["--mount", "--net", "--uts", "--ipc", "--pid", "--"]);
         Ok(command)
     }
+}
+
+/// What names a pod to kubectl.
+pub(super) fn pod_object(pod: &str) -> [&str; 4] {
+    let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
+    ["-n", namespace, "pod", name]
 }
 
 /// A chart's folder as an argument.

@@ -167,6 +167,7 @@ fn up(settings: &Settings) -> Result<Node> {
             "--timeout=1s",
             "pod",
             "--all",
+            "--all-namespaces",
         ])
         .map(|_| true)
     })?;

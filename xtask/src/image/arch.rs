@@ -6,8 +6,6 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::programs::find;
-
 /// A machine, by the name that container images have for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Arch {
@@ -34,33 +32,30 @@ impl Arch {
         }
     }
 
-    /// Debian's C compiler for it, where it is not this machine's own, and the package that has it.
-    pub(super) const fn cross_compiler(self) -> (&'static str, &'static str) {
+    /// Debian's C compiler for it, where it is not this machine's own.
+    pub(super) const fn cross_compiler(self) -> &'static str {
         match self {
-            Self::Amd64 => ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu"),
-            Self::Arm64 => ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+            Self::Amd64 => "x86_64-linux-gnu-gcc",
+            Self::Arm64 => "aarch64-linux-gnu-gcc",
         }
     }
 
-    /// What runs a program for it on another machine; Debian's package qemu-user-static has it.
+    /// What runs a program for it on another machine.
     const fn emulator(self) -> &'static str {
         match self {
-            Self::Amd64 => "qemu-x86_64-static",
-            Self::Arm64 => "qemu-aarch64-static",
+            Self::Amd64 => "qemu-x86_64",
+            Self::Arm64 => "qemu-aarch64",
         }
     }
 
-    /// A command that runs this program for it here; `None` without the emulator that takes.
-    pub(super) fn command(self, program: &Path) -> Result<Option<Command>> {
+    /// A command that runs this program for it here.
+    pub(super) fn command(self, program: &Path) -> Result<Command> {
         if self == Self::own()? {
-            return Ok(Some(Command::new(program)));
+            return Ok(Command::new(program));
         }
-        let emulated = |emulator| {
-            let mut command = Command::new(emulator);
-            command.arg(program);
-            command
-        };
-        Ok(find(self.emulator()).map(emulated))
+        let mut command = Command::new(self.emulator());
+        command.arg(program);
+        Ok(command)
     }
 }
 

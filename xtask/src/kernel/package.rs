@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use dns_cache_tests::tools;
 
 use super::version::Version;
-use crate::step;
+use crate::{apt, step};
 
 /// The kernels for virtual machines: all that the lab needs, at a third of the size.
 const FLAVOUR: &str = "cloud-amd64";
@@ -72,25 +72,19 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// Fetches and unpacks the newest kernel of a line, by this machine's own apt sources with the suite's name changed.
+/// Fetches and unpacks the newest kernel of a line.
 pub(crate) fn install(version: Version) -> Result<()> {
-    let folder = folder(version);
-    let new = folder.with_extension("new");
-    let apt = Apt::new(version, &new)?;
-    apt.update()?;
-    let names = apt.names()?;
-    let packages = newest(version, &names);
-    if packages.is_empty() {
-        bail!(
-            "this machine's apt sources have no linux-image-{version}*-{FLAVOUR} in the suite {}: \
-             the tests on other kernels need a mirror of Debian that has it",
-            version.suite()
-        );
-    }
-    apt.unpack(&packages, &new.join("root"))?;
-    let _ = fs::remove_dir_all(&folder);
-    fs::rename(new.join("root"), &folder).context("putting the kernel into its place")?;
-    fs::remove_dir_all(&new).context("removing the package's lists")?;
+    let (suite, log) = (version.suite(), log(version));
+    apt::unpack(suite, "linux-", &folder(version), &log, |names| {
+        let packages = newest(version, names);
+        if packages.is_empty() {
+            bail!(
+                "this machine's apt sources have no linux-image-{version}*-{FLAVOUR} in the suite {suite}: \
+                 the tests on other kernels need a mirror of Debian that has it"
+            );
+        }
+        Ok(packages)
+    })?;
     let kernel = Kernel::found(version).context("the packages hold no kernel")?;
     if !kernel
         .modules
@@ -100,7 +94,7 @@ pub(crate) fn install(version: Version) -> Result<()> {
     {
         let mut depmod = Command::new("depmod");
         depmod.arg("-b").arg(kernel.base()).arg(&kernel.release);
-        step::run("Listing its modules", &mut depmod, &log(version), LIMIT)?;
+        step::run("Listing its modules", &mut depmod, &log, LIMIT)?;
     }
     Ok(())
 }
@@ -111,112 +105,6 @@ fn folder(version: Version) -> PathBuf {
 
 fn log(version: Version) -> PathBuf {
     tools::folder().join(format!("logs/kernel-{version}-apt.log"))
-}
-
-/// apt with lists of its own, so that the machine's stay as they are.
-struct Apt {
-    version: Version,
-    dir: PathBuf,
-}
-
-impl Apt {
-    fn new(version: Version, dir: &Path) -> Result<Self> {
-        let _ = fs::remove_dir_all(dir);
-        for part in ["sources", "lists/partial", "cache/archives/partial", "debs"] {
-            fs::create_dir_all(dir.join(part))?;
-        }
-        // No package of this machine is to be found among those that can be had.
-        fs::write(dir.join("status"), "")?;
-        let release = fs::read_to_string("/etc/os-release")?;
-        let own = release
-            .lines()
-            .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
-            .context("/etc/os-release names no suite")?;
-        let own = own.trim_matches('"');
-        let parts = fs::read_dir("/etc/apt/sources.list.d")
-            .into_iter()
-            .flatten();
-        let parts = parts.flatten().map(|entry| entry.path());
-        for path in parts.chain([PathBuf::from("/etc/apt/sources.list")]) {
-            let Ok(text) = fs::read_to_string(&path) else {
-                continue;
-            };
-            let mut name = path.file_name().unwrap_or_default().to_owned();
-            if name == "sources.list" {
-                name = "main.list".into();
-            }
-            if text.contains(own) {
-                fs::write(
-                    dir.join("sources").join(name),
-                    text.replace(own, version.suite()),
-                )?;
-            }
-        }
-        Ok(Self {
-            version,
-            dir: dir.to_owned(),
-        })
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        for (option, part) in [
-            ("Dir::Etc::sourceparts", "sources"),
-            ("Dir::State::lists", "lists"),
-            ("Dir::State::status", "status"),
-            ("Dir::Cache", "cache"),
-        ] {
-            let path = self.dir.join(part);
-            command
-                .arg("-o")
-                .arg(format!("{option}={}", path.display()));
-        }
-        command.args([
-            "-o",
-            "Dir::Etc::sourcelist=/dev/null",
-            "-o",
-            "Acquire::Languages=none",
-            // Root's downloads are not handed to a user who cannot write here.
-            "-o",
-            "APT::Sandbox::User=root",
-        ]);
-        command
-    }
-
-    fn update(&self) -> Result<()> {
-        let what = format!("Fetching the package lists of {}", self.version.suite());
-        let mut update = self.command("apt-get");
-        let done = step::run(&what, update.arg("update"), &log(self.version), LIMIT);
-        if let Err(error) = done {
-            // Of several sources one may lack the suite: what matters is whether the kernel is found.
-            println!("  {error:#}");
-        }
-        Ok(())
-    }
-
-    fn names(&self) -> Result<Vec<String>> {
-        let output = self
-            .command("apt-cache")
-            .args(["pkgnames", "linux-"])
-            .output()
-            .context("running apt-cache")?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(text.lines().map(str::to_owned).collect())
-    }
-
-    fn unpack(&self, packages: &[&str], to: &Path) -> Result<()> {
-        let debs = self.dir.join("debs");
-        let what = format!("Fetching {}", packages.join(" "));
-        let mut download = self.command("apt-get");
-        download.arg("download").args(packages).current_dir(&debs);
-        step::run(&what, &mut download, &log(self.version), LIMIT)?;
-        for deb in fs::read_dir(&debs)? {
-            let mut unpack = Command::new("dpkg-deb");
-            unpack.arg("--extract").arg(deb?.path()).arg(to);
-            step::run("Unpacking it", &mut unpack, &log(self.version), LIMIT)?;
-        }
-        Ok(())
-    }
 }
 
 /// The packages of the newest kernel of a line.

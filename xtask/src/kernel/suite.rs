@@ -17,16 +17,20 @@ pub(crate) const IPVS: &str = "ipvs";
 const DIVISOR: u32 = 40;
 
 /// Of the tests with the agent, those that depend on the kernel.
-const CHOSEN: [&str; 16] = [
+const CHOSEN: [&str; 20] = [
     "capabilities::the_kernel_is_probed_at_start",
     "cohabitation::programs_behind_ours_still_run",
     "cohabitation::a_change_of_mode_leaves_nothing_behind",
+    "cohabitation::a_filter_of_ours_that_others_displace_comes_back",
+    "death::a_wedged_agent_is_passed_by",
     "death::next_lookup_after_sigkill_works_routed",
     "death::fixed_port_client_survives_sigkill",
     "detach::detach_after_stop_bridged",
     "detach::detach_after_sigkill_clsact",
     "fallback::all_are_answered_when_killed_clsact",
     "forged::forged_source_of_a_known_pod_routed",
+    "hand_over::nobody_notices_clsact",
+    "hand_over::nobody_notices_another_layout",
     "host::their_link_local_address_is_answered_when_killed",
     "kernel::checksums_are_right_in_the_bytes",
     "kernel::every_answer_comes_from_the_kernel_routed",

@@ -4,6 +4,8 @@ use std::fmt;
 
 use clap::ValueEnum;
 
+use crate::versions::TESTING;
+
 /// A line of Linux that Debian has a kernel of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Version {
@@ -31,7 +33,7 @@ impl Version {
             Self::V5_10 => "bullseye",
             Self::V6_1 => "bookworm",
             Self::V6_12 => "trixie",
-            Self::V7_2 => "forky",
+            Self::V7_2 => TESTING,
         }
     }
 

@@ -16,9 +16,11 @@ use crate::step;
 pub(super) struct Clients;
 
 /// A compiler with its arguments, the source, and what is linked to it; the program's name is `client-` and the first.
-const PROGRAMS: [(&str, &[&str], &str, &[&str]); 5] = [
+const PROGRAMS: [(&str, &[&str], &str, &[&str]); 6] = [
     ("glibc", &["gcc"], "getaddrinfo.c", &[]),
     ("musl", &["musl-gcc", "-static"], "getaddrinfo.c", &[]),
+    // It is started by a newer musl.
+    ("musl-dynamic", &["musl-gcc"], "getaddrinfo.c", &[]),
     ("cares", &["gcc"], "cares.c", &["-lcares"]),
     ("without", &["gcc"], "without.c", &[]),
     ("go", &["go", "build"], "lookups.go", &[]),

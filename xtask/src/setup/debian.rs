@@ -7,9 +7,11 @@ use anyhow::{Context, Result, bail};
 use dns_cache_tests::tools;
 
 use super::Part;
+use crate::image::Arch;
 use crate::programs::find;
 use crate::versions::{
     BENCH_PACKAGES, CLUSTER_PACKAGES, KERNEL_PACKAGES, PACKAGES, Package, REAL_PACKAGES,
+    TO_AMD64_PACKAGES, TO_ARM64_PACKAGES,
 };
 use crate::{root, step};
 
@@ -59,6 +61,20 @@ impl Packages {
         what: "virtual machines",
         packages: &KERNEL_PACKAGES,
     };
+
+    /// What builds for another machine.
+    pub(super) const fn to(arch: Arch) -> Self {
+        match arch {
+            Arch::Amd64 => Self {
+                what: "building for amd64",
+                packages: &TO_AMD64_PACKAGES,
+            },
+            Arch::Arm64 => Self {
+                what: "building for arm64",
+                packages: &TO_ARM64_PACKAGES,
+            },
+        }
+    }
 
     pub(super) fn missing(&self) -> Vec<&'static str> {
         let mut missing: Vec<_> = self

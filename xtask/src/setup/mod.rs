@@ -9,12 +9,14 @@ mod go;
 pub(crate) mod helm;
 mod kernels;
 pub(crate) mod kubernetes;
+mod musl;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use dns_cache_tests::tools;
 
+use crate::image::Arch;
 use crate::kernel::Version;
 
 /// Install what is missing for building and for the lab
@@ -87,6 +89,11 @@ pub(crate) fn ensure_kernels(versions: &[Version]) -> Result<()> {
     ensure_parts(kernels(versions))
 }
 
+/// Installs what is missing to build for this machine, which is not the own one, and to run programs for it.
+pub(crate) fn ensure_cross(arch: Arch) -> Result<()> {
+    ensure_parts(vec![Box::new(debian::Packages::to(arch))])
+}
+
 /// Goes on after a failure, so that all of them are said.
 fn ensure_parts(parts: Vec<Box<dyn Part>>) -> Result<()> {
     let mut failures = Vec::new();
@@ -122,6 +129,7 @@ fn parts(want: Want) -> Vec<Box<dyn Part>> {
         parts.push(Box::new(coredns::CoreDns));
         parts.push(Box::new(debian::Packages::REAL));
         parts.push(Box::new(clients::Clients));
+        parts.push(Box::new(musl::NewerMusl));
         parts.push(Box::new(helm::Helm));
     }
     if want == Want::Benchmark {

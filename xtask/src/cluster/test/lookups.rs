@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::Bed;
+use crate::cluster::kubectl::pod_object;
 use crate::cluster::node::output;
 use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
 
@@ -78,7 +79,7 @@ pub(super) fn tracked(bed: &Bed, pod: &str) -> Result<usize> {
 
 /// The same of those at these addresses alone.
 pub(super) fn tracked_at(bed: &Bed, pod: &str, servers: &[&str]) -> Result<usize> {
-    let addresses = bed.node.field(&["pod", pod], "{.status.podIPs[*].ip}")?;
+    let addresses = bed.node.field(&pod_object(pod), "{.status.podIPs[*].ip}")?;
     let mut count = 0;
     for family in ["ipv4", "ipv6"] {
         let table = bed.node.run("conntrack", &["-L", "-f", family])?;

@@ -216,11 +216,16 @@ impl Bed {
         told.concat()
     }
 
-    /// What the agent says of itself, asked past the API server.
+    /// What the agent says of itself.
     fn status(&self) -> Result<Value> {
-        let program = workspace().join("target/image/x86_64-unknown-linux-gnu/release/dns-cache");
-        let text = self.node.run(program, &["status", "--output", "json"])?;
+        let text = self.agent(&["status", "--output", "json"])?;
         Ok(serde_json::from_str(&text)?)
+    }
+
+    /// A command to the agent, past the API server.
+    fn agent(&self, args: &[&str]) -> Result<String> {
+        let program = workspace().join("target/image/x86_64-unknown-linux-gnu/release/dns-cache");
+        self.node.run(program, args)
     }
 
     /// Lookups that the kernel has answered since the agent's start.

@@ -12,13 +12,14 @@ use super::lookups::{answers, forget, same, tracked, tracked_at};
 use super::node_state::NodeState;
 use super::{Bed, DAEMONSET};
 use crate::chart::NAMESPACE;
+use crate::cluster::components;
 use crate::cluster::node::{wait, wait_for};
 use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
 
 type Scenario = fn(&Bed) -> Result<String>;
 
 /// By name, in the order in which they run.
-pub(super) const SCENARIOS: [(&str, Scenario); 16] = [
+pub(super) const SCENARIOS: [(&str, Scenario); 18] = [
     (
         "no lookup is tracked, answers are the same, the kernel gives them",
         lookups,
@@ -35,9 +36,14 @@ pub(super) const SCENARIOS: [(&str, Scenario); 16] = [
     ("containerd restarted under load", containerd),
     ("kubelet restarted under load", kubelet),
     ("a pod asks at the link-local address", link_local),
+    ("mode link-local alone", link_local_alone),
+    (
+        "a pod whose kubelet has the link-local address as clusterDNS",
+        cluster_dns,
+    ),
     ("a pod on the node's network", host_network),
     ("the same with host.enabled", host_enabled),
-    ("a pod that is excluded", excluded),
+    ("pods that are excluded, by name and by namespace", excluded),
     ("metrics name the pods", pod_names),
     ("NodeLocalDNS's ConfigMap is imported", imported),
     ("the API server takes what is rendered", manifests),
@@ -88,29 +94,16 @@ fn uninstall(bed: &Bed) -> Result<String> {
 fn rights(bed: &Bed) -> Result<String> {
     /// Capabilities that are left (`linux/capability.h`): NET_BIND_SERVICE, NET_ADMIN, BPF.
     const LEFT: u64 = 1 << 10 | 1 << 12 | 1 << 39;
-    const ALLOWED: [&str; 4] = [
-        "get endpointslices -n=kube-system",
-        "list endpointslices -n=kube-system",
-        "watch endpointslices -n=kube-system",
-        "get nodes",
-    ];
-    const REFUSED: [&str; 7] = [
-        "list endpointslices -n=default",
-        "list nodes",
-        "update nodes",
-        "list pods -n=kube-system",
-        "get secrets -n=kube-system",
-        "get configmaps -n=kube-system",
-        "get daemonsets -n=kube-system",
-    ];
+    const NODES: &str = "nodes [] [] [get]";
+    const ENDPOINTS: &str = "endpointslices.discovery.k8s.io [] [] [get list watch]";
     bed.install(&[])?;
-    let account = format!("--as=system:serviceaccount:{NAMESPACE}:dns-cache");
-    let questions = ALLOWED.map(|what| (what, true)).into_iter();
-    for (what, wanted) in questions.chain(REFUSED.map(|what| (what, false))) {
-        let mut command = bed.node.kubectl_command();
-        command.args(["auth", "can-i", &account, "--quiet"]);
-        if command.args(what.split(' ')).status()?.success() != wanted {
-            bail!("{account}: {what} should be {wanted}");
+    for (namespace, wanted) in [
+        ("kube-system", &[ENDPOINTS, NODES][..]),
+        ("default", &[NODES]),
+    ] {
+        let found = granted(bed, namespace)?;
+        if found != wanted {
+            bail!("what the agent's account may do in {namespace}: {found:#?}");
         }
     }
     let script =
@@ -127,9 +120,25 @@ fn rights(bed: &Bed) -> Result<String> {
         bail!("capabilities of the agent's threads:\n{sets}");
     }
     Ok(format!(
-        "{} questions to RBAC; {all:#x} in all capability sets of all threads",
-        ALLOWED.len() + REFUSED.len()
+        "{ENDPOINTS}, {NODES} and nothing else; {all:#x} in all capability sets of all threads"
     ))
+}
+
+/// What the agent's account may do in a namespace, beyond what any account may.
+fn granted(bed: &Bed, namespace: &str) -> Result<Vec<String>> {
+    let rules = |account: &str| -> Result<Vec<String>> {
+        let account = format!("--as=system:serviceaccount:{NAMESPACE}:{account}");
+        let list = ["auth", "can-i", "--list", "--no-headers", "-n", namespace];
+        let text = bed.node.kubectl(&[&list[..], &[&account]].concat())?;
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut lines: Vec<_> = text.lines().map(words).collect();
+        lines.sort();
+        Ok(lines)
+    };
+    let ordinary = rules("nobody")?;
+    let mut own = rules("dns-cache")?;
+    own.retain(|rule| !ordinary.contains(rule));
+    Ok(own)
 }
 
 fn restart(bed: &Bed) -> Result<String> {
@@ -181,8 +190,36 @@ fn coredns(bed: &Bed) -> Result<String> {
         scale(1)?;
         scale(3)
     })?;
+    let failed = without_coredns(bed)?;
     scale(2)?;
-    Ok(load)
+    Ok(format!(
+        "{load}; without CoreDNS the same load fails: {failed}"
+    ))
+}
+
+/// The control: lookups of the load do need a CoreDNS pod. Returns what failed.
+fn without_coredns(bed: &Bed) -> Result<String> {
+    /// As long as a lookup may take, and some more.
+    const LOAD: Duration = Duration::from_secs(8);
+    let pods = ["pod", "-n=kube-system", "-l=k8s-app=kube-dns"];
+    bed.node
+        .kubectl(&[&["scale"], &COREDNS[..], &["--replicas=0"]].concat())?;
+    bed.node
+        .kubectl(&[&["wait", "--for=delete", "--timeout=60s"], &pods[..]].concat())?;
+    bed.agent(&["cache", "flush"])?;
+    let load = under_load(&bed.node, POD, SERVER, || {
+        thread::sleep(LOAD);
+        Ok(())
+    });
+    match load {
+        Ok(load) => {
+            bail!("without CoreDNS no lookup fails, so that this load shows nothing: {load}")
+        }
+        Err(error) => {
+            let text = error.to_string();
+            Ok(text.lines().next().unwrap_or_default().to_owned())
+        }
+    }
 }
 
 /// Upstreams of the cluster's zone.
@@ -260,6 +297,69 @@ fn link_local(bed: &Bed) -> Result<String> {
     ))
 }
 
+fn link_local_alone(bed: &Bed) -> Result<String> {
+    let before = answers(bed, POD)?;
+    bed.install(&["mode=link-local"])?;
+    forget(bed)?;
+    same(&before, &answers(bed, "link-local")?)?;
+    same(&before, &answers(bed, POD)?)?;
+    let (own, other) = (tracked(bed, "link-local")?, tracked(bed, POD)?);
+    if own > 0 || other == 0 {
+        bail!(
+            "{own} conntrack entries of the pod at {LINK_LOCAL_IP}, {other} of the one at {SERVER}"
+        );
+    }
+    Ok(format!(
+        "{} answers at {LINK_LOCAL_IP}, none tracked; at {SERVER} {other} entries, as without the agent",
+        before.len()
+    ))
+}
+
+fn cluster_dns(bed: &Bed) -> Result<String> {
+    let before = answers(bed, POD)?;
+    bed.install(&["mode=link-local"])?;
+    components::kubelet_with_dns(&bed.node, &[LINK_LOCAL_IP])?;
+    let result = pod_of_kubelet(bed, &before);
+    components::kubelet_with_dns(&bed.node, &[SERVER])?;
+    can_exec(bed)?;
+    result
+}
+
+/// A pod that says nothing of DNS.
+fn pod_of_kubelet(bed: &Bed, before: &[String]) -> Result<String> {
+    const NAME: &str = "by-kubelet";
+    let pod = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": NAME},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "client", "image": "localhost/client:1", "imagePullPolicy": "Never"}],
+        },
+    });
+    bed.node.apply(&pod.to_string())?;
+    let ready = [
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=60s",
+        "pod",
+        NAME,
+    ];
+    bed.node.kubectl(&ready)?;
+    forget(bed)?;
+    let result = answers(bed, NAME).and_then(|after| same(before, &after));
+    let entries = tracked(bed, NAME)?;
+    bed.node.kubectl(&["delete", "pod", NAME])?;
+    result?;
+    if entries > 0 {
+        bail!("{entries} conntrack entries of the pod's lookups");
+    }
+    Ok(format!(
+        "{} answers as at {SERVER}; none is tracked",
+        before.len()
+    ))
+}
+
 fn host_network(bed: &Bed) -> Result<String> {
     let before = answers(bed, "host-network")?;
     bed.install(&[])?;
@@ -269,6 +369,7 @@ fn host_network(bed: &Bed) -> Result<String> {
 
 fn host_enabled(bed: &Bed) -> Result<String> {
     const POD: &str = "host-network";
+    let node = NodeState::of(bed)?;
     forget(bed)?;
     let before = answers(bed, POD)?;
     // What they send to the link-local address is tracked, and not translated.
@@ -296,24 +397,33 @@ fn host_enabled(bed: &Bed) -> Result<String> {
     }
     bed.uninstall()?;
     same(&before, &answers(bed, POD)?)?;
+    node.same(&NodeState::of(bed)?)?;
     Ok(format!(
-        "{tracked_before} entries in conntrack before, none after; the same answers when uninstalled"
+        "{tracked_before} entries in conntrack before, none after; uninstalled, the same answers and nothing left on the node"
     ))
 }
 
 fn excluded(bed: &Bed) -> Result<String> {
-    let before = answers(bed, "excluded")?;
-    bed.install(&["exclude={default/excluded}"])?;
+    const EXCLUDED: [&str; 2] = ["excluded", "apart/client"];
+    let all = |bed| EXCLUDED.map(|pod| answers(bed, pod));
+    let before = all(bed);
+    bed.install(&["exclude={default/excluded,apart}"])?;
     forget(bed)?;
-    same(&before, &answers(bed, "excluded")?)?;
-    let (own, other) = (tracked(bed, "excluded")?, {
-        answers(bed, POD)?;
-        tracked(bed, POD)?
-    });
-    if own == 0 || other > 0 {
-        bail!("{own} conntrack entries of the pod that is left out, {other} of another one");
+    let mut said = Vec::new();
+    for ((pod, before), after) in EXCLUDED.into_iter().zip(before).zip(all(bed)) {
+        same(&before?, &after?)?;
+        let entries = tracked(bed, pod)?;
+        if entries == 0 {
+            bail!("no conntrack entry of {pod}, which is left out");
+        }
+        said.push(format!("{pod}: {entries} entries in conntrack"));
     }
-    Ok(format!("{own} entries in conntrack; another pod: none"))
+    answers(bed, POD)?;
+    let other = tracked(bed, POD)?;
+    if other > 0 {
+        bail!("{other} conntrack entries of a pod that is not left out");
+    }
+    Ok(format!("{}; another pod: none", said.join(", ")))
 }
 
 fn pod_names(bed: &Bed) -> Result<String> {
