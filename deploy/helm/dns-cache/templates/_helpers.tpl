@@ -25,9 +25,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{/* The agent's configuration: what the values say, with `config` laid over it. What is imported from a Corefile says by
-itself what the cluster's zone is. */}}
+{{/* The agent's configuration: what the values say, with `config` laid over it. What is not set is left to the
+agent's defaults, and to what is imported: that says by itself what the cluster's zone is. */}}
 {{- define "dns-cache.config" -}}
+{{- include "dns-cache.validate" . -}}
 {{- $kubernetes := dict
   "service" .Values.service.name
   "namespace" .Values.service.namespace
@@ -36,7 +37,7 @@ itself what the cluster's zone is. */}}
 {{- $config := dict
   "kubernetes" $kubernetes
   "log" (dict "format" .Values.log.format "level" .Values.log.level)
-  "metrics" (dict "listen" (printf "0.0.0.0:%v" (int .Values.metrics.port)) "perPod" .Values.metrics.perPod)
+  "metrics" (dict "listen" (printf "[::]:%v" (int .Values.metrics.port)) "perPod" .Values.metrics.perPod)
   "afterHandOver" "standBy"
   "stateDir" "/run/dns-cache"
   "bpffs" "/sys/fs/bpf/dns-cache" -}}
@@ -46,6 +47,8 @@ itself what the cluster's zone is. */}}
 {{- if not .Values.importNodeLocalDNS -}}
 {{- $_ := set $config "cluster" (dict "domain" .Values.clusterDomain) -}}
 {{- end -}}
-{{- $_ := set $config "cache" (dict "maxEntries" .Values.cache.maxEntries "maxBytes" .Values.cache.maxBytes) -}}
+{{- range $key, $value := .Values.cache }}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $config "cache" (set (get $config "cache" | default dict) $key $value) }}{{ end -}}
+{{- end -}}
 {{- toYaml (mergeOverwrite $config (deepCopy .Values.config)) }}
 {{- end }}
