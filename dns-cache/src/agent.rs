@@ -83,7 +83,6 @@ pub async fn run(
     let mut end = End::new()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut file = Watch::new(origin.path.clone());
-    metrics::panics::watch();
     let mut tasks = JoinSet::new();
     let (discovery, mut changes) = Discovery::new(config);
     tasks.spawn(Arc::clone(&discovery).follow_endpoints());

@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use dns_cache::cli::Cli;
 
+// What is released must end as a whole: the programs pass by an agent that is gone, not one that has lost a thread.
+#[cfg(not(any(debug_assertions, test, panic = "abort")))]
+compile_error!("the release profile has `panic = \"abort\"`");
+
 fn main() -> ExitCode {
     match Cli::parse().execute() {
         Ok(()) => ExitCode::SUCCESS,

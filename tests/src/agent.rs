@@ -341,6 +341,11 @@ impl Agent {
         self.process.kill9();
     }
 
+    /// SIGABRT, as after a panic; what it attached stays.
+    pub fn abort(&self) {
+        self.process.abort();
+    }
+
     /// SIGTERM, and waits for its end.
     pub fn stop(&self) {
         // What the kubelet gives a pod.

@@ -117,9 +117,17 @@ impl Process {
 
     /// SIGKILL, and waits for its end.
     pub fn kill9(&self) {
-        let mut child = self.child();
-        child.kill().or_panic(format_args!("killing {}", self.what));
-        child
+        self.end_by(Signal::SIGKILL);
+    }
+
+    /// SIGABRT, as a process ends that panics; waits for its end.
+    pub fn abort(&self) {
+        self.end_by(Signal::SIGABRT);
+    }
+
+    fn end_by(&self, signal: Signal) {
+        self.signal(signal);
+        self.child()
             .wait()
             .or_panic(format_args!("waiting for {}", self.what));
     }

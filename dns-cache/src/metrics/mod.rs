@@ -6,7 +6,6 @@
 mod exposition;
 pub(crate) mod histogram;
 pub mod names;
-pub(crate) mod panics;
 mod process;
 mod server;
 

@@ -49,7 +49,7 @@ metrics! {
     DNS_DO_REQUESTS: Counter "coredns_dns_do_requests_total"
         "Queries with the DO bit that userspace answered.",
     PANICS: Counter "coredns_panics_total"
-        "Panics of the agent's threads.",
+        "Panics that were survived: none, for each ends the agent.",
     CACHE_ENTRIES: Gauge "coredns_cache_entries"
         "Answers in the cache: success with data, denial without.",
     CACHE_REQUESTS: Counter "coredns_cache_requests_total"

@@ -1,22 +1,25 @@
 //! The agent's end, however it comes, costs no lookup; what was there before it came is unharmed.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport};
+use dns_cache_tests::{
+    Agent, AgentConfig, Family, Flavour, Lab, Netns, OrPanic, Query, Transport, Way,
+};
 
 use crate::metrics::get;
 use crate::{WEB, assert_web, fresh, lab_with_agent};
 
-fn next_lookup_after_sigkill_works(flavour: Flavour) {
+fn next_lookup_works_after(end: fn(&Agent), flavour: Flavour) {
     for family in Family::BOTH {
         for transport in Transport::ALL {
             let (lab, agent) = lab_with_agent(flavour);
             let client = lab.pod(0).client(family).timeout(Duration::from_secs(1));
             assert_web(&client, transport);
             lab.node().conntrack().assert_no_pod_dns();
-            agent.kill9();
+            end(&agent);
             // The very next one, once: over UDP the kernel still has the answer.
             assert_web(&client, transport);
             let conntrack = lab.node().conntrack();
@@ -37,12 +40,72 @@ fn next_lookup_after_sigkill_works(flavour: Flavour) {
 
 #[test]
 fn next_lookup_after_sigkill_works_routed() {
-    next_lookup_after_sigkill_works(Flavour::Routed);
+    next_lookup_works_after(Agent::kill9, Flavour::Routed);
 }
 
 #[test]
 fn next_lookup_after_sigkill_works_bridged() {
-    next_lookup_after_sigkill_works(Flavour::Bridged);
+    next_lookup_works_after(Agent::kill9, Flavour::Bridged);
+}
+
+#[test]
+fn next_lookup_after_a_panic_works() {
+    next_lookup_works_after(Agent::abort, Flavour::Routed);
+}
+
+#[test]
+fn kernel_answers_go_on_after_sigterm() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    assert_web(&client, Transport::Connected);
+    let before = agent.counters();
+    while before.way(&agent.counters()) != Way::Kernel {
+        assert_web(&client, Transport::Connected);
+    }
+    agent.stop();
+    assert_web(&client, Transport::Connected);
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+#[test]
+fn upstreams_see_the_connections_of_a_dead_agent_end() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    let established = || {
+        let replicas = lab.dns().replicas().iter();
+        replicas
+            .map(|replica| established_at_port_53(replica.pod().netns()))
+            .sum::<usize>()
+    };
+    for number in 0..8 {
+        let reply = client.ask(Transport::Connected, &Query::new(&fresh(number), rtype::A));
+        assert!(reply.is_ok());
+    }
+    assert!(established() > 0, "no connection to end");
+    agent.kill9();
+    let end = Instant::now() + Duration::from_secs(20);
+    while established() > 0 {
+        assert!(Instant::now() < end, "{} stay", established());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// By proc_pid_net(5): connections in state 1 whose local port is 53.
+fn established_at_port_53(netns: &Netns) -> usize {
+    let text = netns.run(|| {
+        ["tcp", "tcp6"]
+            .map(|family| fs::read_to_string(format!("/proc/thread-self/net/{family}")))
+            .map(|text| text.or_panic("reading the TCP sockets"))
+            .concat()
+    });
+    let sockets = text.lines().map(|line| line.split_whitespace());
+    sockets
+        .filter(|fields| {
+            let mut fields = fields.clone();
+            fields.nth(1).is_some_and(|local| local.ends_with(":0035"))
+                && fields.nth(1) == Some("01")
+        })
+        .count()
 }
 
 #[test]
