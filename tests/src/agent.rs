@@ -45,6 +45,8 @@ pub struct AgentConfig {
     pub log_level: String,
     /// The program; without it, the one that `tools::agent` finds.
     pub binary: Option<PathBuf>,
+    /// It is process 1, as in a container.
+    pub in_container: bool,
     /// A configuration's text in the place of all above, but for `interfaces`, which is the lab's.
     pub text: Option<String>,
     /// YAML that is put at the end, for all else.
@@ -64,6 +66,7 @@ impl Default for AgentConfig {
             attach: "auto".to_owned(),
             log_level: "info,dns_cache=debug".to_owned(),
             binary: None,
+            in_container: false,
             text: None,
             extra: String::new(),
         }
@@ -112,6 +115,8 @@ pub struct Agent {
     replicas: Vec<SocketAddr>,
     binary: PathBuf,
     process: Process,
+    /// How many of the lab's agents had started before, if it cannot be told from them by its pid.
+    earlier: Option<usize>,
 }
 
 impl Agent {
@@ -130,7 +135,12 @@ impl Agent {
         let text = yaml(config, replicas, &resolv_conf, &dir);
         fs::write(&file, text).or_panic(format_args!("writing {}", file.display()));
         let binary = config.binary.clone().unwrap_or_else(tools::agent);
-        let process = Process::start(
+        let start = match config.in_container {
+            true => Process::start_in_container,
+            false => Process::start,
+        };
+        let earlier = fs::read_to_string(dir.join("dns-cache.log")).unwrap_or_default();
+        let process = start(
             node.netns(),
             "dns-cache",
             &binary,
@@ -142,6 +152,7 @@ impl Agent {
             replicas: replicas.to_owned(),
             binary,
             process,
+            earlier: config.in_container.then(|| starts(&earlier)),
         };
         // A machine that translates instructions takes its time.
         agent.wait_for(veths, Duration::from_secs(60));
@@ -202,7 +213,7 @@ impl Agent {
         let end = Instant::now() + patience;
         loop {
             let missing = match self.status() {
-                Ok(status) if status["pid"] != self.process.pid() => {
+                Ok(status) if !self.has(&status) => {
                     format!("process {} answers", status["pid"])
                 }
                 Ok(status) => {
@@ -226,6 +237,14 @@ impl Agent {
                 "the agent does not serve after {patience:?}: {missing}"
             );
             thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether this is its status, and not another agent's.
+    fn has(&self, status: &Value) -> bool {
+        match self.earlier {
+            Some(earlier) => starts(&self.log()) > earlier,
+            None => status["pid"] == self.process.pid(),
         }
     }
 
@@ -460,6 +479,11 @@ impl Counters {
     fn sum(&self, names: &[&str]) -> u64 {
         names.iter().map(|name| self.datapath(name)).sum()
     }
+}
+
+/// How many agents have said that they have started.
+fn starts(log: &str) -> usize {
+    log.matches(" started ").count()
 }
 
 fn value(counters: &[(String, u64)], name: &str) -> u64 {

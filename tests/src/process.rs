@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -36,6 +37,40 @@ impl Process {
         program: &Path,
         args: impl IntoIterator<Item = S>,
     ) -> Self {
+        let mut command = Command::new(program);
+        command.args(args);
+        Self::run(netns, what, &command)
+    }
+
+    /// The same as process 1 of a PID namespace, as the first process of a container is.
+    #[must_use]
+    pub fn start_in_container<S: AsRef<OsStr>>(
+        netns: &Netns,
+        what: &str,
+        program: &Path,
+        args: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--"])
+            .arg(program)
+            .args(args);
+        let mut process = Self::run(netns, what, &command);
+        let outside = process.pid;
+        let children = format!("/proc/{outside}/task/{outside}/children");
+        let end = Instant::now() + Duration::from_secs(20);
+        while process.pid == outside && process.exit_status().is_none() {
+            assert!(Instant::now() < end, "{what} does not start");
+            let text = fs::read_to_string(&children).unwrap_or_default();
+            if let Some(child) = text.split_whitespace().next() {
+                process.pid = child.parse().or_panic(&children);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        process
+    }
+
+    fn run(netns: &Netns, what: &str, program: &Command) -> Self {
         let scope = netns.scope();
         let log = scope.dir().join(format!("{what}.log"));
         let open = || {
@@ -48,13 +83,13 @@ impl Process {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(args);
+            .arg(program.get_program())
+            .args(program.get_args());
         command.stdin(Stdio::null()).stdout(open()).stderr(open());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = netns
             .spawn(command)
-            .or_panic(format_args!("starting {}", program.display()));
+            .or_panic(format_args!("starting {program:?}"));
         let pid = i32::try_from(child.id()).or_panic("a pid is an i32");
         scope.record_process(pid, what);
         Self {
@@ -94,8 +129,11 @@ impl Process {
     /// Sends it a signal. It has not been waited for, so the pid is its own still.
     pub fn signal(&self, signal: Signal) {
         if self.exit_status().is_none() {
-            kill(Pid::from_raw(self.pid), signal)
-                .or_panic(format_args!("sending {signal} to {}", self.what));
+            match kill(Pid::from_raw(self.pid), signal) {
+                // In a container it has another one to wait for it, which is about to end as well.
+                Err(Errno::ESRCH) => {}
+                sent => sent.or_panic(format_args!("sending {signal} to {}", self.what)),
+            }
         }
     }
 

@@ -181,12 +181,24 @@ impl State {
     /// Ends [`Self::pause`], and puts the programs everywhere anew: another agent's are there by now, and its settings.
     fn take_back(&mut self, destinations: &[Destination]) -> Result<(), Error> {
         self.paused = false;
+        self.programs.keep_stages()?;
         self.programs.set_resolver(&self.link)?;
         self.attach_resolver()?;
         let attached = self.attached.values().cloned().collect::<Vec<_>>();
         for (Attached { name, ifindex, .. }, interface) in attached {
-            self.programs.set_interface(ifindex, interface)?;
-            self.attach_programs(&name, ifindex)?;
+            let set = self.programs.set_interface(ifindex, interface);
+            match set.and_then(|()| self.attach_programs(&name, ifindex)) {
+                Ok(mechanism) => {
+                    if let Some((attached, _)) = self.attached.get_mut(&ifindex) {
+                        attached.mechanism = mechanism;
+                    }
+                }
+                Err(error) => {
+                    debug!(interface = name, %error, "not taken back; its pod may be gone");
+                    // If it is there, the scan that follows attaches to it as to a new one.
+                    self.attached.remove(&ifindex);
+                }
+            }
         }
         self.set_intercepted(destinations)
     }

@@ -41,7 +41,7 @@ pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
 pub use measure::{Measured, Stage, Stages, measure};
-pub use programs::{LoadOptions, OBJECT, kernel_cache, load, stages};
+pub use programs::{LoadOptions, OBJECT, kernel_cache, link_stages, load};
 pub use reflect::Reflector;
 pub use undisturbed::{Undisturbed, verified};
 
@@ -210,6 +210,7 @@ impl Datapath {
         }
         let heartbeats = programs.heartbeats()?;
         let kernel = programs.take_kernel_side();
+        programs.keep_stages()?;
         programs.set_resolver(namespace.link())?;
         let mut state = interfaces::State::new(
             config.interfaces.clone(),
@@ -282,7 +283,10 @@ impl Datapath {
     ///
     /// The kernel refuses to attach a program or to write a map.
     pub async fn take_back(&self, destinations: &[Destination]) -> Result<(), Error> {
-        interfaces::take_back(&self.state, destinations).await
+        interfaces::take_back(&self.state, destinations).await?;
+        // No program of the successor's is attached any more.
+        self.pins.keep_only_own();
+        Ok(())
     }
 
     /// What is attached, and what was counted.

@@ -2,6 +2,7 @@
 //! takes it up as it is.
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -43,16 +44,21 @@ pub(super) struct Pins {
 impl Pins {
     /// Pins in a directory on a BPF file system.
     pub(super) fn new(dir: PathBuf) -> Self {
-        let own = format!("{}-{}", names::STAGES, std::process::id());
-        let stages = dir.join(own);
+        // Not by the process's number: in a container every agent is process 1, and programs of the one before run
+        // on until this one's are in their place.
+        let own = RandomState::new().hash_one(names::STAGES);
+        let stages = dir.join(format!("{}-{own:016x}", names::STAGES));
         Self { dir, stages }
     }
 
-    /// Under which path each map is found or put.
+    /// Under which path each map is found or put that the next agent goes on with.
     pub(super) fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> + use<> {
-        let kept = KEPT.map(|name| (name, self.dir.join(name)));
-        kept.into_iter()
-            .chain([(names::STAGES, self.stages.clone())])
+        KEPT.map(|name| (name, self.dir.join(name))).into_iter()
+    }
+
+    /// The path of the stages, which are pinned when they are about to be needed.
+    pub(super) fn stages(&self) -> &Path {
+        &self.stages
     }
 
     /// The path of a map that is pinned.
@@ -68,8 +74,6 @@ impl Pins {
     ///
     /// A pin cannot be removed.
     pub(super) fn fit(&self, object: &Object, sizes: &[(&str, u32)]) -> Result<(), Error> {
-        // One of our own process, which had the same number.
-        remove(&self.stages)?;
         for name in KEPT {
             let (path, Some(map)) = (self.dir.join(name), object.maps.get(name)) else {
                 continue;
@@ -91,7 +95,8 @@ impl Pins {
 
     /// Removes what earlier agents pinned for themselves. No program of theirs is attached any more.
     pub(super) fn keep_only_own(&self) {
-        let own: Vec<_> = self.paths().map(|(_, path)| path).collect();
+        let kept = self.paths().map(|(_, path)| path);
+        let own: Vec<_> = kept.chain([self.stages.clone()]).collect();
         for path in super::bpffs::pins(&self.dir) {
             if !own.contains(&path)
                 && let Err(error) = fs::remove_file(&path)

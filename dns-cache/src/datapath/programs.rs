@@ -1,7 +1,7 @@
 //! The loaded programs and their maps.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,9 @@ pub(super) struct Programs {
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
     access: Access,
     cpus: usize,
+    /// Where the array of the programs' stages is pinned. `ebpf` holds it, so that it has its programs as long as this
+    /// agent lives, whatever becomes of the pin.
+    stages: PathBuf,
     /// The programs for the node's own processes are loaded, and attached as soon as anything is.
     host: bool,
     kernel_side: Option<KernelSide>,
@@ -199,18 +202,19 @@ fn left_seed(pins: &Pins) -> Option<Seed> {
     kernel_cache::seed_of(arena.fd().as_fd()).ok().flatten()
 }
 
-/// Lets `pod_ingress` go on in the other programs, as long as the result lives.
+/// Lets `pod_ingress` go on in the other programs, as long as `ebpf` or a pin of the array is there.
 ///
 /// # Errors
 ///
 /// The kernel refuses it.
-pub fn stages(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Error> {
-    let mut stages: ProgramArray<MapData> = take(ebpf, names::STAGES)?;
-    let to_resolver: &mut SchedClassifier = program(ebpf, "to_resolver")?;
+pub fn link_stages(ebpf: &mut Ebpf) -> Result<(), Error> {
     let step = || "link the programs' stages".to_owned();
-    let fd = to_resolver.fd().step(step)?;
-    stages.set(STAGE_TO_RESOLVER, fd, 0).step(step)?;
-    Ok(stages)
+    let to_resolver: &mut SchedClassifier = program(ebpf, "to_resolver")?;
+    let to_resolver = to_resolver.fd().step(step)?.try_clone().step(step)?;
+    let stages = ebpf.map_mut(names::STAGES);
+    let stages = stages.ok_or("the object file lacks them").step(step)?;
+    let mut stages: ProgramArray<_> = stages.try_into().step(step)?;
+    stages.set(STAGE_TO_RESOLVER, &to_resolver, 0).step(step)
 }
 
 impl Programs {
@@ -248,8 +252,7 @@ impl Programs {
         let host = host.is_some() && host_sockets::load(&mut ebpf).map_err(no_host).is_ok();
         let mut access = Access::of(&mut ebpf)?;
         access.set(allowed)?;
-        // Its pin keeps what is in it.
-        drop(stages(&mut ebpf)?);
+        link_stages(&mut ebpf)?;
         let kernel_side = match cache {
             Some(Cache { size, contents }) => Some(KernelSide {
                 cache: Arc::new(kernel_cache(&ebpf, size, seed, contents)?),
@@ -259,6 +262,7 @@ impl Programs {
         };
         let mut programs = Self {
             cpus: cpus()?,
+            stages: pins.stages().to_owned(),
             host,
             kernel_side,
             access,
@@ -274,6 +278,20 @@ impl Programs {
         };
         programs.set_intercepted(intercepted)?;
         Ok(programs)
+    }
+
+    /// Makes sure that the programs' stages are there, and stay when this agent is gone: before the programs are
+    /// attached.
+    pub(super) fn keep_stages(&mut self) -> Result<(), Error> {
+        link_stages(&mut self.ebpf)?;
+        if self.stages.exists() {
+            return Ok(());
+        }
+        let step = || format!("pin the programs' stages at {}", self.stages.display());
+        match self.ebpf.map(names::STAGES) {
+            Some(Map::ProgramArray(stages)) => stages.pin(&self.stages).step(step),
+            _ => Err("the object file lacks them").step(step),
+        }
     }
 
     /// Brings the programs' log records into the agent's log, at debug level.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dns_cache_tests::addresses::LINK_LOCAL;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::BULK;
 use dns_cache_tests::{
@@ -66,18 +67,29 @@ fn look_up_until(lab: &Lab, done: &AtomicBool, tries: u32) -> u64 {
     })
 }
 
-fn nobody_notices(attach: &str, tries: u32, between: impl Fn(&Agent)) {
-    let config = AgentConfig {
+fn attached_by(attach: &str) -> AgentConfig {
+    AgentConfig {
         attach: attach.to_owned(),
         ..patient()
-    };
+    }
+}
+
+/// Each agent is process 1, as in its own container.
+fn in_containers() -> AgentConfig {
+    AgentConfig {
+        in_container: true,
+        ..patient()
+    }
+}
+
+fn nobody_notices(config: &AgentConfig, tries: u32, between: impl Fn(&Agent)) {
     let lab = Lab::builder().start();
     for family in Family::BOTH {
         assert_web(&lab.pod(0).client(family), Transport::Tcp);
     }
     lab.node().conntrack().flush();
     let before = lab.node().snapshot();
-    let mut agent = lab.agent(&config);
+    let mut agent = lab.agent(config);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let lookups = scope.spawn(|| look_up_until(&lab, &done, tries));
@@ -86,7 +98,7 @@ fn nobody_notices(attach: &str, tries: u32, between: impl Fn(&Agent)) {
                 break;
             }
             between(&agent);
-            let successor = lab.agent(&config);
+            let successor = lab.agent(config);
             agent.assert_ends();
             agent = successor;
         }
@@ -108,39 +120,48 @@ fn nobody_notices(attach: &str, tries: u32, between: impl Fn(&Agent)) {
 
 #[test]
 fn nobody_notices_tcx() {
-    nobody_notices("auto", 1, |_| {});
+    nobody_notices(&attached_by("auto"), 1, |_| {});
 }
 
 #[test]
 fn nobody_notices_clsact() {
-    nobody_notices("clsact", 1, |_| {});
+    nobody_notices(&attached_by("clsact"), 1, |_| {});
+}
+
+#[test]
+fn nobody_notices_in_containers() {
+    nobody_notices(&in_containers(), 1, |_| {});
 }
 
 /// The maps of the agents before are of another layout each time: their pins are elsewhere. A reply may be lost that
 /// is under way when the program for replies changes, as the new one has not heard of its client.
 #[test]
 fn nobody_notices_another_layout() {
-    nobody_notices("auto", 2, Agent::age_maps);
+    nobody_notices(&attached_by("auto"), 2, Agent::age_maps);
 }
 
 /// However far it got: the one that was there goes on, and is whole.
-#[test]
-fn a_successor_that_dies_has_taken_nothing() {
+fn a_dead_successor_has_taken_nothing(config: AgentConfig) {
+    let config = config.with_link_local();
     let lab = Lab::builder().start();
-    let mut agent = lab.agent(&patient());
+    let mut agent = lab.agent(&config);
     let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
+    let link_local = client.clone().server(LINK_LOCAL.dns(Family::V4));
+    let start = match config.in_container {
+        true => Process::start_in_container,
+        false => Process::start,
+    };
     let file = agent.state_dir().with_file_name("dns-cache.yaml");
     let (mut died, mut number) = (0, 0);
     for delay in (0..).map(|step| Duration::from_millis(step * step * 20)) {
-        let successor = Process::start(
+        let successor = start(
             lab.node().netns(),
             "successor",
             &tools::agent(),
             ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
         );
         thread::sleep(delay);
-        let has_taken_over =
-            successor.log().contains("\"started\"") || successor.log().contains(" started ");
+        let has_taken_over = successor.log().contains(" started ");
         successor.kill9();
         if has_taken_over {
             break;
@@ -158,6 +179,11 @@ fn a_successor_that_dies_has_taken_nothing() {
                 let reply = client.ask(Transport::Connected, &query);
                 assert_eq!(reply.or_panic("a lookup").message.answers.len(), 1);
             }
+            let name = fresh(BULK - 1 - number);
+            let query = Query::new(&name, rtype::A);
+            let reply = link_local.ask(Transport::Connected, &query);
+            let reply = reply.or_panic("a lookup at the link-local address");
+            assert_eq!(reply.message.answers.len(), 1);
             let after = agent.counters();
             if before.answered(&after) > 0 {
                 break;
@@ -169,9 +195,19 @@ fn a_successor_that_dies_has_taken_nothing() {
     assert!(died > 3, "it is quick: only {died} died");
     lab.node().conntrack().assert_no_pod_dns();
     agent.assert_ends();
-    agent = lab.agent(&patient());
+    agent = lab.agent(&config);
     assert_web(&client, Transport::Connected);
     agent.stop();
+}
+
+#[test]
+fn a_successor_that_dies_has_taken_nothing() {
+    a_dead_successor_has_taken_nothing(patient());
+}
+
+#[test]
+fn a_successor_that_dies_in_a_container_has_taken_nothing() {
+    a_dead_successor_has_taken_nothing(in_containers());
 }
 
 /// One that cannot start says so, and harms nobody.

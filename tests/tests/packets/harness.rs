@@ -7,9 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{
-    Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray, RingBuf,
-};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use dns_cache::config::Network;
 use dns_cache::datapath::{self, LoadOptions};
@@ -71,7 +69,6 @@ pub(super) struct Harness {
     hits: PerCpuArray<MapData, u64>,
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
     refreshes: RingBuf<MapData>,
-    _stages: ProgramArray<MapData>,
     cache: Option<KernelCache>,
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
@@ -157,6 +154,7 @@ impl Harness {
             .set(allowed)
             .unwrap();
         let cache = size.map(|size| datapath::kernel_cache(&ebpf, size, seed, 0).unwrap());
+        datapath::link_stages(&mut ebpf).unwrap();
         let mut harness = Self {
             intercept: ebpf.take_map(names::INTERCEPT).unwrap().try_into().unwrap(),
             interfaces: ebpf
@@ -175,7 +173,6 @@ impl Harness {
             hits: ebpf.take_map(names::HITS).unwrap().try_into().unwrap(),
             traffic: ebpf.take_map(names::TRAFFIC).unwrap().try_into().unwrap(),
             refreshes: ebpf.take_map(names::REFRESH).unwrap().try_into().unwrap(),
-            _stages: datapath::stages(&mut ebpf).unwrap(),
             cache,
             resolver_value: Resolver {
                 ifindex: 0,
