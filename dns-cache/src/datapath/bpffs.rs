@@ -63,6 +63,12 @@ pub(super) fn prepare(dir: &Path) -> Result<Dirs, Error> {
     Ok(dirs)
 }
 
+/// Whether an agent has left anything here.
+pub(super) fn has_pins(dir: &Path) -> bool {
+    let dirs = map_dirs(dir).chain([dir.join(LINKS), dir.join(HOST)]);
+    dirs.into_iter().any(|dir| !pins(&dir).is_empty())
+}
+
 /// Removes the maps of other layouts: no program that is attached has them any more.
 pub(super) fn remove_other_layouts(dir: &Path) -> Result<(), Error> {
     let own = format!("{VERSION}{LAYOUT_VERSION}");

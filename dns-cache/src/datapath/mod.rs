@@ -136,8 +136,8 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// Says which step failed, on what, and why. What was made until then is taken away again, unless it was inherited:
-    /// then it is the other agent's.
+    /// Says which step failed, on what, and why. What was made until then is taken away again, but not what others have
+    /// left: an agent that runs has its own still, and what a dead one left serves on without it.
     pub async fn start(
         config: &Config,
         lock: NodeLock,
@@ -145,17 +145,24 @@ impl Datapath {
         capabilities: Capabilities,
         inherited: Option<Inherited>,
     ) -> Result<(Self, Listening, Option<KernelSide>), Error> {
-        let is_first = inherited.is_none();
+        let (is_first, is_alone) = (inherited.is_none(), !bpffs::has_pins(&config.bpffs));
         let started =
             Self::start_steps(config, lock, resident.clone(), capabilities, inherited).await;
         let started = started.and_then(|started| {
             let settled = resident.settle();
+            if settled.is_err() {
+                started.0.stop();
+            }
             settled.step(|| "give up the privileges of the start".to_owned())?;
             Ok(started)
         });
         if started.is_err() && is_first {
             // The first error is the one to report.
-            let _ = detach(config, &resident).await;
+            let _ = match is_alone {
+                true => detach(config, &resident).await.map(drop),
+                // As if this agent had been killed: programs that it may have replaced by then find no socket.
+                false => withdraw().await,
+            };
         }
         started
     }
@@ -381,6 +388,12 @@ impl Datapath {
 /// Whether what goes to pods must be looked at as well.
 fn has_fallback(destinations: &[Destination]) -> bool {
     destinations.iter().any(|to| to.fallback.is_some())
+}
+
+/// Removes the way to the resolver, which would go by itself when its namespace does.
+async fn withdraw() -> Result<(), Error> {
+    let _lock = NodeLock::take()?;
+    namespace::remove().await.map(drop)
 }
 
 /// Removes every program, pin, namespace and interface that an agent with this configuration may have

@@ -3,16 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::panic::resume_unwind;
+use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL};
 use dns_cache_tests::wire::rtype;
+use dns_cache_tests::zones::BULK;
 use dns_cache_tests::{
-    Agent, AgentConfig, Client, Family, Flavour, Lab, Message, OrPanic, Query, Transport,
+    Agent, AgentConfig, Client, Family, Flavour, Lab, Message, OrPanic, Process, Query, Transport,
+    Way, tools,
 };
 
-use crate::{assert_web, fresh};
+use crate::{SetOnDrop, assert_web, attach_modes, fresh};
 
 pub(crate) fn config(attach: &str) -> AgentConfig {
     let config = AgentConfig {
@@ -254,6 +260,101 @@ fn a_reload_brings_and_takes_it() {
         // Nor does a new agent leave what it does not need.
         let agent = lab.agent(&plain);
         assert_eq!(egress(&lab, &agent), 0);
+    }
+}
+
+/// What a dead agent diverts it does until the next one is in its place, which in a container has the same number.
+#[test]
+fn all_are_answered_until_the_next_agent_serves() {
+    let lab = Lab::builder().start();
+    let config = AgentConfig {
+        in_container: true,
+        ..config("auto")
+    };
+    let killed = lab.agent(&config);
+    let client = client(&lab, Family::V4);
+    assert_web(&client, Transport::Connected);
+    killed.kill9();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let lookups = scope.spawn(|| {
+            let mut numbers = (0..BULK).cycle();
+            let mut count = 0;
+            while !done.load(Relaxed) {
+                let name = fresh(numbers.next().unwrap_or_default());
+                let reply = client.ask(Transport::Connected, &Query::new(&name, rtype::A));
+                reply.or_panic("while no agent serves, or the next one comes");
+                count += 1;
+            }
+            count
+        });
+        let stop = SetOnDrop(&done);
+        let agent = lab.agent(&config);
+        drop(stop);
+        let count = lookups.join().unwrap_or_else(|panic| resume_unwind(panic));
+        assert!(count > 10, "only {count} lookups");
+        let mut names = Names(0);
+        let before = agent.counters();
+        names.ask(&client, Transport::Tcp);
+        assert!(before.resolved(&agent.counters()) > 0);
+    });
+}
+
+/// It says why it cannot start. Without an agent before it, it leaves the node as it was; what a dead one left serves on.
+#[test]
+fn a_start_that_fails_harms_nobody() {
+    for attach in attach_modes() {
+        let lab = Lab::builder().start();
+        let client = client(&lab, Family::V4);
+        assert_web(&lab.pod(0).client(Family::V4), Transport::Tcp);
+        let obstacle = || lab.node().netns().ip("link add dnscache1 type dummy");
+        let fail = |file: &Path| {
+            let process = Process::start(
+                lab.node().netns(),
+                "failing",
+                &tools::agent(),
+                ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
+            );
+            let end = Instant::now() + Duration::from_secs(20);
+            while process.exit_status().is_none() {
+                assert!(Instant::now() < end, "it starts: {}", process.log());
+                thread::sleep(Duration::from_millis(5));
+            }
+            assert!(!process.stop(Duration::ZERO).success());
+            let said = process.log();
+            assert!(said.contains("create the veth pair dnscache0"), "{said}");
+        };
+        let config = config(attach);
+        // For its file.
+        let agent = lab.agent(&config);
+        let file = agent.state_dir().with_file_name("dns-cache.yaml");
+        agent.stop();
+        agent.detach();
+        obstacle();
+        let before = lab.node().snapshot();
+        fail(&file);
+        lab.node().assert_comes_back_to(&before);
+        lab.node().netns().ip("link del dnscache1");
+
+        let agent = lab.agent(&config);
+        assert_web(&client, Transport::Connected);
+        agent.kill9();
+        obstacle();
+        fail(&file);
+        lab.node().conntrack().flush();
+        // In the kernel, as it was cached before.
+        assert_web(&client, Transport::Connected);
+        lab.node().conntrack().assert_no_pod_dns();
+        let mut names = Names(0);
+        for transport in Transport::ALL {
+            names.ask(&client, transport);
+        }
+        lab.node().netns().ip("link del dnscache1");
+        let agent = lab.agent(&config);
+        let before = agent.counters();
+        assert_web(&client, Transport::Connected);
+        assert_eq!(before.way(&agent.counters()), Way::Kernel);
+        agent.stop();
     }
 }
 
