@@ -154,9 +154,10 @@ pub async fn run(
             () = end.told() => break Ended::Told,
             ended = &mut control => break Ended::Broken(ended),
             Some(asked) = asked.recv() => {
-                match agent.hand_over(asked, &server).await {
+                match agent.hand_over(asked, &server, &mut end).await {
                     Some(Heir::Successor(successor)) => break Ended::Succeeded(successor),
                     Some(Heir::Foreign) => break Ended::Displaced,
+                    Some(Heir::Nobody) => break Ended::Told,
                     None => continue,
                 }
             }

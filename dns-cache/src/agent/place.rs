@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::Error;
 use crate::config::Config;
 use crate::control::{self, ServerError};
-use crate::datapath::{Inherited, NodeLock};
+use crate::datapath::{Consent, Inherited, NodeLock};
 use crate::metrics;
 use crate::succession::{self, Estate, Predecessor};
 
@@ -88,6 +88,7 @@ impl Place {
             (Some(listener), Some(address)) => Some(metrics::Server::inherit(listener, address)?),
             _ => bind_metrics(config)?,
         };
+        let mut waiting = predecessor.waiting()?;
         Ok(Self {
             control: control::Server::inherit(&config.state_dir, lock, control),
             lock: NodeLock::inherit(node),
@@ -96,6 +97,7 @@ impl Place {
                 namespace,
                 link,
                 sockets,
+                consent: Consent::of(move || waiting.ask()),
             }),
             predecessor: Some(predecessor),
         })

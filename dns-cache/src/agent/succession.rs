@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::Agent;
+use super::end::End;
 use crate::config::Config;
 use crate::control;
 use crate::serve::{Connection, Server};
@@ -35,6 +36,8 @@ pub(super) enum Heir {
     Successor(Successor),
     /// It speaks another protocol: it starts as after a restart.
     Foreign,
+    /// Nobody for whom this agent could wait: it was told to end.
+    Nobody,
 }
 
 /// What the agent holds for its successor alone.
@@ -63,7 +66,12 @@ pub(super) async fn succeed(
 
 impl Agent {
     /// Leaves everything to the agent that asks. `None`: it has failed, and this one goes on.
-    pub(super) async fn hand_over(&self, asked: Asked, server: &Server) -> Option<Heir> {
+    pub(super) async fn hand_over(
+        &self,
+        asked: Asked,
+        server: &Server,
+        end: &mut End,
+    ) -> Option<Heir> {
         let (client, protocol) = asked;
         if protocol != PROTOCOL {
             let refused = spawn_blocking(move || refuse(client, protocol)).await;
@@ -78,7 +86,8 @@ impl Agent {
         self.is_leaving.store(true, Relaxed);
         self.resolver.freeze_kernel();
         self.datapath.pause();
-        let error = match self.leave_to(client, server).await {
+        let mut told = false;
+        let error = match self.leave_to(client, server, end, &mut told).await {
             Ok(successor) => return Some(Heir::Successor(successor)),
             Err(error) => error,
         };
@@ -88,14 +97,29 @@ impl Agent {
         }
         self.resolver.thaw_kernel();
         self.is_leaving.store(false, Relaxed);
-        None
+        told.then_some(Heir::Nobody)
     }
 
-    async fn leave_to(&self, client: UnixStream, server: &Server) -> io::Result<Successor> {
+    /// `told`: this agent was told to end, and did not wait any longer.
+    async fn leave_to(
+        &self,
+        client: UnixStream,
+        server: &Server,
+        end: &mut End,
+        told: &mut bool,
+    ) -> io::Result<Successor> {
         let mut successor = Successor::new(client.into_std()?)?;
+        let hang_up = successor.hang_up()?;
         let estate = self.estate(server)?;
         let left = move || successor.leave_to(&estate).map(|()| successor);
-        spawn_blocking(left).await.map_err(io::Error::other)?
+        let mut left = spawn_blocking(left);
+        tokio::select! {
+            left = &mut left => return left.map_err(io::Error::other)?,
+            () = end.told() => *told = true,
+        }
+        // If it has ended itself, that is what is wanted; and it may have served just now.
+        let _ = hang_up.now();
+        left.await.map_err(io::Error::other)?
     }
 
     fn estate(&self, server: &Server) -> io::Result<Estate> {

@@ -7,6 +7,7 @@ mod attach;
 mod bpffs;
 mod bridge_ports;
 mod capabilities;
+mod consent;
 mod error;
 mod filters;
 mod host_routes;
@@ -37,6 +38,7 @@ use tokio::task::JoinHandle;
 pub use access::Access;
 pub use attach::Mechanism;
 pub use capabilities::{Capabilities, Lack, release};
+pub use consent::Consent;
 pub use error::Error;
 pub use inspect::{Figures, inspect};
 pub use interfaces::Attached;
@@ -81,6 +83,8 @@ pub struct Inherited {
     pub link: ResolverLink,
     /// The resolver's sockets.
     pub sockets: Sockets,
+    /// Whether that agent still leaves it all.
+    pub consent: Consent,
 }
 
 /// What the resolver listens with.
@@ -179,18 +183,21 @@ impl Datapath {
         let pins = Pins::new(dirs.maps.clone());
         let is_first = inherited.is_none();
         let listen = &config.listen;
-        let (namespace, sockets) = match inherited {
+        let (namespace, sockets, mut consent) = match inherited {
             None => (
                 Namespace::create(listen, resident).await?,
                 Sockets::default(),
+                Consent::of_nobody(),
             ),
             Some(Inherited {
                 namespace,
                 link,
                 sockets,
+                consent,
             }) => (
                 Namespace::join(listen, resident, namespace, link).await?,
                 sockets,
+                consent,
             ),
         };
         let sockets = sockets::complete(namespace.resident(), listen, sockets)?;
@@ -204,9 +211,17 @@ impl Datapath {
         let host = config.host.enabled;
         // Not the resident's, which is the resolver's. Where the kernel tells none, no socket is taken for the node's.
         let host = host.then(|| sys::netns_cookie().unwrap_or_default());
-        let (mut programs, pins) = namespace.resident().run(move || {
-            let programs = Programs::load(&pins, &destinations, &access, patience, cache, host)?;
-            Ok::<_, Error>((programs, pins))
+        let (mut programs, pins, mut consent) = namespace.resident().run(move || {
+            let programs = Programs::load(
+                &pins,
+                &destinations,
+                &access,
+                patience,
+                cache,
+                host,
+                &mut consent,
+            )?;
+            Ok::<_, Error>((programs, pins, consent))
         })?;
         let logger = programs.forward_logs();
         let mut host_routes = HostRoutes::new(*namespace.link());
@@ -237,6 +252,8 @@ impl Datapath {
             events
         };
         host_routes.set(&config.own_addresses()).await?;
+        // With many interfaces that took its time, and from here on the resolver writes to the kernel cache.
+        consent.ask()?;
         let state = Arc::new(Mutex::new(state));
         let watcher = tokio::spawn(interfaces::watch(events, Arc::clone(&state)));
         Ok((

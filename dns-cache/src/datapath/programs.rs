@@ -28,7 +28,7 @@ use super::error::{Error, Step as _};
 use super::namespace::ResolverLink;
 use super::pins::Pins;
 use super::undisturbed::{Undisturbed, verified};
-use super::{KernelSide, host_sockets};
+use super::{Consent, KernelSide, host_sockets};
 use crate::config::{Destination, Network};
 use crate::kernel_cache::{self, KernelCache, Size};
 use crate::serve::Heartbeats;
@@ -221,6 +221,7 @@ impl Programs {
     /// Loads the object into the kernel, with what an earlier agent left, with these destinations, and a
     /// kernel cache that answers the networks in `allowed`, or all if there are none; nothing is attached yet. `host`:
     /// with the programs for the node's own processes, which are in the namespace with this cookie (0: not known).
+    /// `consent` is asked for before anything of an earlier agent's is changed.
     pub(super) fn load(
         pins: &Pins,
         intercepted: &[Destination],
@@ -228,6 +229,7 @@ impl Programs {
         patience: Duration,
         cache: Option<Cache>,
         host: Option<u64>,
+        consent: &mut Consent,
     ) -> Result<Self, Error> {
         // The verifier removes log statements of levels that are off: they cost nothing then.
         let log_level = if tracing::enabled!(target: "dns_cache_ebpf", Level::DEBUG) {
@@ -238,6 +240,7 @@ impl Programs {
         let size = cache.map(|cache| cache.size);
         let sizes = sizes(size)?;
         let object = Object::parse(OBJECT).step(|| "read the object file".to_owned())?;
+        consent.ask()?;
         pins.fit(&object, &sizes)?;
         let seed = left_seed(pins).unwrap_or_else(kernel_cache::random_seed);
         let options = LoadOptions {
@@ -253,6 +256,8 @@ impl Programs {
         let mut access = Access::of(&mut ebpf)?;
         access.set(allowed)?;
         link_stages(&mut ebpf)?;
+        // The verifier has taken its time, and the maps' contents come next.
+        consent.ask()?;
         let kernel_side = match cache {
             Some(Cache { size, contents }) => Some(KernelSide {
                 cache: Arc::new(kernel_cache(&ebpf, size, seed, contents)?),

@@ -22,6 +22,9 @@ pub struct Manifest {
     udp: usize,
     tcp: usize,
     metrics: bool,
+    /// It answers whether it still waits.
+    #[serde(default)]
+    pub(super) says_whether_it_waits: bool,
 }
 
 /// All that belongs to the agent of a node, whichever process that is.
@@ -61,6 +64,7 @@ impl Estate {
             udp: self.sockets.udp.len(),
             tcp: self.sockets.tcp.len(),
             metrics: self.metrics.is_some(),
+            says_whether_it_waits: true,
         }
     }
 

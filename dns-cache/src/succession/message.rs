@@ -70,8 +70,11 @@ impl Incoming {
             let received = sys::receive_with(fd, room, &mut self.descriptors);
             let count = received.as_ref().map_or(0, |count| *count);
             self.bytes.truncate(start + count);
-            if received? == 0 {
-                return Ok(None);
+            match received {
+                Ok(0) => return Ok(None),
+                // So ends a wait with a time-out when the process was stopped and goes on (signal(7)).
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::message::{self, Incoming};
-use super::{Estate, PATIENCE, PROTOCOL, Passed, START, Serving, own_netns};
+use super::{END, Estate, PATIENCE, PROTOCOL, Passed, Word, own_netns};
 use crate::control::{self, ClientError, Command, Response};
 use crate::serve::Connection;
 
@@ -26,6 +26,15 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Predecessor {
     incoming: Incoming,
+    /// Whether it can be asked.
+    answers: bool,
+}
+
+/// Asks it whether it still waits.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Of the same connection. Nobody says anything but the answer until the successor serves.
+    incoming: Option<Incoming>,
 }
 
 impl Predecessor {
@@ -49,7 +58,18 @@ impl Predecessor {
         }
         let descriptors = incoming.descriptors(manifest.count())?;
         let estate = manifest.estate(descriptors)?;
-        Ok((Self { incoming }, estate))
+        let answers = manifest.says_whether_it_waits;
+        Ok((Self { incoming, answers }, estate))
+    }
+
+    /// By which it is asked whether it still waits.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn waiting(&self) -> io::Result<Waiting> {
+        let stream = self.answers.then(|| self.incoming.stream().try_clone());
+        let incoming = stream.transpose()?.map(Incoming::new);
+        Ok(Waiting { incoming })
     }
 
     /// Tells it to leave the sockets; what comes back are its clients' connections, until it has ended.
@@ -57,10 +77,11 @@ impl Predecessor {
     /// # Errors
     /// It has given up waiting, and serves.
     pub fn leave(self) -> io::Result<impl Iterator<Item = Connection> + Send> {
-        let Self { mut incoming } = self;
-        message::send(incoming.stream(), &Serving { serving: true }, &[])?;
+        self.waiting()?.ask()?;
+        let Self { mut incoming, .. } = self;
+        message::send(incoming.stream(), &Word::Serving(true), &[])?;
         // It ends in its own time, within the drain of its queries.
-        incoming.stream().set_read_timeout(Some(START))?;
+        incoming.stream().set_read_timeout(Some(END))?;
         let mut next = move || -> io::Result<Option<Connection>> {
             let Some(line) = incoming.line()? else {
                 return Ok(None);
@@ -75,5 +96,22 @@ impl Predecessor {
                 None
             })
         }))
+    }
+}
+
+impl Waiting {
+    /// From here on it waits for as long as at first; an agent that cannot be asked, from its first answer on.
+    ///
+    /// # Errors
+    /// It has given up waiting, and serves; or it is gone.
+    pub fn ask(&mut self) -> io::Result<()> {
+        let Some(incoming) = &mut self.incoming else {
+            return Ok(());
+        };
+        let asked = message::send(incoming.stream(), &Word::Waiting(true), &[]);
+        match asked.and_then(|()| incoming.line())? {
+            Some(line) if matches!(serde_json::from_slice(&line)?, Word::Waiting(true)) => Ok(()),
+            _ => Err(io::Error::other("it does not wait any more")),
+        }
     }
 }

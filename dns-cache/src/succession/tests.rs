@@ -4,10 +4,11 @@ use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc::channel;
 use std::thread;
 
 use super::*;
-use crate::control::{ClientError, SOCKET_NAME};
+use crate::control::{self, ClientError, SOCKET_NAME};
 use crate::serve::{Connection, Sockets};
 
 /// More than go with one message.
@@ -86,6 +87,48 @@ fn a_successor_that_ends_before_it_serves_has_taken_nothing() {
         assert_eq!(error.to_string(), "it has ended");
     });
     drop(Predecessor::ask(dir.path()).unwrap());
+    old.join().unwrap();
+}
+
+#[test]
+fn it_is_asked_whether_it_still_waits() {
+    let (tell, told) = channel();
+    let (dir, old) = agent(move |client| {
+        let mut successor = Successor::new(client).unwrap();
+        let hang_up = successor.hang_up().unwrap();
+        let waiting = thread::spawn(move || successor.leave_to(&estate()).unwrap_err());
+        told.recv().unwrap();
+        hang_up.now().unwrap();
+        assert_eq!(waiting.join().unwrap().to_string(), "it has ended");
+    });
+    let (predecessor, _) = Predecessor::ask(dir.path()).unwrap();
+    let mut waiting = predecessor.waiting().unwrap();
+    for _ in 0..3 {
+        waiting.ask().unwrap();
+    }
+    tell.send(()).unwrap();
+    old.join().unwrap();
+    assert!(waiting.ask().is_err());
+    assert!(predecessor.leave().is_err());
+}
+
+/// One of an earlier version.
+#[test]
+fn one_that_does_not_say_that_it_answers_is_not_asked() {
+    let (dir, old) = agent(|client| {
+        let estate = estate();
+        let response = control::Response::HandedOver(estate.manifest());
+        let mut response = serde_json::to_value(control::versioned(&response)).unwrap();
+        let manifest = response["handed-over"].as_object_mut().unwrap();
+        assert!(manifest.remove("saysWhetherItWaits").is_some());
+        message::send(&client, &response, &estate.descriptors()).unwrap();
+        let mut incoming = message::Incoming::new(client);
+        let line = incoming.line().unwrap().unwrap();
+        assert_eq!(line.trim_ascii(), br#"{"serving":true}"#);
+    });
+    let (predecessor, _) = Predecessor::ask(dir.path()).unwrap();
+    predecessor.waiting().unwrap().ask().unwrap();
+    assert_eq!(predecessor.leave().unwrap().count(), 0);
     old.join().unwrap();
 }
 

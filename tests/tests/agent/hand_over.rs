@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -208,6 +209,108 @@ fn a_successor_that_dies_has_taken_nothing() {
 #[test]
 fn a_successor_that_dies_in_a_container_has_taken_nothing() {
     a_dead_successor_has_taken_nothing(in_containers());
+}
+
+/// A successor that was stopped before its programs were verified: it holds all that it was given.
+fn stopped_successor(lab: &Lab, agent: &Agent) -> Process {
+    let file = agent.state_dir().with_file_name("dns-cache.yaml");
+    let successor = Process::start(
+        lab.node().netns(),
+        "successor",
+        &tools::agent(),
+        ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
+    );
+    let end = Instant::now() + Duration::from_secs(20);
+    while !agent.log().contains("another agent takes over") {
+        assert!(Instant::now() < end, "{}", successor.log());
+    }
+    successor.pause();
+    assert!(!successor.log().contains(" started "), "it was quick");
+    successor
+}
+
+/// Lets it go on, which it does not.
+fn assert_gives_up(successor: &Process) {
+    successor.resume();
+    let end = Instant::now() + Duration::from_secs(20);
+    while successor.exit_status().is_none() {
+        assert!(Instant::now() < end, "{}", successor.log());
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!successor.stop(PATIENCE).success());
+    let said = successor.log();
+    assert!(said.contains("take over from the agent before"), "{said}");
+}
+
+/// The programs on a pod's interface, and what they ask and answer with.
+fn programs(lab: &Lab, agent: &Agent) -> (String, String) {
+    let veth = lab.pod(0).veth();
+    let mut filters = Command::new("tc");
+    filters.args(["filter", "show", "dev", veth, "ingress"]);
+    let mut pins = Command::new("find");
+    pins.arg(agent.bpffs());
+    let netns = lab.node().netns();
+    (netns.succeed(&mut filters), netns.succeed(&mut pins))
+}
+
+/// An agent that is told to end while its successor hangs does not wait for it.
+#[test]
+fn a_hung_successor_does_not_keep_an_agent_that_is_told_to_end() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&patient().with_link_local());
+    let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
+    assert_web(&client, Transport::Connected);
+    let successor = stopped_successor(&lab, &agent);
+    let told = Instant::now();
+    agent.stop();
+    // It answers for up to five seconds what it has.
+    let took = told.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert_gives_up(&successor);
+    // It was an end as any other.
+    let link_local = client.clone().server(LINK_LOCAL.dns(Family::V4));
+    for (number, client) in (0..).zip([&client, &link_local]) {
+        let query = Query::new(&fresh(number), rtype::A);
+        let reply = client.ask(Transport::Connected, &query);
+        assert_eq!(reply.or_panic("a lookup").message.answers.len(), 1);
+    }
+    let agent = lab.agent(&patient());
+    let before = agent.counters();
+    assert_web(&client, Transport::Tcp);
+    assert!(before.resolved(&agent.counters()) > 0);
+    agent.stop();
+}
+
+/// The agent goes on by itself, and a successor that wakes up after that leaves it all alone.
+#[test]
+fn a_successor_that_wakes_up_too_late_writes_nothing() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&AgentConfig {
+        attach: "clsact".to_owned(),
+        ..patient()
+    });
+    let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
+    assert_web(&client, Transport::Connected);
+    let before = programs(&lab, &agent);
+    let successor = stopped_successor(&lab, &agent);
+    let end = Instant::now() + Duration::from_secs(40);
+    while !agent.log().contains("has not taken over; going on") {
+        assert!(Instant::now() < end, "{}", agent.log());
+        assert_web(&client, Transport::Connected);
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_gives_up(&successor);
+    assert_eq!(programs(&lab, &agent), before);
+    // The kernel cache is written by the one agent again.
+    let query = Query::new(&fresh(1), rtype::A);
+    let counters = agent.counters();
+    let end = Instant::now() + PATIENCE;
+    while counters.answered(&agent.counters()) == 0 {
+        assert!(Instant::now() < end, "{}", agent.log());
+        assert!(client.ask(Transport::Connected, &query).is_ok());
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+    agent.stop();
 }
 
 /// One that cannot start says so, and harms nobody.
