@@ -216,20 +216,20 @@ impl Attacher {
         Ok(())
     }
 
-    /// Where our program for what comes in, of the id `own`, is on this interface.
-    pub(super) fn standing(&self, own: u32, ifindex: u32, mechanism: Mechanism) -> Standing {
-        let direction = TcAttachType::Ingress;
+    /// Where our program of the id `own` is on this interface.
+    pub(super) fn standing(&self, own: u32, ifindex: u32, direction: TcAttachType) -> Standing {
         let tcx = match self.capabilities.tcx {
             true => first_in_tcx(ifindex, direction),
             false => None,
         };
-        match (tcx, mechanism) {
-            (Some(first), _) if first == own => Standing::First,
+        match tcx {
+            Some(first) if first == own => Standing::First,
             // All of TCX runs before any filter.
-            (Some(first), _) => Standing::Behind(first),
-            (None, Mechanism::Tcx) => Standing::Gone,
-            (None, Mechanism::Clsact) => match filters::list(ifindex, direction) {
-                Ok(filters) => among(&filters),
+            Some(first) => Standing::Behind(first),
+            // Its link is there, and attached to nothing any more.
+            None if self.pin(ifindex, direction).exists() => Standing::Gone,
+            None => match filters::list(ifindex, direction) {
+                Ok(filters) => among(&filters, own),
                 Err(error) => {
                     debug!(%error, ifindex, "an interface's filters cannot be listed");
                     Standing::First
@@ -245,8 +245,8 @@ impl Attacher {
         program: &mut SchedClassifier,
         name: &str,
         ifindex: u32,
+        direction: TcAttachType,
     ) -> Result<Mechanism, Error> {
-        let direction = TcAttachType::Ingress;
         self.unpin(ifindex, direction);
         remove_filters(name, direction);
         self.attach(program, name, ifindex, direction)
@@ -308,9 +308,11 @@ impl Attacher {
     }
 }
 
-/// Where ours is among an interface's filters.
-fn among(filters: &[Filter]) -> Standing {
-    let is_ours = |filter: &Filter| filter.handle == HANDLE && filter.priority == PRIORITY;
+/// Where ours, of this id, is among an interface's filters.
+fn among(filters: &[Filter], own: u32) -> Standing {
+    let is_ours = |filter: &Filter| {
+        (filter.handle, filter.priority, filter.program) == (HANDLE, PRIORITY, own)
+    };
     match filters {
         [first, ..] if is_ours(first) => Standing::First,
         [first, rest @ ..] if rest.iter().any(is_ours) => Standing::Behind(first.program),
@@ -471,6 +473,20 @@ async fn remove_empty_clsact(handle: &Handle, ifindex: u32) -> Result<(), rtnetl
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ours_is_told_from_others_at_its_place() {
+        let filter = |program| Filter {
+            priority: PRIORITY,
+            handle: HANDLE,
+            name: String::new(),
+            program,
+        };
+        assert_eq!(among(&[filter(7), filter(8)], 7), Standing::First);
+        assert_eq!(among(&[filter(8), filter(7)], 7), Standing::Behind(8));
+        assert_eq!(among(&[filter(8)], 7), Standing::Gone);
+        assert_eq!(among(&[], 7), Standing::Gone);
+    }
 
     #[test]
     fn links_are_made_as_time_allows() {

@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aya::programs::TcAttachType;
 use dns_cache_common::maps::{BridgePort, Interface};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -23,7 +22,7 @@ use tracing::{debug, info, warn};
 use super::attach::{Attacher, Mechanism, Standing};
 use super::error::{Error, Step as _};
 use super::namespace::{ResolverLink, VETH, netlink};
-use super::programs::Programs;
+use super::programs::{Carried, Programs};
 use super::{Status, has_fallback};
 use crate::config::{Destination, InterfacePattern, Network};
 
@@ -37,6 +36,8 @@ const CHECKS_PER_SCAN: u32 = 10;
 /// How often a program in front of ours is looked at before ours is put in front of it again, from one attempt to the
 /// next: it doubles, for the other one may insist as well.
 const PATIENCE: RangeInclusive<u32> = 1..=256;
+/// Looks in a row at which ours were in front, after which the next displacement is as good as the first one.
+const TRUCE: u32 = 30;
 
 /// An interface that leads to a pod and carries the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,10 +79,63 @@ pub(super) struct State {
     missing: BTreeMap<u32, String>,
     /// Looks so far.
     checks: u32,
-    /// Interfaces where another's program is in front: looks until the next attempt, and from that to the one after it.
-    taken: BTreeMap<u32, (u32, u32)>,
-    /// The resolver's link; its program is not ours to look after.
+    /// Interfaces where another's program is in front, or was of late.
+    taken: BTreeMap<u32, Taken>,
+    /// The resolver's link. It carries programs, but it is no pod's.
     link: ResolverLink,
+}
+
+/// How long it is borne that an interface's packets are another's first.
+#[derive(Debug)]
+struct Taken {
+    /// The id of the program in front.
+    by: Option<u32>,
+    /// Looks until the next attempt.
+    wait: u32,
+    /// And from that to the one after it.
+    pause: u32,
+    /// Looks in a row at which ours were in front.
+    good: u32,
+}
+
+impl Default for Taken {
+    fn default() -> Self {
+        Self {
+            by: None,
+            wait: 0,
+            pause: *PATIENCE.start(),
+            good: 0,
+        }
+    }
+}
+
+impl Taken {
+    /// Ours are not in front: whether that is to be changed now.
+    fn is_due(&mut self) -> bool {
+        self.good = 0;
+        if self.wait > 0 {
+            self.wait -= 1;
+            return false;
+        }
+        self.wait = self.pause;
+        self.pause = (self.pause * 2).min(*PATIENCE.end());
+        true
+    }
+
+    /// Ours are in front: whether the other one has come to terms with that.
+    fn is_over(&mut self) -> bool {
+        self.by = None;
+        self.good += 1;
+        self.good >= TRUCE
+    }
+}
+
+/// The first of others' programs that ours are behind of.
+fn first_of(displaced: &[(Carried, Standing)]) -> Option<u32> {
+    displaced.iter().find_map(|(_, standing)| match standing {
+        Standing::Behind(program) => Some(*program),
+        Standing::First | Standing::Gone => None,
+    })
 }
 
 /// A link as far as it matters here.
@@ -150,22 +204,30 @@ impl State {
 
     /// Attaches the program for what goes to the pod, or takes it away.
     fn attach_egress(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
-        let direction = TcAttachType::Egress;
         if !self.egress {
+            let direction = Carried::PodEgress.direction();
             self.attacher.detach(Some(name), ifindex, direction);
             return Ok(());
         }
-        let program = self.programs.pod_egress()?;
-        self.attacher.attach(program, name, ifindex, direction)?;
+        self.attach_program(name, ifindex, Carried::PodEgress)?;
         Ok(())
+    }
+
+    fn attach_program(
+        &mut self,
+        name: &str,
+        ifindex: u32,
+        which: Carried,
+    ) -> Result<Mechanism, Error> {
+        let program = self.programs.carried(which)?;
+        self.attacher
+            .attach(program, name, ifindex, which.direction())
     }
 
     fn attach_programs(&mut self, name: &str, ifindex: u32) -> Result<Mechanism, Error> {
         // First, so that the answer to whatever is diverted finds back.
         self.attach_egress(name, ifindex)?;
-        let program = self.programs.pod_ingress()?;
-        self.attacher
-            .attach(program, name, ifindex, TcAttachType::Ingress)
+        self.attach_program(name, ifindex, Carried::PodIngress)
     }
 
     /// Nothing new is handed to the resolver from here on.
@@ -205,12 +267,9 @@ impl State {
 
     /// Puts the programs on the resolver's link.
     pub(super) fn attach_resolver(&mut self) -> Result<(), Error> {
-        let (ifindex, direction) = (self.link.ifindex, TcAttachType::Ingress);
-        let program = self.programs.resolver_ingress()?;
-        self.attacher.attach(program, VETH, ifindex, direction)?;
-        let program = self.programs.host_egress()?;
-        self.attacher
-            .attach(program, VETH, ifindex, TcAttachType::Egress)?;
+        for which in [Carried::ResolverIngress, Carried::HostEgress] {
+            self.attach_program(VETH, self.link.ifindex, which)?;
+        }
         Ok(())
     }
 
@@ -336,69 +395,60 @@ impl State {
     /// Looks whether another's program has come in front of ours, or ours was taken off, says so, and puts ours in front
     /// again: at once, and then ever more seldom.
     fn check_order(&mut self) -> Result<(), Error> {
-        let program = self.programs.pod_ingress()?.info();
-        let own = program.step(|| "ask for our program's id".to_owned())?.id();
-        let mut displaced = Vec::new();
-        for (ifindex, (attached, _)) in &mut self.attached {
-            let behind = match self.attacher.standing(own, *ifindex, attached.mechanism) {
-                Standing::First => {
-                    attached.behind = None;
-                    self.missing.remove(ifindex);
-                    continue;
-                }
-                Standing::Behind(program) => {
-                    if attached.behind != Some(program) {
-                        warn!(
-                            interface = attached.name,
-                            program, "another's program runs before ours"
-                        );
-                    }
-                    Some(program)
-                }
-                Standing::Gone => {
-                    let name = attached.name.clone();
-                    if self.missing.insert(*ifindex, name).is_none() {
-                        warn!(
-                            interface = attached.name,
-                            "our program was taken off by another"
-                        );
-                    }
-                    None
-                }
-            };
-            attached.behind = behind;
-            let (wait, pause) = self.taken.entry(*ifindex).or_insert((0, *PATIENCE.start()));
-            if *wait > 0 {
-                *wait -= 1;
-                continue;
-            }
-            (*wait, *pause) = (*pause, (*pause * 2).min(*PATIENCE.end()));
-            displaced.push((*ifindex, attached.name.clone()));
+        let mut own = |which| Ok::<_, Error>((which, self.programs.id(which)?));
+        // In the order in which they are put back: answers find their way first.
+        let pods = [own(Carried::PodEgress)?, own(Carried::PodIngress)?];
+        let resolver = [own(Carried::ResolverIngress)?, own(Carried::HostEgress)?];
+        let pods = &pods[usize::from(!self.egress)..];
+        let names = self.attached.values();
+        let names: Vec<_> = names
+            .map(|(attached, _)| (attached.ifindex, attached.name.clone()))
+            .collect();
+        for (ifindex, name) in names {
+            self.check_interface(ifindex, &name, pods);
         }
-        for (ifindex, name) in displaced {
-            self.put_back(own, ifindex, &name);
-        }
+        self.check_interface(self.link.ifindex, VETH, &resolver);
         Ok(())
     }
 
-    /// Puts our program in front of all others of an interface.
-    fn put_back(&mut self, own: u32, ifindex: u32, name: &str) {
-        let moved = self.attach_egress(name, ifindex).and_then(|()| {
-            let program = self.programs.pod_ingress()?;
-            self.attacher.move_to_front(program, name, ifindex)
-        });
+    /// The same for one interface, which is to carry these programs of these ids.
+    fn check_interface(&mut self, ifindex: u32, name: &str, carried: &[(Carried, u32)]) {
+        let displaced = self.displaced(ifindex, carried);
+        let behind = first_of(&displaced);
+        self.set_behind(ifindex, behind);
+        if displaced.is_empty() {
+            self.missing.remove(&ifindex);
+            if self.taken.get_mut(&ifindex).is_some_and(Taken::is_over) {
+                self.taken.remove(&ifindex);
+            }
+            return;
+        }
+        let is_gone = displaced.iter().any(|(_, found)| *found == Standing::Gone);
+        if is_gone && self.missing.insert(ifindex, name.to_owned()).is_none() {
+            warn!(interface = name, "our program was taken off by another");
+        }
+        let taken = self.taken.entry(ifindex).or_default();
+        if let Some(program) = behind
+            && taken.by != behind
+        {
+            warn!(
+                interface = name,
+                program, "another's program runs before ours"
+            );
+        }
+        taken.by = behind;
+        if !taken.is_due() {
+            return;
+        }
+        let moved = displaced
+            .iter()
+            .try_for_each(|(which, ..)| self.put_back(ifindex, name, *which));
         match moved {
-            Ok(mechanism) => {
-                info!(interface = name, %mechanism, "in front again");
+            Ok(()) => {
+                info!(interface = name, "in front again");
                 self.missing.remove(&ifindex);
-                let standing = self.attacher.standing(own, ifindex, mechanism);
-                if let Some((attached, _)) = self.attached.get_mut(&ifindex) {
-                    attached.mechanism = mechanism;
-                    attached.behind = match standing {
-                        Standing::Behind(program) => Some(program),
-                        Standing::First | Standing::Gone => None,
-                    };
-                }
+                let displaced = self.displaced(ifindex, carried);
+                self.set_behind(ifindex, first_of(&displaced));
             }
             Err(error) => {
                 self.failed += 1;
@@ -406,6 +456,39 @@ impl State {
                 warn!(interface = name, %error, "not attached: its DNS takes the ordinary path");
             }
         }
+    }
+
+    /// Those of the programs that are not first of an interface's.
+    fn displaced(&self, ifindex: u32, carried: &[(Carried, u32)]) -> Vec<(Carried, Standing)> {
+        let standing = |(which, own): &(Carried, u32)| {
+            self.attacher.standing(*own, ifindex, which.direction())
+        };
+        let standings = carried.iter().map(|one| (one.0, standing(one)));
+        standings
+            .filter(|(_, standing)| *standing != Standing::First)
+            .collect()
+    }
+
+    /// Notes whose program has a pod's packets first.
+    fn set_behind(&mut self, ifindex: u32, behind: Option<u32>) {
+        if let Some((attached, _)) = self.attached.get_mut(&ifindex) {
+            attached.behind = behind;
+        }
+    }
+
+    /// Puts a program of ours in front of all others of an interface.
+    fn put_back(&mut self, ifindex: u32, name: &str, which: Carried) -> Result<(), Error> {
+        let program = self.programs.carried(which)?;
+        let direction = which.direction();
+        let mechanism = self
+            .attacher
+            .move_to_front(program, name, ifindex, direction)?;
+        if which == Carried::PodIngress
+            && let Some((attached, _)) = self.attached.get_mut(&ifindex)
+        {
+            attached.mechanism = mechanism;
+        }
+        Ok(())
     }
 
     /// Looks after what is attached; whether all interfaces have to be gone through again.
@@ -774,4 +857,26 @@ async fn follow(events: &mut Events, state: &Mutex<State>) -> Option<&'static st
 pub(super) fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     // Each change is complete in itself; after a panic elsewhere the state is still usable.
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks until the next attempt.
+    fn waits(taken: &mut Taken) -> u32 {
+        (0..).find(|_| taken.is_due()).unwrap()
+    }
+
+    #[test]
+    fn one_that_insists_is_borne_with_for_ever_longer_until_it_rests() {
+        let mut taken = Taken::default();
+        let first: Vec<_> = (0..11).map(|_| waits(&mut taken)).collect();
+        assert_eq!(first, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 256]);
+        // A pause of the other one's is none of its displacement.
+        assert!((1..TRUCE).all(|_| !taken.is_over()));
+        assert_eq!(waits(&mut taken), 256);
+        assert!((1..TRUCE).all(|_| !taken.is_over()));
+        assert!(taken.is_over());
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aya::maps::{
     Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray,
 };
-use aya::programs::{Program, ProgramError, SchedClassifier};
+use aya::programs::{Program, ProgramError, SchedClassifier, TcAttachType};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
 use aya_log::EbpfLogger;
@@ -48,7 +48,34 @@ pub(super) const NAMES: [&str; 5] = [
     "host_egress",
 ];
 
-/// Both programs, loaded, and the maps that the agent writes.
+/// One that interfaces carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carried {
+    PodIngress,
+    PodEgress,
+    ResolverIngress,
+    HostEgress,
+}
+
+impl Carried {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::PodIngress => "pod_ingress",
+            Self::PodEgress => "pod_egress",
+            Self::ResolverIngress => "resolver_ingress",
+            Self::HostEgress => "host_egress",
+        }
+    }
+
+    pub(super) const fn direction(self) -> TcAttachType {
+        match self {
+            Self::PodIngress | Self::ResolverIngress => TcAttachType::Ingress,
+            Self::PodEgress | Self::HostEgress => TcAttachType::Egress,
+        }
+    }
+}
+
+/// The programs, loaded, and the maps that the agent writes.
 pub(super) struct Programs {
     ebpf: Ebpf,
     intercept: HashMap<MapData, [u8; 16], [u8; 16]>,
@@ -319,20 +346,15 @@ impl Programs {
         }
     }
 
-    pub(super) fn pod_ingress(&mut self) -> Result<&mut SchedClassifier, Error> {
-        program(&mut self.ebpf, "pod_ingress")
+    pub(super) fn carried(&mut self, which: Carried) -> Result<&mut SchedClassifier, Error> {
+        program(&mut self.ebpf, which.name())
     }
 
-    pub(super) fn pod_egress(&mut self) -> Result<&mut SchedClassifier, Error> {
-        program(&mut self.ebpf, "pod_egress")
-    }
-
-    pub(super) fn resolver_ingress(&mut self) -> Result<&mut SchedClassifier, Error> {
-        program(&mut self.ebpf, "resolver_ingress")
-    }
-
-    pub(super) fn host_egress(&mut self) -> Result<&mut SchedClassifier, Error> {
-        program(&mut self.ebpf, "host_egress")
+    /// What the kernel calls it.
+    pub(super) fn id(&mut self, which: Carried) -> Result<u32, Error> {
+        let info = self.carried(which)?.info();
+        let step = || format!("ask for the id of the eBPF program {}", which.name());
+        Ok(info.step(step)?.id())
     }
 
     /// Sets who is answered from the kernel cache: these networks, or all if there are none.

@@ -5,15 +5,16 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use aya::programs::tc::TcAttachOptions;
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, TcAttachType};
 use dns_cache::datapath::{self, LoadOptions, verified};
 use dns_cache::kernel_cache::random_seed;
+use dns_cache_tests::addresses::LINK_LOCAL;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{
     Agent, AgentConfig, Client, Family, Flavour, Lab, OrPanic, Pod, Query, Transport,
 };
 
-use crate::{WEB, assert_web, attach_modes, lab_with_agent};
+use crate::{WEB, assert_web, attach_modes, fallback, lab_with_agent};
 
 /// Of the first replica's own address, which is not intercepted.
 fn client_of_the_replica(lab: &Lab, pod: &Pod) -> Client {
@@ -137,6 +138,40 @@ fn a_filter_of_ours_that_others_displace_comes_back() {
     }
 }
 
+/// The same of those for what goes to a pod, and on the resolver's link: without the first, a dead agent's link-local
+/// address is not answered; without the others, nobody is.
+#[test]
+fn filters_of_ours_in_other_places_come_back() {
+    let lab = Lab::builder().start();
+    let pod = lab.pod(0);
+    let agent = lab.agent(&fallback::config("clsact"));
+    let client = pod.client(Family::V4);
+    assert_web(&client, Transport::Tcp);
+    let places = [
+        ("DEV", "egress", "pod_egress"),
+        ("dnscache0", "ingress", "resolver_ingress"),
+        ("dnscache0", "egress", "host_egress"),
+    ];
+    for (earlier, (device, direction, program)) in places.into_iter().enumerate() {
+        let show = || tc(&lab, pod, &format!("filter show dev {device} {direction}"));
+        assert!(show().contains(program), "{}", show());
+        tc(&lab, pod, &format!("filter del dev {device} {direction}"));
+        let times = |text: &str| agent.log().matches(text).count();
+        let end = Instant::now() + Duration::from_secs(60);
+        while times("in front again") == earlier {
+            assert!(Instant::now() < end, "{program}: {}", agent.log());
+        }
+        assert_eq!(times("our program was taken off"), earlier + 1);
+        assert_eq!(show().matches(program).count(), 1, "{}", show());
+        let before = agent.counters();
+        assert_web(&client, Transport::Tcp);
+        assert!(before.resolved(&agent.counters()) > 0, "{program}");
+    }
+    agent.kill9();
+    let client = client.server(LINK_LOCAL.dns(Family::V4));
+    fallback::Names(0).ask(&client, Transport::Connected);
+}
+
 /// Our clsact filters on a pod's interface.
 fn filters(lab: &Lab, pod: &Pod) -> Vec<String> {
     let text = tc(lab, pod, "filter show dev DEV ingress");
@@ -239,7 +274,8 @@ fn a_second_agent_is_refused_and_harms_nobody() {
 /// Another's program that ends the chain comes in front of ours: it is found, said, and put behind ours again.
 #[test]
 fn an_interface_that_another_program_took_is_taken_back() {
-    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&fallback::config("auto"));
     let (veth, netns) = (lab.pod(0).veth(), lab.node().netns());
     // The one of the benchmark: it sends queries back as their own answers.
     let options = LoadOptions {
@@ -273,6 +309,29 @@ fn an_interface_that_another_program_took_is_taken_back() {
             assert!(Instant::now() < end, "round {round}: {}", agent.log());
         }
         assert_eq!(behind(), None, "round {round}");
+        for transport in Transport::ALL {
+            assert_web(&lab.pod(0).client(Family::V4), transport);
+        }
+        program.detach(link).or_panic("detaching it");
+    }
+    // Elsewhere as well.
+    let places = [
+        (veth, TcAttachType::Egress, "pod_egress"),
+        ("dnscache0", TcAttachType::Ingress, "resolver_ingress"),
+        ("dnscache0", TcAttachType::Egress, "host_egress"),
+    ];
+    let end = Instant::now() + Duration::from_secs(120);
+    for (round, (device, direction, ours)) in (3..).zip(places) {
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let attach = || program.attach_with_options(device, direction, options);
+        let link = netns.run(attach).or_panic("attaching it");
+        while agent.log().matches("in front again").count() < round {
+            assert!(Instant::now() < end, "{ours}: {}", agent.log());
+        }
+        let found = netns.run(|| SchedClassifier::query_tcx(device, direction));
+        let (_, found) = found.or_panic("asking for an interface's programs");
+        let found: Vec<_> = found.iter().filter_map(ProgramInfo::name_as_str).collect();
+        assert_eq!(found, [ours, "reflect"]);
         for transport in Transport::ALL {
             assert_web(&lab.pod(0).client(Family::V4), transport);
         }
