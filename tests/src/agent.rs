@@ -156,6 +156,7 @@ impl Agent {
         };
         // A machine that translates instructions takes its time.
         agent.wait_for(veths, Duration::from_secs(60));
+        scope.record_maps(&agent.bpffs());
         agent
     }
 

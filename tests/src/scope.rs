@@ -9,9 +9,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aya::maps::MapInfo;
 use nix::mount::{MntFlags, umount2};
 
 use crate::or_panic::OrPanic;
@@ -32,6 +33,8 @@ static OWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 pub struct Scope {
     id: String,
     dir: PathBuf,
+    /// The kernel's ids of maps that the lab's agents have, or had.
+    maps: Mutex<BTreeSet<u32>>,
 }
 
 impl Scope {
@@ -54,7 +57,8 @@ impl Scope {
             fs::create_dir(&dir).or_panic(format_args!("making {}", dir.display()));
             fs::write(dir.join("owner"), owner.record()).or_panic("writing the lab's record");
             own().insert(id.clone());
-            return Arc::new(Self { id, dir });
+            let maps = Mutex::default();
+            return Arc::new(Self { id, dir, maps });
         }
     }
 
@@ -74,6 +78,30 @@ impl Scope {
     #[must_use]
     pub fn netns_name(&self, short: &str) -> String {
         netns_name(&self.id, short)
+    }
+
+    /// Notes the maps that an agent of the lab has pinned: by them its programs are known, wherever they are.
+    pub fn record_maps(&self, bpffs: &Path) {
+        // Beside their directories are those of links, which would be taken for maps.
+        let layouts = fs::read_dir(bpffs).into_iter().flatten().flatten();
+        let layouts = layouts.filter(|layout| layout.file_name().as_encoded_bytes()[0] == b'v');
+        let pins = layouts.filter_map(|layout| fs::read_dir(layout.path()).ok());
+        let maps = pins
+            .flatten()
+            .flatten()
+            .filter_map(|pin| MapInfo::from_pin(pin.path()).ok())
+            .map(|map| map.id());
+        self.maps_mut().extend(maps);
+    }
+
+    /// Those that were noted.
+    #[must_use]
+    pub fn maps(&self) -> BTreeSet<u32> {
+        self.maps_mut().clone()
+    }
+
+    fn maps_mut(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a process that the lab started, for whoever cleans up.
@@ -196,9 +224,9 @@ impl Lock {
     }
 }
 
-fn own() -> std::sync::MutexGuard<'static, BTreeSet<String>> {
+fn own() -> MutexGuard<'static, BTreeSet<String>> {
     OWN.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
 fn ids() -> Vec<String> {

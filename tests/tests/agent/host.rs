@@ -381,14 +381,31 @@ fn the_cgroup_is_left_as_it_was() {
     let agent = lab.agent(&everywhere());
     let pins = agent.bpffs().join("host");
     let count = || fs::read_dir(&pins).map_or(0, Iterator::count);
+    // The kernel lets go of a link in its own time.
+    let assert_attached = |expected: usize| {
+        let end = Instant::now() + Duration::from_secs(3);
+        loop {
+            let snapshot = lab.node().snapshot();
+            let links = snapshot.part("links").unwrap_or_default();
+            let links = links.lines().filter(|line| line.contains("Cgroup"));
+            match links.count() {
+                attached if attached == expected => return,
+                attached => assert!(Instant::now() < end, "{attached} are attached"),
+            }
+        }
+    };
     assert_eq!(count(), 8);
+    assert_attached(8);
     agent.kill9();
+    assert_attached(8);
     // In each other's place.
     let agent = lab.agent(&everywhere());
     assert_eq!(count(), 8);
+    assert_attached(8);
     agent.kill9();
     let agent = lab.agent(&config("auto"));
     assert_eq!(count(), 0);
+    assert_attached(0);
     agent.kill9();
     lab.agent(&everywhere()).kill9();
     agent.detach();
