@@ -6,7 +6,9 @@
 
 use core::net::IpAddr;
 
-/// Changes whenever a layout here changes; part of the path under which the programs' links are pinned.
+/// Changes whenever a layout here, or one of [`crate::cached`], changes: part of the path under which the maps are pinned.
+/// (The programs' links are beside that: the next agent takes them over whatever its layout.) A map of another type, size
+/// or flags is told without it.
 pub const LAYOUT_VERSION: u32 = 3;
 
 /// The slot of [`names::STAGES`] with the program `to_resolver`.
@@ -477,6 +479,9 @@ counters! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cached::{self, Bucket, Counts, Shape, word};
+    use crate::header::Flags;
+    use crate::reply::Rotation;
     use core::mem::{offset_of, size_of};
 
     #[test]
@@ -502,6 +507,103 @@ mod tests {
             ),
             (16, 4, 8)
         );
+    }
+
+    /// FNV-1a over what a layout is: the names and places of fields.
+    struct Digest(u64);
+
+    impl Digest {
+        fn add(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+            }
+        }
+
+        fn number(&mut self, number: u64) {
+            self.add(&number.to_le_bytes());
+        }
+    }
+
+    macro_rules! layouts {
+        ($digest:ident: $($name:ident { $($field:tt)* })*) => {$(
+            $digest.add(stringify!($name).as_bytes());
+            $digest.number(size_of::<$name>() as u64);
+            $(
+                $digest.add(stringify!($field).as_bytes());
+                $digest.number(offset_of!($name, $field) as u64);
+            )*
+        )*};
+    }
+
+    /// What agents of one version leave to each other.
+    fn layout() -> u64 {
+        let mut digest = Digest(0xcbf2_9ce4_8422_2325);
+        layouts! { digest:
+            Address { 0 }
+            Interface { bridge flags }
+            BridgePort { bridge mac }
+            Client { ifindex pod gateway }
+            Flow { address port protocol }
+            Connection { client server port }
+            Diversion { ifindex client server port id protocol }
+            Original { client server }
+            Resolver { ifindex netns_id mac flags }
+            Bucket { ways hits asked }
+        }
+        let shape = Shape {
+            body_len: 1,
+            flags: Flags(2),
+            rtype: 3,
+            name_words: 4,
+            bits: 5,
+            covers_below: true,
+        };
+        let counts = Counts {
+            sections: [1, 2, 3],
+            records: 4,
+        };
+        let rotation = Rotation {
+            start: 1,
+            len: 2,
+            count: 3,
+        };
+        let numbers = [
+            HEARTBEATS.into(),
+            LISTENERS_HEARTBEAT.into(),
+            Resolver::CLOSING.into(),
+            Interface::PEER.into(),
+            Interface::BRIDGE.into(),
+            shape.pack(),
+            counts.pack(),
+            cached::pack_rotation(rotation, 4),
+            cached::way(u64::MAX, 1),
+        ];
+        let sizes = [
+            cached::CELL,
+            cached::ELEMENT,
+            cached::CUT_ZONE_LEN,
+            cached::HEAD_WORDS,
+            word::GENERATION,
+            word::HASH,
+            word::STORED,
+            word::UNTIL,
+            word::PREFETCH,
+            word::SHAPE,
+            word::COUNTS,
+            word::ROTATION,
+        ];
+        let sizes = sizes.map(|size| size as u64);
+        numbers
+            .into_iter()
+            .chain(sizes)
+            .for_each(|number| digest.number(number));
+        digest.0
+    }
+
+    /// If it fails, a layout is another one: raise the version, and record both.
+    #[test]
+    fn another_layout_has_another_version() {
+        assert_eq!((LAYOUT_VERSION, layout()), (3, 0x2a01_ab76_ea8b_8982));
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Pins {
             };
             let entries = sizes.iter().find(|(sized, _)| *sized == name);
             let entries = entries.map_or(map.max_entries(), |(_, entries)| *entries);
-            if fits(&found, map, entries) {
+            if Shape::of(&found).is_some_and(|found| found == Shape::wanted(map, entries)) {
                 debug!(map = name, "taken up");
             } else {
                 info!(map = name, "an earlier agent's map is of another size");
@@ -107,15 +107,77 @@ impl Pins {
     }
 }
 
-fn fits(found: &MapInfo, map: &Map, entries: u32) -> bool {
-    found
-        .map_type()
-        .is_ok_and(|kind| kind as u32 == map.map_type())
-        && (found.key_size(), found.value_size()) == (map.key_size(), map.value_size())
-        && (found.max_entries(), found.map_flags()) == (entries, map.map_flags())
+/// What a map is made as, and cannot be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shape {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+    flags: u32,
+}
+
+impl Shape {
+    /// Of a map that there is; `None`: of a type that is not known here.
+    fn of(found: &MapInfo) -> Option<Self> {
+        Some(Self {
+            kind: found.map_type().ok()? as u32,
+            key_size: found.key_size(),
+            value_size: found.value_size(),
+            entries: found.max_entries(),
+            flags: found.map_flags(),
+        })
+    }
+
+    /// Of the object file's map with so many entries.
+    fn wanted(map: &Map, entries: u32) -> Self {
+        Self {
+            kind: map.map_type(),
+            key_size: map.key_size(),
+            value_size: map.value_size(),
+            entries,
+            flags: map.map_flags(),
+        }
+    }
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
     let removed: io::Result<()> = ignore_missing(fs::remove_file(path));
     removed.step(|| format!("remove {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OBJECT;
+    use super::*;
+
+    /// The object has all maps that are kept, and one that differs in anything is not taken up.
+    #[test]
+    fn a_map_fits_if_all_of_it_does() {
+        let object = Object::parse(OBJECT).unwrap();
+        for name in KEPT {
+            let map = &object.maps[name];
+            let wanted = Shape::wanted(map, map.max_entries());
+            let changes: [fn(&mut Shape); 5] = [
+                |shape| shape.kind += 1,
+                |shape| shape.key_size += 1,
+                |shape| shape.value_size += 1,
+                |shape| shape.entries += 1,
+                |shape| shape.flags ^= 1,
+            ];
+            for change in changes {
+                let mut found = wanted.clone();
+                change(&mut found);
+                assert_ne!(found, wanted, "{name}");
+            }
+        }
+    }
+
+    /// In a container every agent is process 1.
+    #[test]
+    fn no_two_agents_have_the_same_stages() {
+        let [one, other] = [(); 2].map(|()| Pins::new("/sys/fs/bpf/dns-cache/v1".into()));
+        assert_ne!(one.stages(), other.stages());
+        assert!(one.paths().eq(other.paths()));
+    }
 }

@@ -158,7 +158,6 @@ fn pod_with_two_addresses() {
     }
 }
 
-/// Whatever a CNI calls them; and not the node's uplink, which here is a veth as well.
 /// A pod that sends from ever new MAC addresses: it fills the map of all bridges' ports with a few of them, the newest.
 #[test]
 fn a_pod_of_many_mac_addresses_takes_few_places() {
@@ -200,6 +199,7 @@ fn a_pod_of_many_mac_addresses_takes_few_places() {
     }
 }
 
+/// Whatever a CNI calls them; and not the node's uplink, which here is a veth as well.
 #[test]
 fn what_looks_like_a_pods_interface_is_found() {
     for flavour in [Flavour::Routed, Flavour::Bridged] {
