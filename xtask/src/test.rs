@@ -23,7 +23,7 @@ use crate::root;
 use crate::setup::{self, Want};
 
 /// For all of one kernel's tests, on a machine that has other things to do.
-const KERNEL_LIMIT: Duration = Duration::from_secs(40 * 60);
+const KERNEL_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Run all tests: units, eBPF programs, and the whole path in network namespaces
 #[derive(Debug, Default, clap::Args)]
@@ -79,19 +79,25 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     if args.kernel.is_empty() {
         for test in tests.iter().filter(|test| here(test, args)) {
             println!("\n── {} ({})", test.name, test.kind);
-            sum.add(run(test, args, &agent, &child)?);
+            let counts = run(test, args, &agent, &child)?;
+            sum.add(counts.of(&format!("{} ({})", test.name, test.kind)));
         }
         if args.filter.is_none() {
             println!("\n── examples in the documentation");
-            sum.add(documentation(&child)?);
+            sum.add(documentation(&child)?.of("documentation"));
         }
     }
     for version in args.kernels() {
         println!("\n── on Linux {version}");
-        sum.add(on_kernel(*version, &tests, args, &agent, &child)?);
+        let counts = on_kernel(*version, &tests, args, &agent, &child)?;
+        sum.add(counts.of(&format!("Linux {version}")));
+    }
+    println!();
+    for failure in &sum.failures {
+        println!("failed: {failure}");
     }
     println!(
-        "\n{} passed, {} failed, {} skipped",
+        "{} passed, {} failed, {} skipped",
         sum.passed, sum.failed, sum.skipped
     );
     // Empty is unset, as for the variables of cargo.
@@ -118,10 +124,21 @@ struct Counts {
     passed: u64,
     failed: u64,
     skipped: u64,
+    /// Which ones failed.
+    failures: Vec<String>,
 }
 
 impl Counts {
+    /// The same, whose failures tell where they were.
+    fn of(mut self, place: &str) -> Self {
+        for failure in &mut self.failures {
+            *failure = format!("{place}: {failure}");
+        }
+        self
+    }
+
     fn add(&mut self, other: Self) {
+        self.failures.extend(other.failures);
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
@@ -160,7 +177,33 @@ impl Counts {
             passed: count("passed")?,
             failed: count("failed")?,
             skipped: count("ignored")?,
+            failures: Vec::new(),
         })
+    }
+}
+
+/// The names in libtest's last list of failures. The first one holds what the tests printed.
+#[derive(Debug, Default)]
+struct Failures {
+    inside: bool,
+    names: Vec<String>,
+}
+
+impl Failures {
+    fn read(&mut self, line: &str) {
+        if line == "failures:" {
+            self.inside = true;
+            self.names.clear();
+        } else if self.inside {
+            self.names
+                .extend(line.strip_prefix("    ").map(str::to_owned));
+        }
+    }
+
+    /// The names, once the list is over.
+    fn take(&mut self) -> Vec<String> {
+        self.inside = false;
+        std::mem::take(&mut self.names)
     }
 }
 
@@ -245,10 +288,14 @@ fn counted(command: &mut Command, child: &Running) -> Result<Counts> {
         .store(i32::try_from(running.id())?, Ordering::SeqCst);
     let stdout = running.stdout.take().context("a pipe was asked for")?;
     let mut sum = Counts::default();
+    let mut failures = Failures::default();
     for line in BufReader::new(stdout).split(b'\n') {
         let mut line = line?;
-        if let Some(counts) = Counts::parse(&String::from_utf8_lossy(&line)) {
+        let text = String::from_utf8_lossy(&line);
+        failures.read(text.trim_end());
+        if let Some(counts) = Counts::parse(&text) {
             sum.add(counts);
+            sum.failures.extend(failures.take());
         }
         line.push(b'\n');
         std::io::stdout().write_all(&line)?;
@@ -261,6 +308,7 @@ fn counted(command: &mut Command, child: &Running) -> Result<Counts> {
     if !status.success() && sum.failed == 0 {
         println!("it ended with {status} without saying why: counted as one failure");
         sum.failed += 1;
+        sum.failures.push(format!("ended with {status}"));
     }
     Ok(sum)
 }
@@ -303,12 +351,51 @@ mod tests {
     }
 
     #[test]
+    fn failures_of_libtest() {
+        let printed = "\
+test a::b ... FAILED
+
+failures:
+
+---- a::b stdout ----
+failures:
+    printed by the test itself
+
+failures:
+    a::b
+    c
+
+test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+    after the list";
+        let mut failures = Failures::default();
+        let mut names = Vec::new();
+        for line in printed.lines() {
+            failures.read(line);
+            if Counts::parse(line).is_some() {
+                names.extend(failures.take());
+            }
+        }
+        assert_eq!(names, ["a::b", "c"]);
+        assert_eq!(failures.take(), [""; 0]);
+    }
+
+    #[test]
+    fn failures_tell_where_they_were() {
+        let counts = Counts {
+            failures: vec!["a::b".to_owned()],
+            ..Counts::default()
+        };
+        assert_eq!(counts.of("agent (test)").failures, ["agent (test): a::b"]);
+    }
+
+    #[test]
     fn counts_that_are_no_success() {
         let problem = |passed, failed, skipped, filter, ci| {
             let counts = Counts {
                 passed,
                 failed,
                 skipped,
+                failures: Vec::new(),
             };
             counts.problem(filter, ci)
         };
