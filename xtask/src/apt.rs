@@ -9,7 +9,17 @@ use anyhow::{Context, Result};
 
 use crate::step;
 
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// apt's own way with a mirror that is slow, or away for a moment.
+pub(crate) const PATIENT: [&str; 6] = [
+    "-o",
+    "Acquire::Retries=3",
+    "-o",
+    "Acquire::http::Timeout=20",
+    "-o",
+    "Acquire::https::Timeout=20",
+];
 
 /// Fetches packages by this machine's own apt sources with the suite's name changed, and puts what is in them in the place
 /// of a folder. Of the packages whose names begin with `prefix`, `choose` says which.
@@ -18,12 +28,20 @@ pub(crate) fn unpack(
     prefix: &str,
     folder: &Path,
     log: &Path,
-    choose: impl FnOnce(&[String]) -> Result<Vec<&str>>,
+    choose: impl Fn(&[String]) -> Result<Vec<&str>>,
 ) -> Result<()> {
     let new = folder.with_extension("new");
     let apt = Apt::new(suite, new.clone(), log)?;
-    apt.update();
-    let names = apt.names(prefix)?;
+    let names = step::until_done(|| {
+        // Of several sources one may lack the suite: what matters is whether the packages are found.
+        let updated = apt.update();
+        let names = apt.names(prefix)?;
+        match (choose(&names), updated) {
+            (Ok(_), _) => Ok(names),
+            (Err(missing), Err(error)) => Err(error.context(missing)),
+            (Err(missing), Ok(())) => Err(missing),
+        }
+    })?;
     apt.unpack(&choose(&names)?, &new.join("root"))?;
     let _ = fs::remove_dir_all(folder);
     fs::rename(new.join("root"), folder).context("putting the packages into their place")?;
@@ -91,18 +109,18 @@ impl<'a> Apt<'a> {
             // Root's downloads are not handed to a user who cannot write here.
             "-o",
             "APT::Sandbox::User=root",
+            // An old suite's lists are no longer made anew, their signatures hold all the same.
+            "-o",
+            "Acquire::Check-Valid-Until=false",
         ]);
+        command.args(PATIENT);
         command
     }
 
-    fn update(&self) {
+    fn update(&self) -> Result<()> {
         let what = format!("Fetching the package lists of {}", self.suite);
         let mut update = self.command("apt-get");
-        let done = step::run(&what, update.arg("update"), self.log, LIMIT);
-        if let Err(error) = done {
-            // Of several sources one may lack the suite: what matters is whether the packages are found.
-            println!("  {error:#}");
-        }
+        step::run(&what, update.arg("update"), self.log, LIMIT)
     }
 
     fn names(&self, prefix: &str) -> Result<Vec<String>> {
@@ -120,7 +138,7 @@ impl<'a> Apt<'a> {
         let what = format!("Fetching {}", packages.join(" "));
         let mut download = self.command("apt-get");
         download.arg("download").args(packages).current_dir(&debs);
-        step::run(&what, &mut download, self.log, LIMIT)?;
+        step::run_until_done(&what, &mut download, self.log, LIMIT)?;
         for deb in fs::read_dir(&debs)? {
             let mut unpack = Command::new("dpkg-deb");
             unpack.arg("--extract").arg(deb?.path()).arg(to);

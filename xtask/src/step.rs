@@ -10,6 +10,32 @@ use anyhow::{Context, Result, bail};
 
 const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 
+/// What depends on others' servers is tried so often.
+pub(crate) const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
+
+/// As [`run`], again when it fails: `limit` is for each of [`TRIES`].
+pub(crate) fn run_until_done(
+    what: &str,
+    command: &mut Command,
+    log: &Path,
+    limit: Duration,
+) -> Result<()> {
+    until_done(|| run(what, command, log, limit))
+}
+
+/// Does it again when it fails, after a moment and at most [`TRIES`] times in all.
+pub(crate) fn until_done<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    for left in (1..TRIES).rev() {
+        match attempt() {
+            Err(error) => println!("  {error:#}\n  … again, {left} more at most"),
+            done => return done,
+        }
+        thread::sleep(PAUSE);
+    }
+    attempt()
+}
+
 /// Runs a command to its end; fails if it fails or takes longer than `limit`.
 pub(crate) fn run(what: &str, command: &mut Command, log: &Path, limit: Duration) -> Result<()> {
     if let Some(dir) = log.parent() {
@@ -65,4 +91,22 @@ fn tail(log: &Path) -> String {
         .unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_at_first_is_done_again() {
+        let mut attempts = 0;
+        let done = until_done(|| {
+            attempts += 1;
+            if attempts < 2 {
+                bail!("the network is away");
+            }
+            Ok(attempts)
+        });
+        assert_eq!(done.unwrap(), 2);
+    }
 }

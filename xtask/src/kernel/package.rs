@@ -80,7 +80,8 @@ pub(crate) fn install(version: Version) -> Result<()> {
         if packages.is_empty() {
             bail!(
                 "this machine's apt sources have no linux-image-{version}*-{FLAVOUR} in the suite {suite}: \
-                 the tests on other kernels need a mirror of Debian that has it"
+                 the tests on other kernels need a mirror of Debian that has it (old suites move to archive.debian.org); \
+                 `cargo xtask test --no-kernels` leaves them out"
             );
         }
         Ok(packages)

@@ -44,7 +44,7 @@ impl Part for BpfLinker {
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("RUSTFLAGS");
         let log = tools::folder().join("logs/bpf-linker.log");
-        step::run("Building bpf-linker, about two minutes", &mut command, &log, Duration::from_secs(1800))
+        step::run_until_done("Building bpf-linker, about two minutes", &mut command, &log, Duration::from_secs(900))
             .context("it links the eBPF programs, so nothing can be built without it; it comes from the package registry that cargo is set up for, and needs a C compiler (`cc`)")
     }
 }

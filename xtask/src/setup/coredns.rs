@@ -34,11 +34,11 @@ impl Part for CoreDns {
         command.args(["install", &format!("{COREDNS_MODULE}@v{COREDNS}")]);
         command.env("GOBIN", tools::folder().join("bin"));
         let log = tools::folder().join("logs/coredns.log");
-        step::run(
+        step::run_until_done(
             "Building CoreDNS, two to five minutes",
             &mut command,
             &log,
-            Duration::from_secs(1800),
+            Duration::from_secs(900),
         )
         .with_context(|| format!("{WITHOUT}; it comes from the Go module proxy"))
     }

@@ -13,7 +13,7 @@ use crate::versions::{
     BENCH_PACKAGES, CLUSTER_PACKAGES, KERNEL_PACKAGES, PACKAGES, Package, REAL_PACKAGES,
     TO_AMD64_PACKAGES, TO_ARM64_PACKAGES,
 };
-use crate::{root, step};
+use crate::{apt, root, step};
 
 const LIMIT: Duration = Duration::from_secs(900);
 /// apt-get under a policy that starts no daemon (invoke-rc.d(8)), unless the machine has one of its own: a
@@ -117,15 +117,16 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
             packages.join(" ")
         );
     }
-    let mut updated = false;
     if !has_lists() {
-        update()?;
-        updated = true;
+        update();
     }
     let mut result = apt(packages);
-    if result.is_err() && !updated {
-        update()?;
-        result = apt(packages);
+    for _ in 1..step::TRIES {
+        if let Err(error) = &result {
+            println!("  {error:#}");
+            update();
+            result = apt(packages);
+        }
     }
     result.with_context(|| format!("apt-get install {}", packages.join(" ")))
 }
@@ -133,7 +134,7 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
 /// The version that apt would install.
 pub(super) fn candidate(package: &str) -> Option<String> {
     if !has_lists() {
-        update().ok()?;
+        update();
     }
     let output = std::process::Command::new("apt-cache")
         .args(["policy", package])
@@ -156,13 +157,12 @@ fn has_lists() -> bool {
         .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
 }
 
-fn update() -> Result<()> {
-    apt_get(
-        "Fetching Debian's package lists",
-        &["update"],
-        "apt-update.log",
-    )
-    .context("apt-get update")
+/// Of several sources one may fail: whether a package can be had is seen when it is installed.
+fn update() {
+    let what = "Fetching Debian's package lists";
+    if let Err(error) = apt_get(what, &["update"], "apt-update.log") {
+        println!("  {error:#}");
+    }
 }
 
 fn apt(packages: &[&str]) -> Result<()> {
@@ -180,6 +180,7 @@ fn apt_get(what: &str, args: &[&str], log: &str) -> Result<()> {
     command
         .args(["DEBIAN_FRONTEND=noninteractive", "sh", "-c", APT_GET, "sh"])
         .args(["-o", "DPkg::Lock::Timeout=300"])
+        .args(apt::PATIENT)
         .args(args);
     step::run(
         what,

@@ -35,11 +35,11 @@ impl Part for Helm {
         command.args(["install", &format!("{HELM_MODULE}@v{HELM}")]);
         command.env("GOBIN", tools::folder().join("bin"));
         let log = tools::folder().join("logs/helm.log");
-        step::run(
+        step::run_until_done(
             "Building Helm, one to five minutes",
             &mut command,
             &log,
-            Duration::from_secs(1800),
+            Duration::from_secs(900),
         )
         .context("it comes from the Go module proxy")
     }

@@ -63,11 +63,11 @@ impl Part for Kubernetes {
             .arg(all_in_one())
             .arg(".");
         let log = tools::folder().join("logs/kubernetes.log");
-        step::run(
+        step::run_until_done(
             "Building Kubernetes, five to fifteen minutes",
             &mut command,
             &log,
-            Duration::from_secs(3600),
+            Duration::from_secs(1800),
         )
         .context("it comes from the Go module proxy")?;
         for name in COMPONENTS {
