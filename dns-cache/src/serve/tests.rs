@@ -482,7 +482,7 @@ fn replied(bench: &Bench) -> u64 {
 async fn a_client_that_takes_no_replies_gets_no_more_of_them() {
     let (fake, _) = Fake::start_counting(large).await;
     let limits = Limits {
-        idle: Duration::from_millis(300),
+        idle: Duration::from_secs(1),
         ..Limits::default()
     };
     let bench = Bench::start(fake.address, limits);

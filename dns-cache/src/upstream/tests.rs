@@ -503,8 +503,8 @@ async fn a_slow_answer_is_hedged_within_the_budget() {
     let forgetful = forgetful(30).await;
     let (good, _) = Fake::answering().await;
     let timings = Timings {
-        hedge_floor: Duration::from_millis(5),
-        hedge_cap: Duration::from_millis(100),
+        hedge_floor: Duration::from_millis(200),
+        hedge_cap: Duration::from_secs(1),
         attempt: PATIENCE,
         ..timings()
     };
@@ -678,8 +678,16 @@ async fn an_idle_connection_is_closed_before_the_server_does() {
 
 /// A server that answers over UDP what `answers` makes of a query, and over TCP on the same port rightly.
 async fn datagrams(answers: fn(&[u8]) -> Vec<Vec<u8>>) -> (Fake, tokio::task::JoinHandle<()>) {
-    let (tcp, _) = Fake::answering().await;
-    let socket = UdpSocket::bind(tcp.address).await.unwrap();
+    // Another test may hold the UDP port with the TCP port's number.
+    let mut both = None;
+    for _ in 0..100 {
+        let (tcp, _) = Fake::answering().await;
+        if let Ok(socket) = UdpSocket::bind(tcp.address).await {
+            both = Some((tcp, socket));
+            break;
+        }
+    }
+    let (tcp, socket) = both.unwrap();
     let task = tokio::spawn(async move {
         let mut buffer = [0; 512];
         while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
@@ -842,13 +850,21 @@ async fn truncating(
     Option<socket2::Socket>,
     tokio::task::JoinHandle<()>,
 ) {
-    let listener =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    listener
-        .bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
+    // Another test may hold the UDP port with the TCP port's number.
+    let (listener, socket) = (0..100)
+        .find_map(|_| {
+            let listener =
+                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            let any = "127.0.0.1:0".parse::<SocketAddr>().unwrap();
+            listener.bind(&any.into()).unwrap();
+            let address = listener.local_addr().unwrap().as_socket().unwrap();
+            let socket = std::net::UdpSocket::bind(address).ok()?;
+            Some((listener, socket))
+        })
         .unwrap();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
-    let socket = UdpSocket::bind(address).await.unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let socket = UdpSocket::from_std(socket).unwrap();
+    let address = socket.local_addr().unwrap();
     let listener = drops.then(|| {
         listener.listen(0).unwrap();
         listener

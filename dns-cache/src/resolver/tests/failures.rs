@@ -93,7 +93,7 @@ async fn each_failure_tells_its_cause() {
         (vec![closed], ede::NETWORK_ERROR),
         (vec![], ede::NOT_READY),
     ] {
-        let bench = Bench::with(&config(&servers), Duration::from_millis(900));
+        let bench = Bench::with(&config(&servers), Duration::from_secs(2));
         for _ in 0..2 {
             let (reply, _) = bench.ask(&web(), Transport::Udp).await;
             assert_eq!((flags(&reply) & 15, explanation(&reply)), (2, Some(code)));

@@ -40,6 +40,7 @@ impl Server {
                     "server:\n  interface: {ip}@{PORT}\n  do-daemonize: no\n  use-syslog: no\n  logfile: \"\"\n  \
                      username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  directory: \"{dir}\"\n  module-config: iterator\n  \
                      do-not-query-localhost: no\n  access-control: 127.0.0.0/8 allow\n  cache-max-ttl: 30\n  \
+                     unknown-server-time-limit: 3000\n  \
                      cache-max-negative-ttl: {negative}\n  minimal-responses: no\n  max-udp-size: 1232\n  \
                      local-zone: \"in-addr.arpa.\" nodefault\n  local-zone: \"10.in-addr.arpa.\" nodefault\n\
                      remote-control:\n  control-enable: no\n\
