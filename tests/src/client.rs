@@ -10,6 +10,8 @@ use socket2::{Domain, Socket, Type};
 
 use crate::netns::Netns;
 use crate::or_panic::OrPanic;
+use crate::patience::slowness;
+use crate::raw::Datagram;
 use crate::wire::{Message, Query, flag, frame, read_frame};
 
 /// How a query is sent.
@@ -74,22 +76,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that asks this server and waits for two seconds at most.
+    /// A client that asks this server and waits for two seconds at most; longer where all is slow.
     #[must_use]
-    pub const fn new(netns: Arc<Netns>, server: SocketAddr) -> Self {
+    pub fn new(netns: Arc<Netns>, server: SocketAddr) -> Self {
         Self {
             netns,
             server,
-            timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(2) * slowness(),
             address: None,
             port: 0,
         }
     }
 
-    /// With another patience.
+    /// With another patience; more of it where all is slow.
     #[must_use]
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout * slowness();
         self
     }
 
@@ -270,6 +272,24 @@ impl Udp {
         }
         buffer.truncate(length);
         Ok(buffer)
+    }
+
+    /// The query, under another ID if it would be one that the kernel leaves to the resolver
+    /// ([`Datagram::is_ambiguous`]). Of a connected socket.
+    #[must_use]
+    pub fn unambiguous(&self, query: Query) -> Query {
+        let datagram = Datagram {
+            source: self.socket.local_addr().or_panic("asking for an address"),
+            destination: self.server,
+            payload: query.to_bytes(),
+        };
+        match datagram.is_ambiguous() {
+            true => {
+                let id = query.id ^ 1;
+                query.id(id)
+            }
+            false => query,
+        }
     }
 
     /// The port that it sends from.

@@ -14,6 +14,7 @@ use crate::coredns;
 use crate::embedded::Embedded;
 use crate::node::Node;
 use crate::or_panic::OrPanic;
+use crate::patience::{LONG, slowness};
 use crate::pod::{Flavour, Pod};
 use crate::process::Process;
 use crate::relay::Relay;
@@ -204,8 +205,8 @@ impl Replica {
         };
         let own = self.pod.addresses().dns(Family::V4);
         let client = Client::new(std::sync::Arc::clone(self.pod.netns()), own)
-            .timeout(Duration::from_millis(200));
-        let end = Instant::now() + Duration::from_secs(20);
+            .timeout(Duration::from_secs(1));
+        let end = Instant::now() + LONG * slowness();
         while client.ask(Transport::Tcp, &Query::new(name, 1)).is_err() {
             assert!(
                 Instant::now() < end,

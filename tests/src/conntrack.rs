@@ -1,6 +1,6 @@
 //! The node's conntrack table, as `conntrack` shows it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
@@ -224,6 +224,7 @@ impl Events {
     /// own has come.
     fn catch_up(&self) {
         let end = Instant::now() + PROBES;
+        let mut ports = HashSet::new();
         while Instant::now() < end {
             // An entry is new only once, so each packet needs a port of its own, which stays taken.
             let probe = self
@@ -232,10 +233,12 @@ impl Events {
                 .or_panic("opening a socket for a probe");
             let port = probe.local_addr().or_panic("asking for a port").port();
             probe.send_to(b"probe", PROBED).or_panic("sending a probe");
+            // Whichever is heard of was sent after all that happened before.
+            ports.insert(port);
             let next = Instant::now() + PROBE;
             while Instant::now() < next {
                 let mut heard = self.heard().into_iter();
-                if heard.any(|entry| is_probe(&entry) && entry.original.sport == port) {
+                if heard.any(|entry| is_probe(&entry) && ports.contains(&entry.original.sport)) {
                     return;
                 }
                 thread::sleep(Duration::from_millis(2));

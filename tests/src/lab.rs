@@ -10,6 +10,7 @@ use crate::cluster_dns::{ClusterDns, Upstream};
 use crate::node::Node;
 use crate::pod::{Flavour, Pod};
 use crate::scope::Scope;
+use crate::turn::Turn;
 
 /// What a lab shall be like.
 #[derive(Debug, Clone)]
@@ -52,6 +53,7 @@ impl LabBuilder {
     /// Builds it and waits until the ordinary way works.
     #[must_use]
     pub fn start(&self) -> Lab {
+        let turn = Turn::shared();
         let scope = Scope::new();
         let node = Node::new(&scope, self.flavour);
         let dns = ClusterDns::start(&node, self.upstream, self.replicas);
@@ -62,6 +64,7 @@ impl LabBuilder {
             node,
             next_pod: AtomicU16::new(1),
             scope,
+            _turn: turn,
         };
         for _ in 0..self.pods {
             let pod = lab.add_pod();
@@ -79,6 +82,7 @@ pub struct Lab {
     node: Node,
     next_pod: AtomicU16,
     scope: Arc<Scope>,
+    _turn: Turn,
 }
 
 impl Lab {

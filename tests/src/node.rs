@@ -12,6 +12,7 @@ use crate::addresses::{Family, GATEWAY, NODE, OUTSIDE, Pair};
 use crate::conntrack::Conntrack;
 use crate::netns::Netns;
 use crate::or_panic::OrPanic;
+use crate::patience::{LONG, slowness};
 use crate::pod::Flavour;
 use crate::rules;
 use crate::scope::Scope;
@@ -121,10 +122,11 @@ impl Node {
     }
 
     /// Panics with the differences if the node does not come to look like this again. The kernel takes
-    /// namespaces, and the veths in them, apart in the background.
+    /// namespaces, and the veths in them, apart in the background, one after the other for the whole machine: what is left
+    /// over stays for good, so there is time.
     #[track_caller]
     pub fn assert_comes_back_to(&self, earlier: &Snapshot) {
-        let end = Instant::now() + Duration::from_secs(3);
+        let end = Instant::now() + LONG * slowness();
         loop {
             let now = self.snapshot();
             if now == *earlier || Instant::now() > end {

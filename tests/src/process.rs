@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use crate::netns::Netns;
 use crate::or_panic::OrPanic;
+use crate::patience::{LONG, slowness};
 use crate::procfs;
 
 /// A child in a namespace, its output in a file.
@@ -141,7 +142,7 @@ impl Process {
     /// for a moment.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + LONG * slowness();
         while procfs::has_running_threads(self.pid) && self.exit_status().is_none() {
             assert!(Instant::now() < end, "{} does not stop", self.what);
             thread::sleep(Duration::from_millis(1));

@@ -58,6 +58,15 @@ impl Datagram {
         None
     }
 
+    /// Whether its checksum is right both as a whole one and as one that is still to be made: the kernel cannot tell which
+    /// is meant, and leaves the query to the resolver. That is one of 65,535.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        let udp = self.udp();
+        let pseudo = !checksum(&self.pseudo(udp.len() as u16));
+        udp[6..8] == pseudo.to_be_bytes()
+    }
+
     /// Sends it in two fragments, the first of which ends after `at` bytes of UDP (a multiple of 8).
     pub fn send_fragmented(&self, netns: &Netns, at: usize) {
         assert!(
@@ -138,6 +147,19 @@ impl Datagram {
             .flat_map(u16::to_be_bytes)
             .collect();
         bytes.extend(&self.payload);
+        let mut pseudo = self.pseudo(length);
+        pseudo.extend(&bytes);
+        // 0 would say that there is none (RFC 768).
+        let sum = match checksum(&pseudo) {
+            0 => 0xffff,
+            sum => sum,
+        };
+        bytes[6..8].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    }
+
+    /// The header that is only summed up.
+    fn pseudo(&self, length: u16) -> Vec<u8> {
         let mut pseudo = Vec::new();
         for address in [self.source.ip(), self.destination.ip()] {
             match address {
@@ -147,14 +169,7 @@ impl Datagram {
         }
         pseudo.extend([0, UDP]);
         pseudo.extend(length.to_be_bytes());
-        pseudo.extend(&bytes);
-        // 0 would say that there is none (RFC 768).
-        let sum = match checksum(&pseudo) {
-            0 => 0xffff,
-            sum => sum,
-        };
-        bytes[6..8].copy_from_slice(&sum.to_be_bytes());
-        bytes
+        pseudo
     }
 }
 
@@ -214,5 +229,33 @@ mod tests {
             checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
             !0xddf2
         );
+    }
+
+    #[test]
+    fn of_all_ids_one_is_ambiguous() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (source, destination) in [
+            ("10.244.0.2:40000", "10.96.0.10:53"),
+            ("[fd00:10:244::2]:40000", "[fd00:10:96::a]:53"),
+        ] {
+            let with = |id| Datagram {
+                source: address(source),
+                destination: address(destination),
+                payload: crate::Query::new("a.example", 1).id(id).to_bytes(),
+            };
+            let ambiguous: Vec<_> = (0..=u16::MAX)
+                .filter(|id| with(*id).is_ambiguous())
+                .collect();
+            // 0000 and ffff are the same to it.
+            assert!(
+                ambiguous.len() == 1 || ambiguous == [0, u16::MAX],
+                "{ambiguous:?}"
+            );
+            let datagram = with(ambiguous[0]);
+            let udp = datagram.udp();
+            let pseudo = datagram.pseudo(udp.len() as u16);
+            assert_eq!(checksum(&[&pseudo[..], &udp].concat()), 0);
+            assert_eq!(!checksum(&pseudo), u16::from_be_bytes([udp[6], udp[7]]));
+        }
     }
 }

@@ -130,7 +130,7 @@ enum Bad {
 }
 
 impl Asker {
-    pub(super) const fn new(client: Client, style: Style, excuses: &'static [Cause]) -> Self {
+    pub(super) fn new(client: Client, style: Style, excuses: &'static [Cause]) -> Self {
         Self {
             client: client.timeout(TIMEOUT),
             style,
