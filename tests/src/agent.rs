@@ -18,6 +18,7 @@ use crate::cluster_dns::write_outside_resolv_conf;
 use crate::netns::{Netns, output};
 use crate::node::Node;
 use crate::or_panic::OrPanic;
+use crate::patience::{LONG, slowness};
 use crate::process::Process;
 use crate::procfs::linux;
 use crate::tools;
@@ -41,6 +42,10 @@ pub struct AgentConfig {
     pub zones: Vec<(String, Vec<SocketAddr>)>,
     /// `auto`, `tcx` or `clsact`.
     pub attach: String,
+    /// After how long without progress it is passed by; without it, the agent's default.
+    pub wedged_after: Option<Duration>,
+    /// What else is below `queries`, in one line.
+    pub queries: String,
     /// The `tracing` filter.
     pub log_level: String,
     /// The program; without it, the one that `tools::agent` finds.
@@ -64,6 +69,9 @@ impl Default for AgentConfig {
             cluster: String::new(),
             zones: Vec::new(),
             attach: "auto".to_owned(),
+            // However busy the machine is: what takes the ordinary way shall not do so for that.
+            wedged_after: Some(Duration::from_secs(60)),
+            queries: String::new(),
             log_level: "info,dns_cache=debug".to_owned(),
             binary: None,
             in_container: false,
@@ -74,6 +82,13 @@ impl Default for AgentConfig {
 }
 
 impl AgentConfig {
+    /// An agent that is passed by as soon as in production, for tests of just that.
+    #[must_use]
+    pub fn soon_passed_by(mut self) -> Self {
+        self.wedged_after = Some(Duration::from_millis(500) * slowness());
+        self
+    }
+
     /// The link-local addresses are intercepted, too. That of IPv4 falls back by itself, its IPv6 twin, which is of no
     /// special range, because it is said so.
     #[must_use]
@@ -154,8 +169,7 @@ impl Agent {
             process,
             earlier: config.in_container.then(|| starts(&earlier)),
         };
-        // A machine that translates instructions takes its time.
-        agent.wait_for(veths, Duration::from_secs(60));
+        agent.wait_for(veths, LONG);
         scope.record_maps(&agent.bpffs());
         agent
     }
@@ -197,7 +211,7 @@ impl Agent {
 
     /// Waits until it has taken over, and refused, at least so many configurations.
     pub fn wait_for_reloads(&self, succeeded: u64, failed: u64) {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + LONG * slowness();
         loop {
             let now = self.reloads();
             if now.0 >= succeeded && now.1 >= failed {
@@ -209,9 +223,9 @@ impl Agent {
         }
     }
 
-    /// Waits until the agent that answers is this one, and its status lists all of these interfaces.
+    /// Waits until the agent that answers is this one, and its status lists all of these interfaces; longer where all is slow.
     pub fn wait_for(&self, veths: &[&str], patience: Duration) {
-        let end = Instant::now() + patience;
+        let end = Instant::now() + patience * slowness();
         loop {
             let missing = match self.status() {
                 Ok(status) if !self.has(&status) => {
@@ -369,7 +383,7 @@ impl Agent {
     /// SIGTERM, and waits for its end.
     pub fn stop(&self) {
         // What the kubelet gives a pod.
-        let status = self.process.stop(Duration::from_secs(30));
+        let status = self.process.stop(Duration::from_secs(30) * slowness());
         assert!(
             status.success(),
             "the agent ended with {status}:\n{}",
@@ -379,7 +393,7 @@ impl Agent {
 
     /// Waits until it has ended by itself, in good order.
     pub fn assert_ends(&self) {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + LONG * slowness();
         loop {
             match self.process.exit_status() {
                 Some(status) => return assert!(status.success(), "{status}:\n{}", self.log()),
@@ -563,8 +577,13 @@ fn yaml(config: &AgentConfig, replicas: &[SocketAddr], resolv_conf: &Path, dir: 
 
 /// What the lab says in any case.
 fn ends(config: &AgentConfig, resolv_conf: &Path, dir: &Path) -> String {
+    let wedged = config.wedged_after;
+    let wedged = wedged.map(|after| format!("wedgedAfterMillis: {}", after.as_millis()));
+    let others = (!config.queries.is_empty()).then(|| config.queries.clone());
+    let queries: Vec<_> = wedged.into_iter().chain(others).collect();
     format!(
-        "resolvConf: {resolv_conf:?}\nstateDir: {:?}\nbpffs: {:?}\nattach: {}\nlog:\n  format: text\n  level: {:?}\n{}",
+        "queries: {{{}}}\nresolvConf: {resolv_conf:?}\nstateDir: {:?}\nbpffs: {:?}\nattach: {}\nlog:\n  format: text\n  level: {:?}\n{}",
+        queries.join(", "),
         dir.join("state"),
         dir.join("bpf/dns-cache"),
         config.attach,

@@ -56,6 +56,7 @@ fn lab(args: &Args, binary: PathBuf) -> Result<ExitCode> {
     let without = demonstration::show("Without the agent", &lab, args.upstream, None, None);
     let agent = lab.agent(&AgentConfig {
         binary: Some(binary.clone()),
+        wedged_after: None,
         ..AgentConfig::default()
     });
     let with = demonstration::show(

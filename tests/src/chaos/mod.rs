@@ -146,6 +146,7 @@ impl Chaos {
             ..AgentConfig::default()
         };
         let config = config
+            .soon_passed_by()
             .with_link_local()
             .with_host(&cgroup2().or_panic("no cgroup2 file system"));
         let agent = lab.agent(&config);

@@ -8,7 +8,7 @@ pub(super) fn run(setting: &Setting) -> Report {
     // What CoreDNS takes on two cores that it shares with its clients.
     let rate = setting.rate.unwrap_or(setting.of(5_000, 1_000));
     let (seconds, detached) = setting.of((20, 5.0), (3, 1.0));
-    let life = Life::start(setting, &setting.agent(), rate, seconds);
+    let life = Life::start(&setting.agent(), rate, seconds);
     life.wait_until(detached);
     life.agent.stop();
     life.agent.detach();

@@ -6,12 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::report::{Report, Seen, seen, told};
-use super::{Setting, of, time};
+use super::{Setting, in_time, of, time};
 use crate::addresses::{CLUSTER_IP, Family};
 use crate::conntrack::Entry;
 use crate::fixed_port::{FixedPort, Sent};
 use crate::lab::Lab;
 use crate::load::Question;
+use crate::pulse::Pulse;
 
 /// As in the post-mortem.
 const PORT: u16 = 52_001;
@@ -81,12 +82,19 @@ fn lost(sent: &[Sent]) -> u64 {
 }
 
 pub(super) fn run(setting: &Setting) -> Report {
+    in_time(|| restarted(setting))
+}
+
+/// What was seen, and how late the machine was meanwhile.
+fn restarted(setting: &Setting) -> (Report, Duration) {
     // A single-node edge cluster.
     let lab = Lab::builder().replicas(1).start();
     let ordinary = restart(&lab, setting, "o");
     lab.node().conntrack().flush();
-    let _agent = lab.agent(&setting.patient_agent());
+    let _agent = lab.agent(&setting.agent());
+    let pulse = Pulse::start();
     let agent = restart(&lab, setting, "a");
+    let late = pulse.end();
 
     let mut report = Report::default();
     report.line(
@@ -143,7 +151,7 @@ pub(super) fn run(setting: &Setting) -> Report {
     );
     let watched = setting.of("35 s", "3 s");
     report.note(format!("A query every 10 ms; {watched} are watched after the return. An entry without replies lives for 30 s."));
-    report
+    (report, late)
 }
 
 /// The post-mortem's entry: its answers are to come from the ClusterIP, to the node.

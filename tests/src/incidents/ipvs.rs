@@ -37,7 +37,7 @@ pub(super) fn run(setting: &Setting) -> Report {
     let ordinary = measure(&lab, &ipvs, setting, "o");
     let known = ordinary.known;
     lab.node().conntrack().flush();
-    let _agent = lab.agent(&setting.patient_agent());
+    let _agent = lab.agent(&setting.agent());
     let agent = measure(&lab, &ipvs, setting, "a");
 
     let mut report = Report::default();

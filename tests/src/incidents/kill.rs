@@ -11,7 +11,7 @@ const PROMISED: u64 = 20;
 pub(super) fn run(setting: &Setting) -> Report {
     let rate = setting.rate.unwrap_or(setting.of(20_000, 2_000));
     let (seconds, killed, again) = setting.of((50, 10.0, 20.0), (4, 1.0, 2.5));
-    let mut life = Life::start(setting, &setting.agent(), rate, seconds);
+    let mut life = Life::start(&setting.agent(), rate, seconds);
     life.wait_until(killed);
     life.count();
     life.agent.kill9();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::report::{self, Report, seen, told};
-use super::{Setting, grouped, of, time};
+use super::{PATIENCE, grouped, of, time};
 use crate::addresses::{CLUSTER_IP, Family};
 use crate::agent::{Agent, AgentConfig, Counters};
 use crate::lab::Lab;
@@ -54,11 +54,11 @@ pub(super) struct Ended {
 }
 
 impl Life {
-    /// Starts so many seconds of lookups: clients with glibc's defaults, or shorter ones in a test.
-    pub(super) fn start(setting: &Setting, agent: &AgentConfig, rate: u32, seconds: u32) -> Self {
+    /// Starts so many seconds of lookups by clients with glibc's defaults.
+    pub(super) fn start(agent: &AgentConfig, rate: u32, seconds: u32) -> Self {
         let lab = Lab::builder().start();
         let agent = lab.agent(agent);
-        let (timeout, attempts) = setting.patience();
+        let (timeout, attempts) = PATIENCE;
         let load = |index: usize, family, rate, count, questions: crate::load::Questions| {
             let load = Load {
                 timeout,

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use super::report::{Report, seen, told};
-use super::{Setting, of, time};
+use super::{PATIENCE, Setting, in_time, of, time};
 use crate::addresses::{CLUSTER_IP, Family};
 use crate::lab::Lab;
 use crate::load::{Load, Outcome, Question};
 use crate::or_panic::OrPanic;
+use crate::pulse::Pulse;
 
 /// For half of the lookups.
 const WARM: u64 = 500;
@@ -23,11 +24,18 @@ struct Measured {
 }
 
 pub(super) fn run(setting: &Setting) -> Report {
+    in_time(|| silenced(setting))
+}
+
+/// What was seen, and how late the machine was meanwhile.
+fn silenced(setting: &Setting) -> (Report, Duration) {
     let lab = Lab::builder().start();
     let ordinary = silence(&lab, setting, "o");
     lab.node().conntrack().flush();
-    let _agent = lab.agent(&setting.patient_agent());
+    let _agent = lab.agent(&setting.agent());
+    let pulse = Pulse::start();
     let agent = silence(&lab, setting, "a");
+    let late = pulse.end();
 
     let mut report = Report::default();
     let failed = |outcome: &Outcome| of(outcome.failed(), outcome.lookups.len() as u64);
@@ -35,7 +43,7 @@ pub(super) fn run(setting: &Setting) -> Report {
         let share = outcome.failed() as f64 / outcome.lookups.len() as f64;
         (0.3..0.7).contains(&share)
     };
-    let (timeout, attempts) = setting.patience();
+    let (timeout, attempts) = PATIENCE;
     for (what, ordinary, agent) in [
         (
             format!(
@@ -74,7 +82,7 @@ pub(super) fn run(setting: &Setting) -> Report {
     report.note(
         "Half of the names are cached, half are asked for once; each lookup has a port of its own.",
     );
-    report
+    (report, late)
 }
 
 fn silence(lab: &Lab, setting: &Setting, tag: &'static str) -> Measured {
@@ -100,10 +108,10 @@ fn silence(lab: &Lab, setting: &Setting, tag: &'static str) -> Measured {
             _ => Question::unique(tag, number),
         }
     };
-    let (timeout, attempts) = setting.patience();
+    let (timeout, attempts) = PATIENCE;
     let (count, rate) = setting.of((10_000, 1_000), (300, 300));
     let second = Duration::from_secs(1);
-    let stubborn = setting.of(load(100, 1_000, second, 10), load(100, 100, second / 8, 10));
+    let stubborn = setting.of(load(100, 1_000, second, 10), load(100, 100, second / 2, 10));
     let stubborn = stubborn.start(
         pods[1],
         Box::new(mixed(match tag {

@@ -5,24 +5,32 @@ use std::time::Duration;
 
 use super::life::Life;
 use super::report::{Report, seen};
-use super::{Setting, grouped, time};
+use super::{Setting, grouped, in_time, time};
 use crate::load::Lookup;
+use crate::pulse::Pulse;
 
 const PROMISED: Duration = Duration::from_millis(600);
 /// An answer that took so long has waited for the agent, or for a second try.
 const WAITED: Duration = Duration::from_millis(600);
 
 pub(super) fn run(setting: &Setting) -> Report {
+    in_time(|| stopped(setting))
+}
+
+/// What was seen, and how late the machine was meanwhile.
+fn stopped(setting: &Setting) -> (Report, Duration) {
     let rate = setting.rate.unwrap_or(setting.of(20_000, 2_000));
     let (seconds, stopped, resumed) = setting.of((20, 5.0, 10.0), (6, 1.0, 3.0));
-    let life = Life::start(setting, &setting.agent(), rate, seconds);
+    let life = Life::start(&setting.agent().soon_passed_by(), rate, seconds);
     life.wait_until(stopped);
     let before = life.agent.counters();
-    let from = life.now();
+    let pulse = Pulse::start();
     life.agent.pause();
+    let from = life.now();
     life.wait_until(resumed);
     let to = life.now();
     life.agent.resume();
+    let late = pulse.end();
     let mut ended = life.end();
 
     let mut report = ended.report("20,000/s");
@@ -51,5 +59,5 @@ pub(super) fn run(setting: &Setting) -> Report {
         seen(grouped(passed), passed > 0),
         "> 0",
     );
-    report
+    (report, late)
 }

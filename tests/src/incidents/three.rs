@@ -6,10 +6,11 @@
 
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use super::report::{Report, seen, told};
 use super::tcp::{self, Answered};
-use super::{Setting, of};
+use super::{PATIENCE, Setting, of};
 use crate::addresses::{CLUSTER_IP, Family};
 use crate::lab::Lab;
 use crate::load::{Load, Outcome, Question};
@@ -29,13 +30,15 @@ struct Measured {
 pub(super) fn run(setting: &Setting) -> Report {
     let lab = Lab::builder().start();
     untranslated(&lab);
-    let ordinary = measure(&lab, "o", 2_000, setting.of(20_000, 400), 20);
+    let hasty = Duration::from_secs(1);
+    let ordinary = measure(&lab, "o", hasty, 2_000, setting.of(20_000, 400), 20);
     lab.node().conntrack().flush();
-    let alive = lab.agent(&setting.patient_agent());
+    let alive = lab.agent(&setting.agent());
     let rate = setting.of(5_000, 2_000);
     let agent = measure(
         &lab,
         "a",
+        PATIENCE.0,
         rate,
         setting.of(1_000_000, 8_000),
         setting.of(1_000, 100),
@@ -112,8 +115,15 @@ fn untranslated(lab: &Lab) {
 }
 
 /// So many answers in all: nine of ten over UDP.
-fn measure(lab: &Lab, tag: &'static str, rate: u32, answers: u64, musl: u16) -> Measured {
-    let (timeout, attempts) = (std::time::Duration::from_secs(1), 2);
+fn measure(
+    lab: &Lab,
+    tag: &'static str,
+    timeout: Duration,
+    rate: u32,
+    answers: u64,
+    musl: u16,
+) -> Measured {
+    let (_, attempts) = PATIENCE;
     let question = |tag: &'static str| {
         move |number: u64| match number % MISSES {
             0 => Question::unique(tag, number),
@@ -140,7 +150,7 @@ fn measure(lab: &Lab, tag: &'static str, rate: u32, answers: u64, musl: u16) -> 
             let tcp = scope.spawn(move || tcp::ask(&client, answers / 20, &question(tag)));
             (udp, tcp)
         });
-        let musl = over_musl(lab, musl);
+        let musl = over_musl(lab, timeout, musl);
         let [(udp4, tcp4), (udp6, tcp6)] = both;
         let tcp = [tcp4, tcp6].map(|thread| {
             thread
@@ -156,11 +166,12 @@ fn measure(lab: &Lab, tag: &'static str, rate: u32, answers: u64, musl: u16) -> 
 }
 
 /// musl asks from a socket that is not connected, and knows no `single-request-reopen`.
-fn over_musl(lab: &Lab, count: u16) -> Answered {
+fn over_musl(lab: &Lab, timeout: Duration, count: u16) -> Answered {
     let pod = lab.pod(0);
     pod.netns().write_resolv_conf(&format!(
-        "search svc.cluster.local\nnameserver {}\noptions ndots:5 timeout:1 attempts:2\n",
-        CLUSTER_IP.v4
+        "search svc.cluster.local\nnameserver {}\noptions ndots:5 timeout:{} attempts:2\n",
+        CLUSTER_IP.v4,
+        timeout.as_secs(),
     ));
     let program = tools::binary("client-musl");
     let mut command = vec![program.to_str().or_panic("a path in UTF-8").to_owned()];

@@ -50,7 +50,7 @@ pub(super) fn run(setting: &Setting) -> Report {
         measure(&lab, setting.of(5_000, 500), hasty)
     };
     lab.node().conntrack().flush();
-    let _agent = lab.agent(&setting.patient_agent());
+    let _agent = lab.agent(&setting.agent());
     let agent = {
         let _max = ConntrackMax::set(&machine, lab.scope(), FULL);
         measure(&lab, pairs, patience)

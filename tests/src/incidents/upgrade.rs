@@ -29,13 +29,13 @@ pub(super) fn across_layouts(setting: &Setting) -> Report {
 fn upgrades(setting: &Setting, before: impl Fn(&Agent)) -> (Ended, Report) {
     let rate = setting.rate.unwrap_or(setting.of(20_000, 1_000));
     let (seconds, times) = setting.of((50, 10), (6, 2));
-    let mut life = Life::start(setting, &setting.patient_agent(), rate, seconds);
+    let mut life = Life::start(&setting.agent(), rate, seconds);
     let pause = f64::from(seconds) / f64::from(times + 1);
     for time in 1..=times {
         life.wait_until(f64::from(time) * pause);
         life.count();
         before(&life.agent);
-        let successor = life.lab.agent(&setting.patient_agent());
+        let successor = life.lab.agent(&setting.agent());
         life.agent.assert_ends();
         life.succeed(successor);
     }

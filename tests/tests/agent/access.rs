@@ -5,7 +5,7 @@ use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Client, Family, Flavour, Lab, OrPanic, Query, Transport};
 
 use crate::metrics::Scrape;
-use crate::{WEB, assert_web, lab_with_agent};
+use crate::{WEB, assert_web, lab_with_agent, warm};
 
 const REFUSED: u16 = 5;
 
@@ -98,10 +98,7 @@ fn a_forged_source_gets_nothing_of_the_kernels() {
         extra: format!("access: {{allow: [{}]}}\n", one.v4),
         ..AgentConfig::default()
     });
-    let before = agent.counters();
-    while before.answered(&agent.counters()) == 0 {
-        assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
-    }
+    warm(&agent, &lab.pod(0).client(Family::V4), WEB);
     let before = agent.counters();
     let other = lab.pod(1);
     other

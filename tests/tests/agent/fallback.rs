@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL};
+use dns_cache_tests::patience::slowness;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::BULK;
 use dns_cache_tests::{
@@ -18,7 +19,7 @@ use dns_cache_tests::{
     Way, tools,
 };
 
-use crate::{SetOnDrop, assert_web, attach_modes, fresh};
+use crate::{PASSED_BY, SetOnDrop, assert_web, attach_modes, fresh};
 
 pub(crate) fn config(attach: &str) -> AgentConfig {
     let config = AgentConfig {
@@ -136,7 +137,7 @@ fn what_lives_across_the_agents_return() {
 fn a_dead_agents_connections_end() {
     let lab = Lab::builder().start();
     let agent = lab.agent(&config("auto"));
-    let client = client(&lab, Family::V4).timeout(Duration::from_secs(5));
+    let client = client(&lab, Family::V4).timeout(Duration::from_secs(20));
     let mut connection = client.tcp().or_panic("connecting");
     let mut names = Names(0);
     connection.ask(&names.query()).or_panic("the agent lives");
@@ -144,7 +145,7 @@ fn a_dead_agents_connections_end() {
     let asked = Instant::now();
     assert!(connection.ask(&names.query()).is_err());
     let waited = asked.elapsed();
-    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
     names.ask(&client, Transport::Tcp);
 }
 
@@ -152,7 +153,7 @@ fn a_dead_agents_connections_end() {
 fn all_are_answered_when_wedged() {
     for family in Family::BOTH {
         let lab = Lab::builder().start();
-        let agent = lab.agent(&config("auto"));
+        let agent = lab.agent(&config("auto").soon_passed_by());
         let client = client(&lab, family);
         let hasty = client.clone().timeout(Duration::from_millis(100));
         let mut names = Names(0);
@@ -164,7 +165,7 @@ fn all_are_answered_when_wedged() {
         for transport in Transport::ALL {
             while hasty.ask(transport, &names.query()).is_err() {
                 let waited = stopped.elapsed();
-                assert!(waited < Duration::from_secs(3), "{transport:?}: {waited:?}");
+                assert!(waited < PASSED_BY * slowness(), "{transport:?}: {waited:?}");
             }
         }
         for _ in 0..20 {
@@ -180,7 +181,7 @@ fn all_are_answered_when_wedged() {
         let back = Instant::now();
         while before.resolved(&agent.counters()) == 0 {
             names.ask(&client, Transport::Connected);
-            assert!(back.elapsed() < Duration::from_secs(5), "it stays away");
+            assert!(back.elapsed() < PASSED_BY * slowness(), "it stays away");
         }
         assert!(agent.counters().datapath("diverted_back") > 0);
     }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL, NODE};
+use dns_cache_tests::patience::{LONG, slowness};
 use dns_cache_tests::procfs::{cgroup2, linux};
 use dns_cache_tests::{Agent, AgentConfig, Client, Family, Lab, Message, OrPanic, Transport};
 
-use crate::assert_web;
 use crate::fallback::{Names, config};
+use crate::{PASSED_BY, assert_web};
 
 /// A client among the node's own processes.
 fn client(lab: &Lab, server: IpAddr) -> Client {
@@ -88,7 +89,7 @@ fn their_way_goes_with_the_agent_and_comes_with_the_next() {
     let before = lab.node().snapshot();
     lab.agent(&config("auto")).kill9();
     let routes = ["ip link", "ip route"].map(|part| before.part(part).map(str::to_owned));
-    let end = Instant::now() + Duration::from_secs(3);
+    let end = Instant::now() + LONG;
     loop {
         let now = lab.node().snapshot();
         if ["ip link", "ip route"].map(|part| now.part(part).map(str::to_owned)) == routes {
@@ -109,7 +110,7 @@ fn their_way_goes_with_the_agent_and_comes_with_the_next() {
 #[test]
 fn their_link_local_address_is_answered_when_wedged() {
     let lab = Lab::builder().start();
-    let agent = lab.agent(&config("auto"));
+    let agent = lab.agent(&config("auto").soon_passed_by());
     let client = client(&lab, LINK_LOCAL.of(Family::V4));
     let mut names = Names(0);
     for transport in Transport::ALL {
@@ -123,7 +124,7 @@ fn their_link_local_address_is_answered_when_wedged() {
     for transport in Transport::ALL {
         while hasty.ask(transport, &names.query()).is_err() {
             let waited = stopped.elapsed();
-            assert!(waited < Duration::from_secs(3), "{transport:?}: {waited:?}");
+            assert!(waited < PASSED_BY * slowness(), "{transport:?}: {waited:?}");
         }
     }
     all_are_answered_while_it_is_away(&lab, &mut names);

@@ -10,7 +10,7 @@ use dns_cache::metrics::names::{self, Kind, Metric};
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport};
 
-use crate::{assert_web, fresh, lab_with_agent};
+use crate::{WEB, assert_web, fresh, lab_with_agent, warm};
 
 /// Status line and body of what the endpoint in the node's namespace says.
 pub(crate) fn get(lab: &Lab, path: &str) -> (String, String) {
@@ -253,10 +253,7 @@ fn the_kubelet_is_told_the_truth() {
 fn an_agent_with_a_warm_cache_is_ready_without_upstreams() {
     let (lab, agent) = lab_with_agent(Flavour::Routed);
     let client = lab.pod(0).client(Family::V4);
-    let before = agent.counters();
-    while before.answered(&agent.counters()) == 0 {
-        assert_web(&client, Transport::Connected);
-    }
+    warm(&agent, &client, WEB);
     agent.kill9();
     for replica in lab.dns().replicas() {
         replica.black_hole();
@@ -348,7 +345,7 @@ fn the_endpoint_is_not_to_be_worn_out() {
 fn misses_of_a_pod_are_limited() {
     let lab = Lab::builder().start();
     let config = AgentConfig {
-        extra: "\nqueries: {missesPerSecond: 1, missBurst: 20}\n".to_owned(),
+        queries: "missesPerSecond: 1, missBurst: 20".to_owned(),
         ..AgentConfig::default()
     };
     let agent = lab.agent(&config);

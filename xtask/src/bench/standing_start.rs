@@ -91,6 +91,7 @@ impl<'a> Start<'a> {
             binary: Some(setting.agent.clone()),
             interfaces,
             log_level: "info".to_owned(),
+            wedged_after: None,
             ..AgentConfig::default()
         };
         let start = Instant::now();

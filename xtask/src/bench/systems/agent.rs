@@ -69,6 +69,7 @@ fn start(setting: &Setting, config: AgentConfig) -> Result<Started> {
         binary: Some(setting.agent.clone()),
         // The tests' level has log records in the programs.
         log_level: "warn".to_owned(),
+        wedged_after: None,
         ..config
     });
     let pid = agent.process().pid();
