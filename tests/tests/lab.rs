@@ -8,11 +8,15 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dns_cache_tests::patience::LONG;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::{EXPECTED, HUGE, TYPES_WITH_ANSWERS, TYPES_WITHOUT};
 use dns_cache_tests::{
     Family, Flavour, Lab, OrPanic, Query, Transport, Upstream, addresses, scope,
 };
+
+/// For what must be answered.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Every expected answer, over every transport and family, from the first pod.
 fn ordinary_way_works(flavour: Flavour, upstream: Upstream) {
@@ -142,7 +146,7 @@ fn black_holed_replica_fails_lookups_on_the_ordinary_way() {
         .client(Family::V4)
         .timeout(Duration::from_millis(100));
     let query = Query::new("web.default.svc.cluster.local", rtype::A);
-    let sockets: Vec<_> = (0..24).map(|_| client.udp(true).unwrap()).collect();
+    let mut sockets: Vec<_> = (0..24).map(|_| client.udp(true).unwrap()).collect();
     // Three tries from one port: conntrack sends each of them to the same replica.
     let failed = sockets
         .iter()
@@ -153,6 +157,9 @@ fn black_holed_replica_fails_lookups_on_the_ordinary_way() {
         "{failed} of 24 sockets failed, about half should"
     );
     lab.dns().replicas()[1].reachable();
+    for socket in &mut sockets {
+        socket.set_timeout(PATIENCE);
+    }
     let failed = sockets
         .iter()
         .filter(|socket| socket.ask(&query).is_err())
@@ -164,7 +171,7 @@ fn black_holed_replica_fails_lookups_on_the_ordinary_way() {
 fn paused_and_stopped_replicas_come_back() {
     let lab = Lab::builder().pods(1).replicas(1).start();
     let replica = &lab.dns().replicas()[0];
-    let client = lab.pod(0).client(Family::V6);
+    let client = lab.pod(0).client(Family::V6).timeout(PATIENCE);
     let query = Query::new("web.default.svc.cluster.local", rtype::A);
     replica.pause();
     let hasty = client.clone().timeout(Duration::from_millis(300));
@@ -172,7 +179,7 @@ fn paused_and_stopped_replicas_come_back() {
     replica.resume();
     assert!(client.ask(Transport::Connected, &query).is_ok());
     replica.stop();
-    assert!(client.ask(Transport::Connected, &query).is_err());
+    assert!(hasty.ask(Transport::Connected, &query).is_err());
     replica.start();
     assert!(client.ask(Transport::Connected, &query).is_ok());
 }
@@ -180,14 +187,12 @@ fn paused_and_stopped_replicas_come_back() {
 #[test]
 fn removed_rules_break_the_ordinary_way_and_come_back_the_same() {
     let lab = Lab::builder().pods(1).upstream(Upstream::Embedded).start();
-    let client = lab
-        .pod(0)
-        .client(Family::V4)
-        .timeout(Duration::from_millis(200));
+    let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
+    let hasty = client.clone().timeout(Duration::from_millis(200));
     let query = Query::new("web.default.svc.cluster.local", rtype::A);
     let before = lab.node().snapshot();
     lab.node().remove_rules();
-    assert!(client.ask(Transport::Connected, &query).is_err());
+    assert!(hasty.ask(Transport::Connected, &query).is_err());
     assert!(
         !lab.node()
             .snapshot()
@@ -358,7 +363,7 @@ fn lab_of_a_killed_owner_is_removed_by_the_next() {
         .upstream(Upstream::Embedded)
         .start();
     assert_ne!(lab.id(), id);
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + LONG;
     while !scope::leftovers(&id).is_empty() && Instant::now() < end {
         thread::sleep(Duration::from_millis(20));
     }

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dns_cache_tests::patience::LONG;
 use dns_cache_tests::wire::{frame, read_frame, rtype};
 use dns_cache_tests::{AgentConfig, Family, Lab, OrPanic, Query, Transport};
 use nix::sys::socket::{setsockopt, sockopt::Linger};
@@ -124,17 +125,18 @@ fn faults_of_one_server_cost_no_lookup() {
             ..AgentConfig::default()
         });
         let client = lab.pod(0).client(Family::V4);
+        let client = client.timeout(Duration::from_secs(5));
         for number in 0..20 {
             let name = format!("n{number}.wild.types.svc.cluster.local");
             let reply = client.ask(Transport::Connected, &Query::new(&name, rtype::A));
             let reply = reply.or_panic(format_args!("{what}: {name}"));
             assert_eq!(reply.message.answers.len(), 1, "{what}: {name}");
             assert_ne!(reply.message.data(), ["A 6.6.6.6"], "{what}: {name}");
-            let most = Duration::from_secs(1);
+            let most = Duration::from_secs(2);
             assert!(reply.time < most, "{what}: {name} took {:?}", reply.time);
         }
         // An attempt that another server has won against is counted when its own time is over.
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + LONG;
         loop {
             let status = &agent.upstreams("cluster.local")[0];
             let count = |key: &str| status[key].as_u64().or_panic("a count");
@@ -158,6 +160,7 @@ fn a_stopped_and_a_killed_replica_cost_no_lookup() {
     let lab = Lab::builder().start();
     let _agent = lab.agent(&AgentConfig::default());
     let client = lab.pod(0).client(Family::V4);
+    let client = client.timeout(Duration::from_secs(5));
     let mut number = 0;
     let mut lookups = |when: &str| {
         for _ in 0..20 {
@@ -166,7 +169,7 @@ fn a_stopped_and_a_killed_replica_cost_no_lookup() {
             let reply = client.ask(Transport::Connected, &Query::new(&name, rtype::A));
             let reply = reply.or_panic(format_args!("{when}: {name}"));
             assert_eq!(reply.message.answers.len(), 1, "{when}: {name}");
-            let most = Duration::from_secs(1);
+            let most = Duration::from_secs(2);
             assert!(reply.time < most, "{when}: {name} took {:?}", reply.time);
         }
     };

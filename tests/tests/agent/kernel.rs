@@ -1,31 +1,22 @@
 //! Answers from the kernel, on the packet's own way.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dns_cache_tests::patience::{LONG, slowness};
 use dns_cache_tests::procfs::{map_memory, resident, resident_in_maps};
 use dns_cache_tests::raw::{Datagram, checksum};
+use dns_cache_tests::turn::Turn;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::EXPECTED;
-use dns_cache_tests::{
-    Agent, AgentConfig, Client, Family, Flavour, Lab, OrPanic, Query, Transport, addresses,
-};
+use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, addresses};
 
-use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent};
+use crate::{SetOnDrop, WEB, WEB_A, assert_web, fresh, lab_with_agent, warm};
 
 const UDP: [Transport; 2] = [Transport::Connected, Transport::Unconnected];
-
-/// Asks until the kernel has the answer: it is put there after the reply to the first who asks.
-fn warm(agent: &Agent, client: &Client, name: &str) {
-    let end = Instant::now() + Duration::from_secs(10);
-    let before = agent.counters();
-    while before.answered(&agent.counters()) == 0 {
-        assert!(Instant::now() < end, "the kernel does not answer {name}");
-        let _ = client.lookup(name, rtype::A);
-    }
-}
 
 fn every_answer_comes_from_the_kernel(flavour: Flavour) {
     let (lab, agent) = lab_with_agent(flavour);
@@ -74,6 +65,9 @@ fn the_answers_outlive_the_agent() {
     for attach in ["auto", "clsact"] {
         let config = AgentConfig {
             attach: attach.to_owned(),
+            // A start may take as long as the servers' TTL. (The second line is below the first one.)
+            positive_ttl: Some(3600),
+            cluster: "    minimum: 3600\n".to_owned(),
             ..AgentConfig::default()
         };
         let lab = Lab::builder().start();
@@ -113,12 +107,18 @@ fn the_answers_outlive_the_agent() {
             assert!(count > 10, "only {count} lookups");
             let after = agent.counters();
             assert!(before.answered(&after) >= 10, "{after:?}");
-            assert_eq!(after.datapath("to_resolver_udp"), 0);
+            // But for those that are ambiguous.
+            let handed = after.datapath("to_resolver_udp");
+            assert!(
+                handed <= after.datapath("cache_bypasses_packet"),
+                "{after:?}"
+            );
             // It writes there, too.
             let flushed = agent.command(&["cache", "flush"]);
             assert!(flushed.status.success(), "{flushed:?}");
             let asked = client.ask(Transport::Connected, &Query::new(WEB, rtype::A));
-            assert!(asked.is_err(), "it was not flushed");
+            let answered = asked.is_ok_and(|reply| reply.message.rcode() == 0);
+            assert!(!answered, "it was not flushed");
         });
         for replica in lab.dns().replicas() {
             replica.resume();
@@ -188,7 +188,7 @@ fn a_dead_agents_answers_go_on_until_they_expire() {
         assert_web(&lab.pod(0).client(family), Transport::Connected);
     }
     conntrack.assert_no_pod_dns();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + LONG;
     while conntrack.pod_dns().is_empty() {
         assert!(Instant::now() < end, "an answer with a TTL of 3 s lives on");
         assert_web(&v4, Transport::Connected);
@@ -215,7 +215,15 @@ fn checksums_are_right_in_the_bytes() {
                 destination: addresses::CLUSTER_IP.dns(family),
                 payload: query.to_bytes(),
             };
-            let reply = datagram.exchange(pod.netns(), Duration::from_secs(2));
+            let datagram = match datagram.is_ambiguous() {
+                true => Datagram {
+                    payload: query.clone().id(query.id ^ 1).to_bytes(),
+                    ..datagram
+                },
+                false => datagram,
+            };
+            let patience = Duration::from_secs(2) * slowness();
+            let reply = datagram.exchange(pod.netns(), patience);
             let reply = reply.or_panic(format_args!("no answer over {family:?}"));
             assert_eq!(before.answered(&agent.counters()), 1, "{family:?}");
             let udp = if family == Family::V4 {
@@ -251,7 +259,13 @@ fn names_in_use_are_never_missed() {
     const SECONDS: u32 = 60;
     /// Of a name that is asked for more seldom, the last part of the TTL may go by unseen.
     const SELDOM: Duration = Duration::from_millis(700);
+    /// A query that is so late is a sign of a machine that may not have refreshed either: what is missed then, and in
+    /// the TTL after it, is not counted,
+    const LATE: Duration = Duration::from_millis(100);
+    /// in so many TTLs at most.
+    const EXCUSED: usize = 2;
 
+    let _alone = Turn::alone();
     let lab = Lab::builder().replicas(1).start();
     let agent = lab.agent(&AgentConfig {
         positive_ttl: Some(TTL),
@@ -262,7 +276,7 @@ fn names_in_use_are_never_missed() {
     let client = lab.pod(0).client(Family::V4);
     let socket = client.udp(true).or_panic("opening a socket");
     let queries: Vec<_> = (0..NAMES)
-        .map(|number| Query::new(&fresh(number), rtype::A))
+        .map(|number| socket.unambiguous(Query::new(&fresh(number), rtype::A)))
         .collect();
     let asked = || -> u64 {
         let servers = agent.upstreams("cluster.local");
@@ -274,27 +288,64 @@ fn names_in_use_are_never_missed() {
     for query in queries.iter().chain(&queries) {
         let _ = socket.ask(query).or_panic("warming up");
     }
-    let (before, asked_before) = (agent.counters(), asked());
+    let asked_before = asked();
     let start = Instant::now();
     let gap = Duration::from_secs(1) / RATE;
     let mut last = vec![start; queries.len()];
     let mut seldom = 0;
-    for number in 0..RATE * SECONDS {
-        if let Some(wait) = (gap * number).checked_sub(start.elapsed()) {
-            thread::sleep(wait);
+    // By the TTL in which it was.
+    let cycle = || start.elapsed().as_secs() as u32 / TTL;
+    let mut late = BTreeSet::new();
+    let over = AtomicBool::new(false);
+    let counts = thread::scope(|scope| {
+        let _ends = SetOnDrop(&over);
+        let counts = scope.spawn(|| {
+            let mut counts = vec![(0, agent.counters())];
+            while !over.load(Relaxed) {
+                thread::sleep(Duration::from_millis(20));
+                if cycle() > counts[counts.len() - 1].0 {
+                    counts.push((cycle(), agent.counters()));
+                }
+            }
+            counts.push((cycle() + 1, agent.counters()));
+            counts
+        });
+        for number in 0..RATE * SECONDS {
+            match (gap * number).checked_sub(start.elapsed()) {
+                Some(wait) => thread::sleep(wait),
+                None if start.elapsed() - gap * number > LATE => drop(late.insert(cycle())),
+                None => {}
+            }
+            let which = number as usize % queries.len();
+            let now = Instant::now();
+            seldom += u64::from(now - last[which] > SELDOM);
+            last[which] = now;
+            let _ = socket.ask(&queries[which]).or_panic("an answer");
         }
-        let which = number as usize % queries.len();
-        let now = Instant::now();
-        seldom += u64::from(now - last[which] > SELDOM);
-        last[which] = now;
-        let _ = socket.ask(&queries[which]).or_panic("an answer");
-    }
+        over.store(true, Relaxed);
+        counts
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
     let took = start.elapsed();
-    let (after, asked_after) = (agent.counters(), asked());
-    let missed = before.resolved(&after);
+    let asked_after = asked();
+    let (mut missed, mut excused) = (0, Vec::new());
+    for pair in counts.windows(2) {
+        let [(cycle, before), (_, after)] = pair else {
+            unreachable!("windows of two");
+        };
+        match before.resolved(after) {
+            0 => {}
+            count if late.contains(cycle) || late.contains(&cycle.wrapping_sub(1)) => {
+                excused.push(count)
+            }
+            count => missed += count,
+        }
+    }
+    let all = missed + excused.iter().sum::<u64>();
     assert!(
-        missed <= seldom,
-        "{missed} misses, and {seldom} queries for a name that was asked for too seldom"
+        all <= seldom || missed <= seldom && excused.len() <= EXCUSED,
+        "{missed} misses, {excused:?} while the asker was late, and {seldom} queries for a name that was asked for too seldom"
     );
     let most = took.as_secs_f64() / f64::from(TTL) * f64::from(NAMES) * 1.3;
     let queries = (asked_after - asked_before) as f64;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use dns_cache_tests::addresses::{CLUSTER_IP, OUTSIDE};
 use dns_cache_tests::node_local::{self, NodeLocalDns};
+use dns_cache_tests::patience::wait_until;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{
     Agent, AgentConfig, Client, Family, Lab, Netns, OrPanic, Query, Transport, Upstream, Way, tools,
@@ -75,9 +76,10 @@ fn from_node_local_dns_without_a_lost_lookup() {
     let (over, number) = (AtomicBool::new(false), AtomicU16::new(0));
     let lookups_go_on = || {
         let before = number.load(Ordering::Relaxed);
-        while number.load(Ordering::Relaxed).wrapping_sub(before) < 60 {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_until(
+            || "the lookups do not go on",
+            || number.load(Ordering::Relaxed).wrapping_sub(before) >= 60,
+        );
     };
     thread::scope(|scope| {
         let _ends = SetOnDrop(&over);

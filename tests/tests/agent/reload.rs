@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dns_cache::metrics::names;
+use dns_cache_tests::patience::LONG;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::BULK;
 use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, Way};
@@ -70,7 +71,7 @@ fn interfaces_come_and_go() {
         assert_eq!(way(&lab, &agent, 1), Way::Ordinary);
         assert_ne!(way(&lab, &agent, 0), Way::Ordinary);
         agent.reload(&AgentConfig::default());
-        agent.wait_for(&[veth], Duration::ZERO);
+        agent.wait_for(&[veth], LONG);
         assert_ne!(way(&lab, &agent, 1), Way::Ordinary);
     }
 }

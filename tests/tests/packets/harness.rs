@@ -18,6 +18,7 @@ use dns_cache_common::hits::{Code, Hit};
 use dns_cache_common::maps::{
     Address, BridgePort, Client, Counter, Interface, Resolver, Traffic, names,
 };
+use dns_cache_tests::patience::wait_until;
 use dns_cache_tests::{Netns, Scope};
 
 use super::packet::Packet;
@@ -270,9 +271,10 @@ impl Harness {
         self.tcp.clear();
         self.connections.clear();
         // A process that another test is about to run has them for a moment.
-        while self.resolver.run(is_listening) {
-            thread::yield_now();
-        }
+        wait_until(
+            || "the sockets stay open",
+            || !self.resolver.run(is_listening),
+        );
     }
 
     /// A connection between pod a's address and the resolver; pod a's port.
