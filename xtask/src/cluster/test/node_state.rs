@@ -1,10 +1,14 @@
 //! What the node has, to compare: nothing of the agent may stay when it is uninstalled.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use super::Bed;
+use crate::cluster::node::wait_for;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Commands whose output is compared; what moves by itself (counters, times) is not in it.
 const COMMANDS: [&str; 12] = [
@@ -36,8 +40,16 @@ impl NodeState {
         Ok(Self(COMMANDS.iter().map(run).collect::<Result<_>>()?))
     }
 
+    /// Fails with the lines that differ if the node does not come to look like this again: the kernel takes apart in the
+    /// background what was removed.
+    pub(super) fn comes_back(&self, bed: &Bed) -> Result<()> {
+        wait_for("the node as it was", PATIENCE, || {
+            self.same(&Self::of(bed)?).map(|()| true)
+        })
+    }
+
     /// Fails with the lines that differ.
-    pub(super) fn same(&self, later: &Self) -> Result<()> {
+    fn same(&self, later: &Self) -> Result<()> {
         let mut differences = String::new();
         for ((before, after), command) in self.0.iter().zip(&later.0).zip(COMMANDS) {
             let gone = before

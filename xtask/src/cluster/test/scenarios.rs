@@ -87,7 +87,7 @@ fn uninstall(bed: &Bed) -> Result<String> {
     let before = NodeState::of(bed)?;
     bed.install(&[])?;
     let load = under_load(&bed.node, POD, SERVER, || bed.uninstall())?;
-    before.same(&NodeState::of(bed)?)?;
+    before.comes_back(bed)?;
     Ok(format!("{load}; nothing is left on the node"))
 }
 
@@ -397,7 +397,7 @@ fn host_enabled(bed: &Bed) -> Result<String> {
     }
     bed.uninstall()?;
     same(&before, &answers(bed, POD)?)?;
-    node.same(&NodeState::of(bed)?)?;
+    node.comes_back(bed)?;
     Ok(format!(
         "{tracked_before} entries in conntrack before, none after; uninstalled, the same answers and nothing left on the node"
     ))
