@@ -301,6 +301,7 @@ pub(super) mod tests {
                     unmatched: 0,
                     ejections: 0,
                     suspect: false,
+                    ejected_seconds: None,
                     rtt_micros: Some(1_234),
                     rtt_p95_micros: Some(2_345),
                 }],
@@ -333,8 +334,8 @@ INTERFACE        IFINDEX  ATTACHED                   KERNEL HITS  MISSES  BYPASS
 veth0                  7  tcx                                  0       0         0
 veth0123456789a      123  clsact, behind program 99            0       0         0
 
-ZONE           SERVER        CONNECTIONS  IN FLIGHT  QUERIES  FAILURES  ROUND TRIP
-cluster.local  [fd00::2]:53            1          0       12         0     1.23 ms
+ZONE           SERVER        STATE  DISTANCE  WEIGHT  CONNECTIONS  IN FLIGHT  QUERIES  HEDGES  FAILURES  ROUND TRIP      P95
+cluster.local  [fd00::2]:53  well          0       1            1          0       12       0         0     1.23 ms  2.34 ms
 
 RESOLVER COUNTER  VALUE
 hits               1000

@@ -203,6 +203,9 @@ pub struct UpstreamStatus {
     pub rtt_p95_micros: Option<u64>,
     /// It is ejected: it did not answer lately and is asked last.
     pub suspect: bool,
+    /// For how many seconds it has been; `None` if it is not.
+    #[serde(default)]
+    pub ejected_seconds: Option<u64>,
 }
 
 impl Resolver {
@@ -424,6 +427,7 @@ impl UpstreamStatus {
             rtt_micros: server.rtt_p50.map(micros),
             rtt_p95_micros: server.rtt_p95.map(micros),
             suspect: server.suspect,
+            ejected_seconds: server.ejected_for.map(|time| time.as_secs()),
         }
     }
 }

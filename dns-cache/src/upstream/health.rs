@@ -69,6 +69,7 @@ struct State {
 /// A time without queries, but for a probe at its end.
 #[derive(Debug)]
 struct Ejection {
+    since: Instant,
     probe_at: Instant,
     /// Until the probe after that.
     interval: Duration,
@@ -206,6 +207,12 @@ impl Health {
         self.state().ejection.is_some()
     }
 
+    /// For how long it has been ejected; `None` if it is not.
+    pub(super) fn ejected_for(&self) -> Option<Duration> {
+        let state = self.state();
+        Some(state.ejection.as_ref()?.since.elapsed())
+    }
+
     /// How long an ejected server has not answered anything that it was asked; zero for one that is not ejected.
     pub(super) fn silence(&self) -> Duration {
         let state = self.state();
@@ -249,8 +256,10 @@ impl Health {
     fn eject(&self, state: &mut State, timings: &Timings) {
         if state.ejection.is_none() {
             self.ejections.fetch_add(1, Relaxed);
+            let now = Instant::now();
             state.ejection = Some(Ejection {
-                probe_at: Instant::now() + timings.probe_first,
+                since: now,
+                probe_at: now + timings.probe_first,
                 interval: timings.probe_first * 2,
             });
         }
@@ -293,8 +302,11 @@ mod tests {
             }
         }
         assert_eq!(probes, [1, 3, 7, 12, 17]);
+        // Since it was, not since the last probe.
+        assert_eq!(health.ejected_for(), Some(start.elapsed()));
         health.succeeded();
         assert!(!health.is_ejected() && !health.claim_probe(&timings()));
+        assert_eq!(health.ejected_for(), None);
         assert_eq!(health.ejections.load(Relaxed), 1);
     }
 

@@ -104,4 +104,6 @@ pub struct ServerStatus {
     pub rtt_p95: Option<Duration>,
     /// It is ejected: it did not answer lately and is asked last.
     pub suspect: bool,
+    /// For how long it has been.
+    pub ejected_for: Option<Duration>,
 }

@@ -118,6 +118,7 @@ impl Server {
     pub(super) fn status(&self) -> ServerStatus {
         let quantiles = self.health.quantiles();
         let failures: Vec<_> = self.health.failures().collect();
+        let ejected_for = self.health.ejected_for();
         ServerStatus {
             address: self.upstream.address,
             distance: self.upstream.distance,
@@ -132,7 +133,8 @@ impl Server {
             failures_by_kind: failures,
             rtt_p50: quantiles.map(|quantiles| quantiles.p50),
             rtt_p95: quantiles.map(|quantiles| quantiles.p95),
-            suspect: self.health.is_ejected(),
+            suspect: ejected_for.is_some(),
+            ejected_for,
         }
     }
 }

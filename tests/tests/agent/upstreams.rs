@@ -12,6 +12,7 @@ use dns_cache_tests::{
     Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, Upstream, coredns, zones,
 };
 
+use crate::lookup::said;
 use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent};
 
 /// After half a second another server is asked; on a machine that has other things to do, that is late.
@@ -98,6 +99,16 @@ fn black_holed_replica_is_ejected_and_let_back_in() {
     assert!(
         p99 < Duration::from_millis(100),
         "99 % take {p99:?} or less"
+    );
+    let table = said(&agent, &["upstreams"]);
+    let ejected: Vec<_> = table
+        .lines()
+        .filter(|line| line.contains(" ejected for "))
+        .collect();
+    let address = lab.dns().endpoints()[0].dns(Family::V4).to_string();
+    assert!(
+        matches!(ejected[..], [line] if line.contains(&address)),
+        "{table}"
     );
     let status = replicas(&agent);
     let count = |server: usize, key: &str| status[server][key].as_u64().or_panic("a count");
