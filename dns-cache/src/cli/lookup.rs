@@ -54,11 +54,21 @@ fn text(lookup: &Lookup, trace: bool) -> String {
         rcode,
         records,
         server,
+        stale,
+        cause,
         micros,
         steps,
     } = lookup;
-    let by = server.map_or_else(String::new, |server| format!(", by {server}"));
+    let by = match (server, stale) {
+        (None, false) => String::new(),
+        (None, true) => ", stale".to_owned(),
+        (Some(server), false) => format!(", by {server}"),
+        (Some(server), true) => format!(", stale, once by {server}"),
+    };
     let mut text = format!("{name} {rtype}: {rcode} in {}{by}\n", milliseconds(*micros));
+    if let Some(cause) = cause {
+        text.push_str(&format!("  {cause}\n"));
+    }
     for record in records {
         text.push_str(&format!("  {record}\n"));
     }
@@ -86,6 +96,8 @@ mod tests {
             rcode: "NOERROR".to_owned(),
             records: vec!["a.example. 25 IN A 192.0.2.1".to_owned()],
             server: Some("192.0.2.53:53".parse().unwrap()),
+            stale: false,
+            cause: None,
             micros: 1_520,
             steps: vec![Step {
                 part: "cache".to_owned(),
@@ -98,5 +110,25 @@ mod tests {
         assert_eq!(text(&lookup, false), answer);
         let steps = "\nSTEP   OUTCOME     TIME\ncache  nothing  0.02 ms\n";
         assert_eq!(text(&lookup, true), format!("{answer}{steps}"));
+    }
+
+    #[test]
+    fn a_stale_answer_is_no_server_s_of_now() {
+        let lookup = Lookup {
+            name: "a.example".to_owned(),
+            rtype: "A".to_owned(),
+            rcode: "NOERROR".to_owned(),
+            records: Vec::new(),
+            server: Some("192.0.2.53:53".parse().unwrap()),
+            stale: true,
+            cause: Some("no upstream answered in time (Extended DNS Error 22)".to_owned()),
+            micros: 1_800_000,
+            steps: Vec::new(),
+        };
+        assert_eq!(
+            text(&lookup, false),
+            "a.example A: NOERROR in 1800.00 ms, stale, once by 192.0.2.53:53\n  \
+             no upstream answered in time (Extended DNS Error 22)\n"
+        );
     }
 }

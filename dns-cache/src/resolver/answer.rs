@@ -13,7 +13,7 @@ use super::clock::Time;
 use super::entry::{BadResponse, Entry, Terms};
 use super::failures::Failure;
 use super::flights::{Boarding, Flight};
-use super::given::Given;
+use super::given::{Given, Waited};
 use super::local::Found;
 use super::zones::Zone;
 use super::{Answer, Miss, Resolver};
@@ -52,26 +52,23 @@ impl Resolver {
     /// Gets the answer to a miss and makes the client's reply; a stale one or SERVFAIL if there is none in
     /// time.
     pub async fn resolve(self: &Arc<Self>, miss: Miss) -> Vec<u8> {
-        self.resolve_from(miss).await.0
+        self.resolve_telling(miss).await.0
     }
 
-    /// The same, and which server the answer comes from.
-    pub(super) async fn resolve_from(
-        self: &Arc<Self>,
-        miss: Miss,
-    ) -> (Vec<u8>, Option<SocketAddr>) {
+    /// The same, and how it came to the reply.
+    pub(super) async fn resolve_telling(self: &Arc<Self>, miss: Miss) -> (Vec<u8>, Waited) {
         self.counters.misses.add(1);
         let zone = self.zone(&miss.key);
         if let Some(zone) = &zone {
             zone.counts.misses.add(1);
         }
-        let given = self.wait(&miss.key, miss.arrived).await;
-        if let (Some(zone), Given::Failure(failure)) = (zone, &given)
+        let waited = self.wait(&miss.key, miss.arrived).await;
+        if let (Some(zone), Given::Failure(failure)) = (zone, &waited.given)
             && *failure != Failure::Overload
         {
             zone.counts.failures.add(1);
         }
-        (miss.reply(&given), given.server())
+        (miss.reply(&waited.given), waited)
     }
 
     /// The reply to a query that [`Self::admit`] has no place for.
@@ -96,7 +93,7 @@ impl Resolver {
     }
 
     /// What can be given without a wait.
-    fn at_hand(self: &Arc<Self>, key: &[u8], now: Time) -> Option<Given> {
+    pub(super) fn at_hand(self: &Arc<Self>, key: &[u8], now: Time) -> Option<Given> {
         match self.zones.load().local.find(key, now) {
             Some(Found::Host(entry)) => {
                 self.counters.local.add(1);
@@ -173,20 +170,23 @@ impl Resolver {
 
     /// Waits for the upstreams, until the deadline of a query that arrived then; for a shorter time if there is a stale
     /// answer.
-    async fn wait(self: &Arc<Self>, key: &[u8], arrived: Instant) -> Given {
+    async fn wait(self: &Arc<Self>, key: &[u8], arrived: Instant) -> Waited {
+        let mut joined = false;
         let landing = match self
             .flights
             .board(key, || self.cache.fresh(key, self.clock.now()))
         {
             Boarding::Landed(entry, age) => {
-                return Given::Entry(entry, Source::Cache { age }, None);
+                let given = Given::Entry(entry, Source::Cache { age }, None);
+                return Waited::at_once(given, None);
             }
             Boarding::Full => {
-                self.counters.overload.add(1);
-                return self.stale_or(key, Failure::Overload);
+                let failure = self.overload();
+                return Waited::at_once(self.stale_or(key, failure), Some(failure));
             }
             Boarding::Joined(landing) => {
                 self.counters.coalesced.add(1);
+                joined = true;
                 landing
             }
             Boarding::New(landing, flight) => {
@@ -203,16 +203,23 @@ impl Resolver {
             // By the flight's time: who comes later need not wait as long again.
             until = until.min(landing.began + self.stale.patience(self.silence(key)));
         }
-        match timeout_at(until, landing.outcome()).await {
-            Ok(Some(Ok(entry))) => Given::Entry(entry, Source::Upstream, None),
+        let (given, failure) = match timeout_at(until, landing.outcome()).await {
+            Ok(Some(Ok(entry))) => (Given::Entry(entry, Source::Upstream, None), None),
             failed => {
                 let failure = match failed {
                     Ok(Some(Err(Failure::Overload))) => self.overload(),
                     Ok(Some(Err(failure))) => failure,
                     _ => Failure::Timeout,
                 };
-                stale.map_or(Given::Failure(failure), |entry| self.give_stale(key, entry))
+                let given =
+                    stale.map_or(Given::Failure(failure), |entry| self.give_stale(key, entry));
+                (given, Some(failure))
             }
+        };
+        Waited {
+            given,
+            joined,
+            failure,
         }
     }
 

@@ -24,6 +24,27 @@ pub(super) enum Given {
     Failure(Failure),
 }
 
+/// What a miss was given, and what it met before.
+#[derive(Debug)]
+pub(super) struct Waited {
+    pub(super) given: Given,
+    /// It waited for a query that was on its way already.
+    pub(super) joined: bool,
+    /// Why the upstreams gave nothing, or nothing in time; there may be a stale answer all the same.
+    pub(super) failure: Option<Failure>,
+}
+
+impl Waited {
+    /// Without a wait.
+    pub(super) fn at_once(given: Given, failure: Option<Failure>) -> Self {
+        Self {
+            given,
+            joined: false,
+            failure,
+        }
+    }
+}
+
 impl Given {
     /// The server that it comes from.
     pub(super) fn server(&self) -> Option<SocketAddr> {
@@ -31,6 +52,11 @@ impl Given {
             Self::Entry(entry, ..) => entry.server(),
             Self::Blocked(_) | Self::Failure(_) => None,
         }
+    }
+
+    /// Whether it is an answer after its time.
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(self, Self::Entry(_, Source::Stale { .. }, _))
     }
 
     /// Whether an upstream had more to say than this.

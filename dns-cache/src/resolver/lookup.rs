@@ -4,13 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use dns_cache_common::edns::ExtendedError;
 use dns_cache_common::header::{Flags, Header};
 use dns_cache_common::question::{KeyParts, Parsed, Transport, parse};
+use dns_cache_common::reply::Source;
 use dns_cache_common::types::class;
 use hickory_proto::op::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Resolver, Time};
+use super::answer::append;
+use super::failures::Failure;
+use super::given::{Given, Waited};
+use super::{Entry, Miss, Resolver, Time};
 use crate::kernel_cache::Seen;
 use crate::presentation::{name_text, rcode_text, rtype_text};
 
@@ -29,6 +34,13 @@ pub struct Lookup {
     /// The server that the answer came from, lately or for the cache; none if it came from none.
     #[serde(default)]
     pub server: Option<SocketAddr>,
+    /// The answer's TTL is over: that server did not say it now.
+    #[serde(default)]
+    pub stale: bool,
+    /// Why the upstreams gave no answer, with the Extended DNS Error (RFC 8914) that a client is told; none if they did,
+    /// or were not asked.
+    #[serde(default)]
+    pub cause: Option<String>,
     /// From the question to the reply, in microseconds.
     pub micros: u64,
     /// What was met on the way, in order.
@@ -38,7 +50,9 @@ pub struct Lookup {
 /// A part of the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// `kernel`, `kernel cut`, `cache`, `cut`, `zone`, `upstream`, or `reply` for one at once.
+    /// What the caches have: `kernel`, `kernel cut`, `cache`, `cut`, and `remembered` for a failure. What was decided here:
+    /// `hosts`, `blocked`, or `reply` for an answer at once. What the servers did: `zone`, `joined` for a query that was on
+    /// its way, `upstream` or `failure`. At the end `stale`, for an answer after its time.
     pub part: String,
     /// What it said.
     pub outcome: String,
@@ -73,28 +87,89 @@ impl Trace {
         });
         self.last = now;
     }
+
+    /// What was given without a wait.
+    fn at_hand(&mut self, given: &Given, now: Time) {
+        match given {
+            Given::Entry(entry, Source::Stale { .. }, _) => {
+                self.step("stale", in_cache(entry, now))
+            }
+            // Only what the configuration says is as new as that.
+            Given::Entry(_, Source::Upstream, _) => {
+                self.step("hosts", "the configuration has this name".to_owned());
+            }
+            Given::Blocked(rcode) => self.step("blocked", rcode_text(*rcode)),
+            Given::Entry(_, Source::Cache { .. }, _) | Given::Failure(_) => {
+                self.step("reply", "at once".to_owned());
+            }
+        }
+    }
+
+    /// What came of a wait for the upstreams.
+    fn waited(&mut self, waited: &Waited, now: Time) {
+        if waited.joined {
+            self.step("joined", "a query that was on its way already".to_owned());
+        }
+        if let Some(failure) = waited.failure {
+            self.step("failure", told_cause(failure));
+        }
+        match &waited.given {
+            Given::Entry(entry, Source::Stale { .. }, _) => {
+                self.step("stale", in_cache(entry, now))
+            }
+            Given::Entry(entry, Source::Cache { .. }, _) => {
+                let outcome = format!("{}, which came meanwhile", in_cache(entry, now));
+                self.step("cache", outcome);
+            }
+            Given::Entry(entry, Source::Upstream, _) => {
+                let rcode = entry.stored().flags.rcode();
+                self.step("upstream", rcode_text(rcode) + &by(entry.server()));
+            }
+            Given::Blocked(_) | Given::Failure(_) => {}
+        }
+    }
 }
 
 impl Resolver {
     /// Looks a name up as a client's query would, which it is counted as. The name is in wire form.
     pub async fn lookup(self: &Arc<Self>, name: &[u8], rtype: u16) -> Lookup {
         let mut trace = Trace::new();
-        let query = query(name, rtype);
+        let message = query(name, rtype);
         let mut reply = Vec::new();
         let now = self.clock.now();
-        // Looked at before they are used, which may change them.
-        let mut server = match parse(&query, Transport::Tcp) {
-            Parsed::Query(query) => self.look_at_caches(query.key.as_bytes(), &mut trace),
-            Parsed::Refuse(_) | Parsed::Drop => None,
+        let (mut server, mut stale, mut cause) = (None, false, None);
+        let mut told = |given: &Given, failure: Option<Failure>| {
+            (server, stale) = (given.server(), given.is_stale());
+            cause = failure.map(told_cause);
         };
-        match self.answer_cached(&query, Transport::Tcp, now, &mut reply) {
-            Answer::Reply(_) => trace.step("reply", "at once".to_owned()),
-            Answer::Drop => trace.step("reply", "none: not a query".to_owned()),
-            Answer::Miss(miss) => {
-                trace.step("zone", self.zone_of(name));
-                (reply, server) = self.resolve_from(miss).await;
-                let rcode = Header::read(&reply[..]).map_or(0, |header| header.flags.rcode());
-                trace.step("upstream", rcode_text(rcode) + &by(server));
+        match parse(&message, Transport::Tcp) {
+            Parsed::Query(query) => {
+                let key = query.key.as_bytes();
+                // Looked at before they are used, which may change them.
+                self.look_at_caches(key, &mut trace);
+                if let Some(given) = self.at_hand(key, now) {
+                    append(&given.reply(&query.client, query.question), &mut reply);
+                    trace.at_hand(&given, now);
+                    let failure = match given {
+                        Given::Failure(failure) => Some(failure),
+                        _ => None,
+                    };
+                    told(&given, failure);
+                } else {
+                    trace.step("zone", self.zone_of(name));
+                    let mut waited;
+                    (reply, waited) = self.resolve_telling(Miss::new(&query)).await;
+                    if waited.given.is_truncated() {
+                        // It asks as over TCP, where that is no answer.
+                        waited.failure = Some(Failure::Truncated);
+                    }
+                    trace.waited(&waited, self.clock.now());
+                    told(&waited.given, waited.failure);
+                }
+            }
+            Parsed::Refuse(_) | Parsed::Drop => {
+                self.answer_cached(&message, Transport::Tcp, now, &mut reply);
+                trace.step("reply", "at once".to_owned());
             }
         }
         let rcode = Header::read(&reply[..]).map_or(0, |header| header.flags.rcode());
@@ -104,13 +179,15 @@ impl Resolver {
             rcode: rcode_text(rcode),
             records: records(&reply),
             server,
+            stale,
+            cause,
             micros: micros(trace.began.elapsed()),
             steps: trace.steps,
         }
     }
 
-    /// What the caches have for a key, in words; the server that said it, if it holds still.
-    fn look_at_caches(&self, key: &[u8], trace: &mut Trace) -> Option<SocketAddr> {
+    /// What the caches have for a key, in words.
+    fn look_at_caches(&self, key: &[u8], trace: &mut Trace) {
         let nothing = || "nothing".to_owned();
         let now = self.clock.now();
         if self.has_kernel() {
@@ -124,19 +201,18 @@ impl Resolver {
             }
         }
         let cached = self.cache.get(key);
-        let fresh = cached.clone().filter(|entry| entry.age(now).is_some());
-        let outcome = cached.map(|entry| {
-            let age = entry.seconds_old(now);
-            let ttl = entry.ttl().unwrap_or_default().saturating_sub(age);
-            age_and_ttl(age, ttl) + &by(entry.server())
-        });
+        let outcome = cached.as_ref().map(|entry| in_cache(entry, now));
         trace.step("cache", outcome.unwrap_or_else(nothing));
-        if let Some(entry) = fresh {
-            return entry.server();
+        if cached.is_some_and(|entry| entry.age(now).is_some()) {
+            return;
         }
-        let (cut, entry, _) = self.cut(key, now)?;
-        trace.step("cut", nothing_below(cut.as_bytes()));
-        entry.server()
+        if let Some((cut, ..)) = self.cut(key, now) {
+            trace.step("cut", nothing_below(cut.as_bytes()));
+        } else if let Some(remembered) = self.failures.get(key, now)
+            && remembered.is_recent(now)
+        {
+            trace.step("remembered", told_cause(remembered.failure));
+        }
     }
 
     fn zone_of(&self, name: &[u8]) -> String {
@@ -153,6 +229,19 @@ impl Resolver {
             },
         )
     }
+}
+
+/// What the resolver's entry is, and who said so.
+fn in_cache(entry: &Entry, now: Time) -> String {
+    let age = entry.seconds_old(now);
+    let ttl = entry.ttl().unwrap_or_default().saturating_sub(age);
+    age_and_ttl(age, ttl) + &by(entry.server())
+}
+
+/// A failure as a client with EDNS is told it.
+fn told_cause(failure: Failure) -> String {
+    let ExtendedError { code, text } = failure.explanation();
+    format!("{text} (Extended DNS Error {code})")
 }
 
 /// What the kernel's entry is.

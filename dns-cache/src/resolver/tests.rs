@@ -3,6 +3,7 @@
 mod cuts;
 mod failures;
 mod local;
+mod lookup;
 mod prefetch;
 mod stale;
 

@@ -17,7 +17,7 @@ fn ttl(reply: &[u8]) -> u8 {
 }
 
 /// An upstream whose flags a test changes: an address, or nothing but the flags.
-async fn changing() -> (Fake, Arc<AtomicUsize>, Arc<AtomicU16>) {
+pub(super) async fn changing() -> (Fake, Arc<AtomicUsize>, Arc<AtomicU16>) {
     let flags = Arc::new(AtomicU16::new(0x8580));
     let current = Arc::clone(&flags);
     let (fake, asked) = upstream(move |query| match current.load(SeqCst) {
