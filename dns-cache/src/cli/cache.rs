@@ -25,6 +25,8 @@ enum Action {
 }
 
 /// List what is cached, what is given most often first
+///
+/// The flags are the question's DO and CD, and CUT for an answer that there is nothing below its name either.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   dns-cache cache ls
@@ -203,16 +205,21 @@ fn table(listing: &Listing) -> String {
         ">KERNEL HITS",
     ]);
     for entry in &listing.entries {
-        let flags = match (entry.dnssec_ok, entry.checking_disabled) {
-            (false, false) => "-",
-            (true, false) => "DO",
-            (false, true) => "CD",
-            (true, true) => "DO,CD",
+        let flags = [
+            (entry.dnssec_ok, "DO"),
+            (entry.checking_disabled, "CD"),
+            (entry.cut, "CUT"),
+        ];
+        let flags = flags.iter().filter(|(is_set, _)| *is_set);
+        let flags: Vec<_> = flags.map(|(_, name)| *name).collect();
+        let flags = match flags.is_empty() {
+            true => "-".to_owned(),
+            false => flags.join(","),
         };
         table.row(vec![
             entry.name.clone(),
             entry.rtype.clone(),
-            flags.to_owned(),
+            flags,
             entry.rcode.clone(),
             duration(entry.ttl_seconds.into()),
             duration(entry.age_seconds.into()),
@@ -248,6 +255,7 @@ mod tests {
             bytes: 700,
             hits: Some(12),
             kernel_hits: None,
+            cut: false,
             records: records.iter().map(|text| (*text).to_owned()).collect(),
         }
     }
@@ -268,6 +276,14 @@ a.example A
   a.example. 25 IN A 192.0.2.1
 ";
         assert_eq!(details(&listing), expected);
+        let mut cut = entry("com.svc", &[]);
+        (cut.cut, cut.kernel_hits) = (true, Some(3));
+        let listing = Listing {
+            entries: vec![cut],
+            more: 0,
+        };
+        let row = "com.svc  A     DO,CUT  NOERROR  25s   5s  700 bytes    12            3\n";
+        assert!(list(&listing).ends_with(row), "{}", list(&listing));
         assert_eq!(
             list(&Listing::default()),
             "nothing is cached for these names\n"

@@ -4,9 +4,10 @@ use dns_cache_common::cached::{
     CELL, Counts, HEAD_WORDS, MAX_BODY, MAX_RECORDS, Shape, WORD, pack_rotation, unpack_rotation,
     word,
 };
+use dns_cache_common::header::{Flags, u16_at};
 use dns_cache_common::name;
 use dns_cache_common::question::{Key, KeyParts};
-use dns_cache_common::reply::Rotation;
+use dns_cache_common::reply::{Record, Rotation, Stored};
 use dns_cache_common::types::class;
 
 use crate::resolver::{Entry, Time};
@@ -38,6 +39,30 @@ pub struct Seen {
     pub bytes: u64,
     /// Hits since it was stored, moved or found old.
     pub hits: u32,
+}
+
+/// The answer of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    flags: Flags,
+    counts: [u16; 3],
+    records: Vec<Record>,
+    body: Vec<u8>,
+    rotation: Option<Rotation>,
+}
+
+impl Answer {
+    /// The form from which replies are built.
+    #[must_use]
+    pub fn stored(&self) -> Stored<'_> {
+        Stored {
+            flags: self.flags,
+            counts: self.counts,
+            records: &self.records,
+            body: &self.body,
+            rotation: self.rotation,
+        }
+    }
 }
 
 /// The entry for an answer; `None` if the kernel could not give it.
@@ -111,6 +136,38 @@ impl Encoded {
         let (rotation, _) = unpack_rotation(self.words[word::ROTATION]);
         self.words[word::ROTATION] = pack_rotation(rotation, cells as u16);
     }
+}
+
+/// The answer in an entry's words; `None` if they are not whole.
+pub(super) fn decode(entry: &Encoded) -> Option<Answer> {
+    let words = &entry.words;
+    let shape = Shape::unpack(*words.get(word::SHAPE)?);
+    let counts = Counts::unpack(*words.get(word::COUNTS)?);
+    let (rotation, _) = unpack_rotation(*words.get(word::ROTATION)?);
+    let body_at = HEAD_WORDS + usize::from(shape.name_words);
+    let table_at = body_at + shape.body_words();
+    let bytes = |words: &[u64], len| -> Vec<u8> {
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        bytes.take(len).collect()
+    };
+    let body = bytes(words.get(body_at..table_at)?, shape.body_len.into());
+    let table = bytes(words.get(table_at..)?, 2 * usize::from(counts.records));
+    let record = |ttl_at: u16| {
+        // TTL and RDLENGTH stand before the data.
+        let data_at = usize::from(ttl_at) + 6;
+        let len = u16_at(&body[..], data_at - 2)?;
+        let end = u16::try_from(data_at + usize::from(len)).ok()?;
+        (usize::from(end) <= body.len()).then_some(Record { ttl_at, end })
+    };
+    let (offsets, _) = table.as_chunks();
+    let records = offsets.iter().map(|at| record(u16::from_le_bytes(*at)));
+    Some(Answer {
+        flags: shape.flags,
+        counts: counts.sections,
+        records: records.collect::<Option<_>>()?,
+        body,
+        rotation: (rotation.count > 0).then_some(rotation),
+    })
 }
 
 /// Up to eight bytes, the first one lowest, filled up with zeros.

@@ -30,7 +30,7 @@ use crate::config::CacheLimits;
 use crate::resolver::{Entry, Time};
 use crate::sys::SharedWords;
 
-pub use entry::Seen;
+pub use entry::{Answer, Seen};
 pub use refreshes::follow;
 use store::Store;
 
@@ -241,8 +241,8 @@ impl KernelCache {
         self.lock().get(self.hash(&key), &key)
     }
 
-    /// Looks at every entry.
-    pub fn for_each(&self, look: impl FnMut(&Seen)) {
+    /// Looks at every entry, and by a function at its answer.
+    pub fn for_each(&self, look: impl FnMut(&Seen, &dyn Fn() -> Option<Answer>)) {
         self.lock().for_each(look);
     }
 

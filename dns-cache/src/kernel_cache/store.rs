@@ -12,7 +12,7 @@ use dns_cache_common::name;
 use dns_cache_common::question::{Key, KeyParts};
 use dns_cache_common::types::class;
 
-use super::entry::{self, Encoded, Seen};
+use super::entry::{self, Answer, Encoded, Seen};
 use super::ghosts::Ghosts;
 use super::header;
 use super::index::{Index, Way};
@@ -255,9 +255,12 @@ impl Store {
         self.seen(self.find_key(hash, key)?)
     }
 
-    pub(super) fn for_each(&self, mut look: impl FnMut(&Seen)) {
-        for seen in self.index.all().filter_map(|way| self.seen(way)) {
-            look(&seen);
+    pub(super) fn for_each(&self, mut look: impl FnMut(&Seen, &dyn Fn() -> Option<Answer>)) {
+        for way in self.index.all() {
+            if let Some(seen) = self.seen(way) {
+                let cell = cached::cell(self.index.get(way));
+                look(&seen, &|| entry::decode(&self.read(cell)));
+            }
         }
     }
 

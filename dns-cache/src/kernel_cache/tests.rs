@@ -155,6 +155,30 @@ fn entry(filling: u8, len: u16, ttl: u32, now: Time) -> Entry {
     Entry::new(&response, &parts, terms).unwrap()
 }
 
+/// An answer with records as they stand behind a question for `x`, so many in each section.
+fn answer(counts: [u8; 3], records: &[u8]) -> Entry {
+    let [answers, authority, additional] = counts;
+    let key = Key::from_parts(&KeyParts::new(b"\x01x\0", 1, class::IN, 0)).unwrap();
+    let response = [
+        &[
+            0, 0, 0x81, 0x80, 0, 1, 0, answers, 0, authority, 0, additional,
+        ],
+        &b"\x01x\0\0\x01\0\x01"[..],
+        records,
+    ]
+    .concat();
+    let terms = Terms {
+        caps: TtlCaps {
+            positive: u32::MAX,
+            negative: u32::MAX,
+            minimum: 0,
+        },
+        cut: false,
+        now: Time::from_nanos(0),
+    };
+    Entry::new(&response, &KeyParts::read(key.as_bytes()).unwrap(), terms).unwrap()
+}
+
 fn new_entry(filling: u8, len: u16) -> Entry {
     entry(filling, len, 3600, Time::from_nanos(0))
 }

@@ -8,14 +8,14 @@ use std::collections::BinaryHeap;
 
 use dns_cache_common::header::Flags;
 use dns_cache_common::question::{Client, KeyParts, TCP_LIMIT};
-use dns_cache_common::reply::{Reply, Source};
+use dns_cache_common::reply::{Reply, Source, Stored};
 use serde::{Deserialize, Serialize};
 
 use super::answer::append;
 use super::cache::size;
 use super::lookup::{self, question};
 use super::zones::Zones;
-use super::{Entry, Resolver, Time};
+use super::{Resolver, Time};
 use crate::kernel_cache::Seen;
 use crate::presentation::{name_text, rcode_text, rtype_text};
 
@@ -83,6 +83,9 @@ pub struct Cached {
     pub hits: Option<u32>,
     /// How often the kernel gave it since it last looked whether it is in use; none if it is not there.
     pub kernel_hits: Option<u32>,
+    /// It answers for every name below as well (RFC 8020).
+    #[serde(default)]
+    pub cut: bool,
     /// All its records as text, with TTLs as a client would get them; left out of long listings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<String>,
@@ -190,14 +193,15 @@ impl Resolver {
                 bytes: size(&key, &entry) as u64,
                 hits: Some(hits),
                 kernel_hits,
+                cut: entry.covers_below(),
                 records: match names {
-                    Selection::Name(_) => records(&parts, &entry, now),
+                    Selection::Name(_) => records(&parts, entry.stored(), age),
                     Selection::All | Selection::Zone(_) => Vec::new(),
                 },
                 ..Cached::new(&parts, entry.stored().flags.rcode(), age, ttl)
             });
         }
-        self.for_each_mirrored(|seen| {
+        self.for_each_mirrored(|seen, answer| {
             let Some(parts) = KeyParts::read(&seen.key) else {
                 return;
             };
@@ -206,7 +210,11 @@ impl Resolver {
                 return;
             }
             most.offer(None, Some(seen.hits), || {
-                Cached::mirrored(&parts, seen, now)
+                let mut cached = Cached::mirrored(&parts, seen, now);
+                if let (Selection::Name(_), Some(answer)) = (names, answer()) {
+                    cached.records = records(&parts, answer.stored(), cached.age_seconds);
+                }
+                cached
             });
         });
         most.listing()
@@ -277,6 +285,7 @@ impl Cached {
             bytes: 0,
             hits: None,
             kernel_hits: None,
+            cut: false,
             records: Vec::new(),
         }
     }
@@ -288,13 +297,14 @@ impl Cached {
         Self {
             bytes: seen.bytes,
             kernel_hits: Some(seen.hits),
+            cut: seen.covers_below,
             ..Self::new(parts, seen.rcode, age, ttl)
         }
     }
 }
 
 /// The answer's records as text, by way of the reply that a client would get.
-fn records(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Vec<String> {
+fn records(parts: &KeyParts<'_>, stored: Stored<'_>, age: u32) -> Vec<String> {
     let client = Client {
         id: 0,
         flags: Flags::default(),
@@ -302,13 +312,8 @@ fn records(parts: &KeyParts<'_>, entry: &Entry, now: Time) -> Vec<String> {
         limit: TCP_LIMIT,
     };
     let question = question(parts);
-    let source = Source::Cache {
-        age: entry.seconds_old(now),
-    };
+    let reply = Reply::new(&client, &question, stored, Source::Cache { age });
     let mut message = Vec::new();
-    append(
-        &Reply::new(&client, &question, entry.stored(), source),
-        &mut message,
-    );
+    append(&reply, &mut message);
     lookup::records(&message)
 }

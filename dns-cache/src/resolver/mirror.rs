@@ -8,7 +8,7 @@ use dns_cache_common::question::KeyParts;
 use super::Resolver;
 use super::clock::Time;
 use super::entry::Entry;
-use crate::kernel_cache::{self, KernelCache, Seen, Ticket};
+use crate::kernel_cache::{self, Answer, KernelCache, Seen, Ticket};
 
 /// Later than any hit.
 const NEVER: Time = Time::from_nanos(u64::MAX);
@@ -78,8 +78,8 @@ impl Resolver {
         })
     }
 
-    /// Looks at every entry of the kernel's.
-    pub(super) fn for_each_mirrored(&self, look: impl FnMut(&Seen)) {
+    /// Looks at every entry of the kernel's, and by a function at its answer.
+    pub(super) fn for_each_mirrored(&self, look: impl FnMut(&Seen, &dyn Fn() -> Option<Answer>)) {
         if let Some(kernel) = self.kernel.get() {
             kernel.for_each(look);
         }

@@ -56,7 +56,7 @@ impl Resolver {
             return true;
         }
         let mut any = false;
-        self.for_each_mirrored(|seen| any |= now < seen.until);
+        self.for_each_mirrored(|seen, _| any |= now < seen.until);
         any && self.stale.is_on()
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use dns_cache_tests::patience::LONG;
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{Agent, Family, Flavour, OrPanic, Transport};
+use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, OrPanic, Transport};
 use serde_json::Value;
 
 use crate::{WEB, assert_web, lab_with_agent};
@@ -96,6 +96,28 @@ fn what_is_cached_is_shown_and_flushed() {
         !output.status.success() && error.contains("empty label"),
         "{error}"
     );
+}
+
+/// After a restart: all that there is.
+#[test]
+fn what_only_the_kernel_has_is_shown_as_well() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    let client = lab.pod(0).client(Family::V4);
+    let before = agent.counters();
+    while before.answered(&agent.counters()) == 0 {
+        let _ = assert_web(&client, Transport::Connected);
+    }
+    agent.kill9();
+    let agent = lab.agent(&AgentConfig::default());
+    let found = cache(&agent, &["get", WEB, "A"]);
+    let entry = &found["entries"][0];
+    assert_eq!(entry["hits"], Value::Null, "{found:#}");
+    let record = entry["records"][0].as_str().unwrap_or_default();
+    let (ttl, data) = (entry["ttl_seconds"].as_u64(), " IN A 10.96.10.10");
+    let ttl = ttl.or_panic(format_args!("{found:#}"));
+    assert_eq!(record, format!("{WEB}. {ttl}{data}"), "{found:#}");
+    let text = said(&agent, &["get", WEB, "A"]);
+    assert!(text.contains(data), "{text}");
 }
 
 /// A service whose address changed is served by the new one from the flush on.

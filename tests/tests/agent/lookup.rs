@@ -86,6 +86,13 @@ fn a_lookup_names_the_cut_in_the_kernel() {
                 "{lookup:#}"
             );
             assert_eq!(outcome(&lookup, 3), cut, "{lookup:#}");
+            let above = json(
+                &agent,
+                &["cache", "get", "com.default.svc.cluster.local", "A"],
+            );
+            assert_eq!(above["entries"][0]["cut"], true, "{above:#}");
+            let above = said(&agent, &["cache", "ls", "com.default.svc.cluster.local"]);
+            assert!(above.contains(" CUT "), "{above}");
             return;
         }
         assert!(Instant::now() < end, "{lookup:#}");

@@ -26,7 +26,7 @@ impl Bench {
 
     fn keys(&self) -> BTreeMap<Box<[u8]>, (u64, u32)> {
         let mut keys = BTreeMap::new();
-        self.cache.for_each(|seen| {
+        self.cache.for_each(|seen, _| {
             keys.insert(seen.key.clone(), (seen.bytes, seen.hits));
         });
         keys

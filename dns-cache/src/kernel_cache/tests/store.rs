@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dns_cache_common::cached::ELEMENT_CELLS;
+use dns_cache_common::reply::Stored;
 use proptest::prelude::*;
 
 use super::*;
@@ -95,7 +96,7 @@ fn entries_are_taken_out_one_by_one_or_by_zone() {
     assert_eq!(bench.cache.remove_if(in_a), 9);
     assert_eq!(bench.cache.remove_if(in_a), 0);
     let mut left = BTreeSet::new();
-    bench.cache.for_each(|seen| {
+    bench.cache.for_each(|seen, _| {
         left.insert(seen.key.clone());
     });
     let expected = (0..30).filter(|number| number % 3 != 0);
@@ -108,6 +109,46 @@ fn entries_are_taken_out_one_by_one_or_by_zone() {
     assert_eq!(bench.cache.remove_if(|_, _| true), 20);
     assert_eq!(bench.cache.usage().entries, 0);
     assert_eq!(bench.cache.usage().bytes, 0);
+}
+
+/// What `cache get` shows of an answer that only the kernel has.
+#[test]
+fn an_answer_is_read_as_it_was_put_in() {
+    let bench = Bench::new(SMALL);
+    // Two addresses, which are turned, and a record of odd length behind them.
+    let addresses = answer(
+        [2, 0, 1],
+        b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\0\0\x01\
+          \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\0\0\x02\
+          \xc0\x0c\xff\x01\0\x01\0\0\0\x3c\0\x03abc",
+    );
+    assert!(addresses.stored().rotation.is_some());
+    for (number, put) in [
+        (1, addresses),
+        (2, new_entry(7, 1)),
+        (3, new_entry(8, 1_000)),
+    ] {
+        let key = named(number);
+        bench.put(&key, &put);
+        let mut found = None;
+        bench.cache.for_each(|seen, answer| {
+            if *seen.key == *key.as_bytes() {
+                found = answer();
+            }
+        });
+        let found = found.unwrap();
+        let parts = |stored: Stored<'_>| {
+            let Stored {
+                flags,
+                counts,
+                records,
+                body,
+                rotation,
+            } = stored;
+            (flags, counts, records.to_vec(), body.to_vec(), rotation)
+        };
+        assert_eq!(parts(found.stored()), parts(put.stored()), "{number}");
+    }
 }
 
 #[test]
