@@ -77,6 +77,8 @@ pub struct Outcome {
 pub struct Hit {
     /// The query came over IPv6.
     pub is_ipv6: bool,
+    /// It had the DO bit.
+    pub dnssec_ok: bool,
     /// The [`kind`] of type it asked for.
     pub kind: usize,
     /// What it was told.
@@ -87,20 +89,21 @@ const OUTCOMES: usize = 2 * Code::ALL.len();
 
 impl Hit {
     /// Slots of the array.
-    pub const SLOTS: u32 = (2 * KINDS * OUTCOMES) as u32;
+    pub const SLOTS: u32 = (2 * 2 * KINDS * OUTCOMES) as u32;
 
     /// The slot of such answers.
     #[inline(always)]
     #[must_use]
     pub const fn slot(self) -> u32 {
         let outcome = self.outcome.code as usize * 2 + self.outcome.is_denial as usize;
-        ((self.kind * OUTCOMES + outcome) * 2 + self.is_ipv6 as usize) as u32
+        let query = self.dnssec_ok as usize * 2 + self.is_ipv6 as usize;
+        ((self.kind * OUTCOMES + outcome) * 4 + query) as u32
     }
 
     /// All of them, in the order of their slots.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..Self::SLOTS as usize).map(|slot| {
-            let (rest, is_ipv6) = (slot / 2, slot % 2 == 1);
+            let (rest, is_ipv6, dnssec_ok) = (slot / 4, slot % 2 == 1, slot / 2 % 2 == 1);
             let (kind, outcome) = (rest / OUTCOMES, rest % OUTCOMES);
             let outcome = Outcome {
                 code: Code::ALL[outcome / 2],
@@ -108,6 +111,7 @@ impl Hit {
             };
             Self {
                 is_ipv6,
+                dnssec_ok,
                 kind,
                 outcome,
             }

@@ -80,6 +80,13 @@ pub struct Refusal<'a> {
 const DO: u8 = 1;
 const CD: u8 = 2;
 
+/// Whether the bits of a key have DO.
+#[inline(always)]
+#[must_use]
+pub const fn is_dnssec_ok(bits: u8) -> bool {
+    bits & DO != 0
+}
+
 /// DO and CD in the bits that the key has them in.
 #[inline(always)]
 const fn key_bits(dnssec_ok: bool, checking_disabled: bool) -> u8 {
@@ -160,7 +167,7 @@ impl<'a> KeyParts<'a> {
             name,
             rtype,
             class,
-            dnssec_ok: bits & DO != 0,
+            dnssec_ok: is_dnssec_ok(bits),
             checking_disabled: bits & CD != 0,
         }
     }

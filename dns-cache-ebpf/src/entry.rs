@@ -13,7 +13,7 @@ use dns_cache_common::{
     header,
     hits::{self, Code, Hit, Outcome},
     maps::Counter,
-    question::Question,
+    question::{self, Question},
     reply::{self, Rotation, Source},
 };
 
@@ -83,6 +83,8 @@ pub fn hidden(number: usize) -> usize {
 pub struct Found {
     pub reply: Reply,
     outcome: Outcome,
+    /// The question's, which is the entry's.
+    dnssec_ok: bool,
     bucket: *mut Bucket,
     index: usize,
     way: u64,
@@ -233,6 +235,7 @@ pub fn find(
             code: Code::of(shape.flags.rcode()),
             is_denial: answers == 0,
         },
+        dnssec_ok: question::is_dnssec_ok(shape.bits),
         bucket,
         index,
         way,
@@ -284,6 +287,7 @@ impl Found {
     pub fn used(&self, rtype: u16, ipv4: bool) {
         count_hit(Hit {
             is_ipv6: !ipv4,
+            dnssec_ok: self.dnssec_ok,
             kind: hits::kind(rtype),
             outcome: self.outcome,
         });

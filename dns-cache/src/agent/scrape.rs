@@ -205,8 +205,8 @@ fn queries(out: &mut Exposition, totals: &Totals, kernel: &Kernel) {
             samples.histogram(&labels, sizes, BYTES);
         }
     }
-    out.metric(&names::DNS_DO_REQUESTS)
-        .sample(&SERVER, totals.dnssec_ok);
+    let with_do = totals.dnssec_ok + kernel.answered(|hit| hit.dnssec_ok);
+    out.metric(&names::DNS_DO_REQUESTS).sample(&SERVER, with_do);
 }
 
 fn cache(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {

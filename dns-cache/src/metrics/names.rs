@@ -47,7 +47,7 @@ metrics! {
     DNS_RESPONSE_SIZE: Histogram "coredns_dns_response_size_bytes"
         "Bytes of responses that userspace gave.",
     DNS_DO_REQUESTS: Counter "coredns_dns_do_requests_total"
-        "Queries with the DO bit that userspace answered.",
+        "Queries with the DO bit, answered in userspace or in the kernel.",
     PANICS: Counter "coredns_panics_total"
         "Panics that were survived: none, for each ends the agent.",
     CACHE_ENTRIES: Gauge "coredns_cache_entries"

@@ -260,6 +260,7 @@ fn hits_are_counted_by_kind() {
             let kind = hits::kind(rtype);
             let hit = Hit {
                 is_ipv6,
+                dnssec_ok: false,
                 kind,
                 outcome,
             };
@@ -268,6 +269,36 @@ fn hits_are_counted_by_kind() {
     }
     expected.sort_by_key(|(hit, _)| hit.slot());
     assert_eq!(harness.hits(), expected);
+}
+
+#[test]
+fn hits_with_do_are_counted_apart() {
+    let mut harness = Harness::with_cache(SIZE);
+    let pod = harness.pod('a');
+    for bits in [0, 1] {
+        let mut response = Response::new(NAME, 1, Vec::new());
+        response.sections[0].push(Record::new(QUESTION, 1, 300, &[10, 0, 0, 1]));
+        put(&harness, &key(NAME, 1, bits), &response, now(), NEVER);
+    }
+    // Without EDNS, with it, and with DO.
+    for (query, times) in [
+        (Query::new(NAME, 1), 1),
+        (edns(|_| {}), 2),
+        (edns(|opt| opt.dnssec_ok = true), 4),
+    ] {
+        let query = udp(pod, true)
+            .with(|p| p.payload = query.bytes())
+            .with_partial_checksum();
+        for _ in 0..times {
+            harness.sent_by_pod(pod, &query);
+        }
+    }
+    let counted: Vec<_> = harness
+        .hits()
+        .into_iter()
+        .map(|(hit, n)| (hit.dnssec_ok, n))
+        .collect();
+    assert_eq!(counted, [(false, 3), (true, 4)]);
 }
 
 /// Without a resolver's socket the kernel still answers what it has.
