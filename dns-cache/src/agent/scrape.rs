@@ -229,6 +229,9 @@ fn cache(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
         .sample(&of_type("success"), hits.saturating_sub(denials))
         .sample(&of_type("denial"), denials);
     out.metric(&names::CACHE_MISSES).sample(&CACHE, misses);
+    out.metric(&names::CACHE_EVICTIONS)
+        .sample(&of_type("success"), usage.evicted - usage.evicted_denials)
+        .sample(&of_type("denial"), usage.evicted_denials);
     for (metric, counter) in [
         (&names::CACHE_PREFETCH, "prefetches"),
         (&names::CACHE_STALE, "stale"),
@@ -321,6 +324,8 @@ fn events(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
             samples.sample(&[("reason", reason)], count);
         }
     }
+    let kernel_cache = resolver.kernel.unwrap_or_default();
+    out.single(&names::KERNEL_EVICTIONS, kernel_cache.evicted);
     let mut samples = out.metric(&names::RESOLVER);
     for (name, count) in &resolver.counters {
         samples.sample(&[("event", *name)], count);

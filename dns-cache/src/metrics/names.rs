@@ -58,6 +58,8 @@ metrics! {
         "Questions answered from the cache, in userspace or in the kernel.",
     CACHE_MISSES: Counter "coredns_cache_misses_total"
         "Questions that the cache had no answer for.",
+    CACHE_EVICTIONS: Counter "coredns_cache_evictions_total"
+        "Answers that had to make room in userspace: success with data, denial without.",
     CACHE_PREFETCH: Counter "coredns_cache_prefetch_total"
         "Answers in use that were refreshed before they expired.",
     CACHE_STALE: Counter "coredns_cache_served_stale_total"
@@ -106,6 +108,8 @@ metrics! {
         "Queries that the kernel looked up and left to userspace, by reason.",
     KERNEL_BYPASSES: Counter "dns_cache_kernel_bypasses_total"
         "Queries that are none for the kernel's cache, by reason; userspace answered them.",
+    KERNEL_EVICTIONS: Counter "dns_cache_kernel_evictions_total"
+        "Answers that had to make room in the kernel; userspace may have them still.",
     RESOLVER: Counter "dns_cache_resolver_events_total"
         "What the resolver counted.",
     INTERFACES: Gauge "dns_cache_interfaces"

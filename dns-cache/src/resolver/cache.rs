@@ -1,13 +1,15 @@
 //! The entries by their keys.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
+use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
 
 use super::clock::Time;
+use super::counters::Counter;
 use super::entry::Entry;
 use crate::config::CacheLimits;
 
@@ -34,6 +36,25 @@ pub(super) struct Cache {
     room: u64,
     /// The weight that an entry has at least.
     share: u32,
+    evicted: Arc<Evicted>,
+    /// `newcomers` once more, for the listener of `entries`. That must not own it, for its own listener owns `entries`.
+    _newcomers: Arc<OnceLock<Entries>>,
+}
+
+/// Answers that had to make room.
+#[derive(Debug, Default)]
+struct Evicted {
+    data: Counter,
+    denials: Counter,
+}
+
+impl Evicted {
+    fn add(&self, entry: &Entry) {
+        match entry.is_denial() {
+            true => self.denials.add(1),
+            false => self.data.add(1),
+        }
+    }
 }
 
 impl Cache {
@@ -43,22 +64,52 @@ impl Cache {
         // their number as well.
         let share = limits.max_bytes.div_ceil(limits.max_entries.max(1));
         let share = u32::try_from(share).unwrap_or(u32::MAX);
-        let part = |bytes, policy| {
+        let part = |bytes| {
             Entries::builder()
                 .max_capacity(bytes)
-                .eviction_policy(policy)
                 .weigher(move |key, entry| weight(key, entry, share))
                 .expire_after(Lifetime { keep })
-                .build()
         };
         let for_newcomers = limits.max_bytes / NEWCOMERS;
         let room = limits.max_bytes - for_newcomers;
+        // One that leaves the one part and is in the other has not left the cache.
+        let evicted = Arc::<Evicted>::default();
+        let shared = Arc::<OnceLock<Entries>>::default();
+        let (counted, newcomers) = (Arc::clone(&evicted), Arc::downgrade(&shared));
+        let entries = part(room)
+            .eviction_policy(EvictionPolicy::tiny_lfu())
+            .eviction_listener(move |key, entry, cause| {
+                let newcomers = newcomers.upgrade();
+                let newcomers = newcomers.as_ref().and_then(|newcomers| newcomers.get());
+                let stays = newcomers.is_some_and(|newcomers| newcomers.contains_key(&**key));
+                if cause == RemovalCause::Size && !stays {
+                    counted.add(&entry);
+                }
+            })
+            .build();
+        let (counted, stayed) = (Arc::clone(&evicted), entries.clone());
+        let newcomers = part(for_newcomers)
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |key, entry, cause| {
+                if cause == RemovalCause::Size && !stayed.contains_key(&**key) {
+                    counted.add(&entry);
+                }
+            })
+            .build();
+        let newcomers = shared.get_or_init(|| newcomers).clone();
         Self {
-            entries: part(room, EvictionPolicy::tiny_lfu()),
-            newcomers: part(for_newcomers, EvictionPolicy::lru()),
+            entries,
+            newcomers,
             room,
             share,
+            evicted,
+            _newcomers: shared,
         }
+    }
+
+    /// How many answers had to make room: with data, and without.
+    pub(super) fn evicted(&self) -> [u64; 2] {
+        [self.evicted.data.get(), self.evicted.denials.get()]
     }
 
     /// The answer for a key, fresh or not.
@@ -243,6 +294,43 @@ mod tests {
         );
         cache.remove(&key);
         assert!(cache.get(&key).is_none());
+    }
+
+    /// Each that is not there any more is counted once, whichever part of the cache it left last.
+    #[test]
+    fn evictions_are_counted_once() {
+        let now = Clock::Boot.now();
+        let limits = CacheLimits {
+            max_entries: 1_000,
+            max_bytes: 8 << 20,
+            kernel: false,
+        };
+        let cache = Cache::new(limits, Duration::ZERO);
+        let put = |number| {
+            let (key, entry) = pair(&format!("n{number}"), now);
+            cache.insert(key, entry);
+        };
+        (0..500).for_each(put);
+        assert_eq!(cache.iter().count(), 500);
+        assert_eq!(cache.evicted(), [0, 0]);
+        for number in 500..5_000 {
+            put(number);
+            if number % 3 == 0 {
+                let (key, _) = pair(&format!("n{number}"), now);
+                assert!(cache.get(&key).is_some());
+            }
+        }
+        let left = cache.iter().count() as u64;
+        assert!(left <= 1_000);
+        assert_eq!(cache.evicted(), [5_000 - left, 0]);
+        // What is taken out or replaced makes no room for another.
+        let before = cache.evicted();
+        for (key, entry) in cache.iter() {
+            cache.insert(Box::clone(&key), entry);
+            cache.remove(&key);
+        }
+        assert_eq!(cache.iter().count(), 0);
+        assert_eq!(cache.evicted(), before);
     }
 
     /// A pod asks for a million names that do not exist, while others go on with a thousand that do.

@@ -39,6 +39,10 @@ pub struct Usage {
     pub denials: u64,
     /// Bytes of memory that they take.
     pub bytes: u64,
+    /// Answers that had to make room since the start.
+    pub evicted: u64,
+    /// Those among them without data.
+    pub evicted_denials: u64,
 }
 
 /// What a flush took out.
@@ -135,6 +139,8 @@ impl Resolver {
                 *entries += 1;
             }
         }
+        let [data, denials] = self.cache.evicted();
+        (usage.evicted, usage.evicted_denials) = (data + denials, denials);
         (usage, by_zone)
     }
 

@@ -51,7 +51,7 @@ pub use lookup::{Lookup, Step};
 pub use loops::Loop;
 
 use crate::config::{CacheLimits, Config, Network, Queries};
-use crate::kernel_cache::{KernelCache, Size};
+use crate::kernel_cache::{self, KernelCache, Size};
 use crate::places::{Place, Places};
 use crate::upstream::{Exchanged, ServerStatus, Timings, TlsError};
 use cache::Cache;
@@ -146,6 +146,8 @@ pub enum Error {
 pub struct Status {
     /// What is in the cache.
     pub cache: Usage,
+    /// What is in the kernel's; none if there is none.
+    pub kernel: Option<kernel_cache::Usage>,
     /// Counts since the start, by name.
     pub counters: Vec<(&'static str, u64)>,
     /// All zones that have servers.
@@ -296,6 +298,7 @@ impl Resolver {
         let entries = zones.iter().zip(entries);
         Status {
             cache,
+            kernel: self.kernel_usage(),
             counters: self.counters.list(),
             zones: entries
                 .map(|(zone, entries)| ZoneStatus {
