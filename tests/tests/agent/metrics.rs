@@ -1,16 +1,17 @@
 //! The metrics endpoint: every metric, by its name, and what the kubelet asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dns_cache::metrics::names::{self, Kind, Metric};
+use dns_cache_tests::node_local::{self, NodeLocalDns};
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport};
 
-use crate::{WEB, assert_web, fresh, lab_with_agent, warm};
+use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent, warm};
 
 /// Status line and body of what the endpoint in the node's namespace says.
 pub(crate) fn get(lab: &Lab, path: &str) -> (String, String) {
@@ -116,6 +117,200 @@ fn every_metric_is_in_a_scrape_under_its_name() {
         );
     }
     assert_eq!(described.next(), None);
+}
+
+/// What dashboards and alerts for CoreDNS and NodeLocalDNS ask for, as they write it: name, type, and labels.
+const AS_COREDNS: [(&str, &str, &[&str]); 23] = [
+    (
+        "coredns_dns_requests_total",
+        "counter",
+        &["family", "proto", "server", "type", "view", "zone"],
+    ),
+    (
+        "coredns_dns_responses_total",
+        "counter",
+        &["plugin", "rcode", "server", "view", "zone"],
+    ),
+    (
+        "coredns_dns_request_duration_seconds",
+        "histogram",
+        &["server", "view", "zone"],
+    ),
+    (
+        "coredns_dns_request_size_bytes",
+        "histogram",
+        &["proto", "server", "view", "zone"],
+    ),
+    (
+        "coredns_dns_response_size_bytes",
+        "histogram",
+        &["proto", "server", "view", "zone"],
+    ),
+    (
+        "coredns_dns_do_requests_total",
+        "counter",
+        &["server", "view", "zone"],
+    ),
+    ("coredns_panics_total", "counter", &[]),
+    (
+        "coredns_cache_entries",
+        "gauge",
+        &["server", "type", "view", "zones"],
+    ),
+    (
+        "coredns_cache_requests_total",
+        "counter",
+        &["server", "view", "zones"],
+    ),
+    (
+        "coredns_cache_hits_total",
+        "counter",
+        &["server", "type", "view", "zones"],
+    ),
+    (
+        "coredns_cache_misses_total",
+        "counter",
+        &["server", "view", "zones"],
+    ),
+    (
+        "coredns_cache_evictions_total",
+        "counter",
+        &["server", "type", "view", "zones"],
+    ),
+    (
+        "coredns_cache_prefetch_total",
+        "counter",
+        &["server", "view", "zones"],
+    ),
+    (
+        "coredns_cache_served_stale_total",
+        "counter",
+        &["server", "view", "zones"],
+    ),
+    (
+        "coredns_cache_drops_total",
+        "counter",
+        &["server", "view", "zones"],
+    ),
+    (
+        "coredns_forward_max_concurrent_rejects_total",
+        "counter",
+        &[],
+    ),
+    ("coredns_forward_healthcheck_broken_total", "counter", &[]),
+    (
+        "coredns_proxy_request_duration_seconds",
+        "histogram",
+        &["proxy_name", "rcode", "to"],
+    ),
+    (
+        "coredns_proxy_healthcheck_failures_total",
+        "counter",
+        &["proxy_name", "to"],
+    ),
+    (
+        "coredns_proxy_conn_cache_hits_total",
+        "counter",
+        &["proto", "proxy_name", "to"],
+    ),
+    (
+        "coredns_proxy_conn_cache_misses_total",
+        "counter",
+        &["proto", "proxy_name", "to"],
+    ),
+    (
+        "coredns_nodecache_setup_errors_total",
+        "counter",
+        &["errortype"],
+    ),
+    ("coredns_reload_failed_total", "counter", &[]),
+];
+
+/// Of these, CoreDNS has nothing before something has happened that this test does not make happen; NodeLocalDNS alone has
+/// the last one.
+const NOT_FROM_THE_START: [&str; 6] = [
+    "coredns_cache_evictions_total",
+    "coredns_cache_prefetch_total",
+    "coredns_cache_served_stale_total",
+    "coredns_cache_drops_total",
+    "coredns_proxy_healthcheck_failures_total",
+    "coredns_nodecache_setup_errors_total",
+];
+
+/// Type and labels of each metric of CoreDNS's in a scrape; those that no sample shows have none.
+fn as_coredns(text: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let mut found = BTreeMap::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').or_panic(line.to_owned());
+        if name.starts_with("coredns_") {
+            found.insert(name.to_owned(), (kind.to_owned(), BTreeSet::new()));
+        }
+    }
+    for line in text.lines().filter(|line| line.starts_with("coredns_")) {
+        let name = line.split(['{', ' ']).next().unwrap_or_default();
+        let suffixes = ["", "_bucket", "_sum", "_count"];
+        let of = suffixes
+            .iter()
+            .filter_map(|suffix| name.strip_suffix(suffix))
+            .find(|name| found.contains_key(*name))
+            .or_panic(format_args!("{line} has no type"));
+        let labels = line.split_once('{').map_or("", |(_, labels)| labels);
+        // No value here has a quotation mark.
+        let keys = labels.split('"').step_by(2).filter_map(|part| {
+            let key = part.strip_suffix('=')?.trim_start_matches(',');
+            (key != "le").then(|| key.to_owned())
+        });
+        found.entry(of.to_owned()).or_default().1.extend(keys);
+    }
+    found
+}
+
+/// Names, types and labels are those that dashboards for CoreDNS ask for, and real CoreDNS's.
+#[test]
+fn the_names_of_coredns_are_coredns_s() {
+    let lab = Lab::builder().start();
+    let endpoint = lab.dns().endpoints()[0].dns(Family::V4);
+    node_local::prepare(lab.node(), &[node_local::IP]);
+    let cluster = endpoint.ip().to_string();
+    let coredns = NodeLocalDns::start(lab.node(), &[node_local::IP], &cluster, &cluster);
+    let client = lab.pod(0).client(Family::V4);
+    let client = client.server(node_local::ADDRESS.into());
+    let end = Instant::now() + Duration::from_secs(20);
+    while client
+        .ask(Transport::Connected, &Query::new(WEB, rtype::A))
+        .is_err()
+    {
+        assert!(Instant::now() < end, "no answer from NodeLocalDNS");
+    }
+    // A hit, misses over a connection that is there, TCP, and DO.
+    assert_eq!(client.lookup(WEB, rtype::A).data(), [WEB_A]);
+    for number in 0..5 {
+        let query = Query::new(&fresh(number), rtype::A).dnssec_ok(1232);
+        let reply = client.ask(Transport::Tcp, &query);
+        reply.or_panic(fresh(number));
+    }
+    // Not HTTP/1.1, where it answers in chunks.
+    let theirs = as_coredns(&exchange(&lab, "GET /metrics HTTP/1.0\r\n\r\n").1);
+    drop(coredns);
+    let _agent = lab.agent(&AgentConfig::default());
+    assert_web(&lab.pod(0).client(Family::V4), Transport::Connected);
+    let ours = as_coredns(&get(&lab, "/metrics").1);
+
+    let table = AS_COREDNS.map(|(name, kind, labels)| {
+        let labels = labels.iter().map(|&label| label.to_owned()).collect();
+        (name.to_owned(), (kind.to_owned(), labels))
+    });
+    let table: BTreeMap<_, (_, BTreeSet<_>)> = table.into();
+    assert_eq!(ours, table);
+    for (name, expected) in &table {
+        match theirs.get(name) {
+            Some(found) => assert_eq!(found, expected, "{name}"),
+            None => assert!(
+                NOT_FROM_THE_START.contains(&&**name),
+                "CoreDNS has no {name}"
+            ),
+        }
+    }
 }
 
 #[test]
