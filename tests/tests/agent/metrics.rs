@@ -366,6 +366,80 @@ fn lookups_are_counted_once() {
     );
 }
 
+/// What the kernel did for each pod, as the pods know it, as `status` has it, and as a scrape has it.
+#[test]
+fn each_pods_queries_are_its_own() {
+    let lab = Lab::builder().pods(2).start();
+    let config = AgentConfig {
+        extra: "\nmetrics: {perPod: true}\n".to_owned(),
+        ..AgentConfig::default()
+    };
+    let agent = lab.agent(&config);
+    let hit = || Query::new(WEB, rtype::A).dnssec_ok(1232);
+    let client = lab.pod(0).client(Family::V4);
+    let cold = agent.counters();
+    while cold.answered(&agent.counters()) == 0 {
+        let warm = client.ask(Transport::Connected, &hit());
+        warm.or_panic("warming the cache");
+    }
+    const RESULTS: [&str; 3] = ["hits", "misses", "bypasses"];
+    let in_status = |veth: &str| {
+        let status = agent.status().or_panic("asking for the status");
+        let interfaces = status["datapath"]["interfaces"].as_array();
+        let interfaces = interfaces.or_panic("no interfaces");
+        let own = interfaces.iter().find(|own| own["name"] == veth);
+        let own = own.or_panic(veth.to_owned());
+        RESULTS.map(|result| own[result].as_u64().or_panic("a count") as f64)
+    };
+    let in_scrape = |scrape: &Scrape, veth: &str| {
+        ["hit", "miss", "bypass"].map(|result| {
+            let labels = [
+                format!("interface=\"{veth}\""),
+                format!("result=\"{result}\""),
+            ];
+            scrape.sum(
+                &names::POD_QUERIES,
+                &labels.each_ref().map(|label| &**label),
+            )
+        })
+    };
+    let before = Scrape::of(&lab);
+    let pods = [(lab.pod(0), [5, 3, 2]), (lab.pod(1), [2, 4, 7])];
+    let first = pods.map(|(pod, _)| in_status(pod.veth()));
+    let mut number = 0;
+    for (pod, [hits, misses, bypasses]) in pods {
+        let ask = |n: u16, query: Query| {
+            let family = Family::BOTH[usize::from(n % 2)];
+            let reply = pod.client(family).ask(Transport::Connected, &query);
+            reply.or_panic(format_args!("asking {query:?}"));
+        };
+        (0..hits).for_each(|n| ask(n, hit()));
+        for n in 0..misses {
+            number += 1;
+            ask(n, Query::new(&fresh(number), rtype::A));
+        }
+        // No recursion desired: not for the kernel.
+        (0..bypasses).for_each(|n| ask(n, Query::new(WEB, rtype::A).flags(0)));
+    }
+    let after = Scrape::of(&lab);
+    for ((pod, expected), first) in pods.into_iter().zip(first) {
+        let expected = expected.map(f64::from);
+        let difference = |later: [f64; 3], earlier: [f64; 3]| {
+            let mut grown = later;
+            grown.iter_mut().zip(earlier).for_each(|(n, n0)| *n -= n0);
+            grown
+        };
+        let veth = pod.veth();
+        let status = difference(in_status(veth), first);
+        assert_eq!(status, expected, "{veth} in status, {RESULTS:?}");
+        let scraped = difference(in_scrape(&after, veth), in_scrape(&before, veth));
+        assert_eq!(scraped, expected, "{veth} in a scrape, {RESULTS:?}");
+    }
+    // The kernel's are counted with the resolver's.
+    let with_do = |scrape: &Scrape| scrape.sum(&names::DNS_DO_REQUESTS, &[]);
+    assert_eq!(with_do(&after) - with_do(&before), 7.0);
+}
+
 /// Each zone has its own counts, and keeps them when a reload changes it.
 #[test]
 fn zones_are_counted_apart() {
