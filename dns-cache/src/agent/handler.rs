@@ -14,6 +14,7 @@ use crate::control::{
     Command, DatapathStatus, Handler, MOST_ENTRIES, Names, ResolverStatus, Response, Status,
 };
 use crate::datapath;
+use crate::metrics;
 use crate::presentation;
 use crate::resolver::Selection;
 
@@ -113,6 +114,7 @@ impl Agent {
             kernel: datapath::release(),
             resolver_netns: Some(self.datapath.namespace_path().to_owned()),
             cache: self.resolver.kernel_usage(),
+            map_bytes: metrics::map_bytes(),
             host: self.datapath.host(),
             ..DatapathStatus::default()
         };
@@ -130,9 +132,12 @@ impl Agent {
 
     fn resolver_status(&self) -> ResolverStatus {
         let status = self.resolver.status();
+        let limits = self.config().cache;
         ResolverStatus {
             cache_entries: status.cache.entries,
             cache_bytes: status.cache.bytes,
+            cache_max_entries: limits.max_entries,
+            cache_max_bytes: limits.max_bytes,
             counters: named(status.counters),
             upstreams: status.upstreams,
             loops: self.resolver.loops(),

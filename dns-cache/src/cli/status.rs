@@ -110,9 +110,11 @@ fn glance(status: &Status) -> String {
     row(
         "cache",
         format!(
-            "{} entries, {}",
+            "{} of {} entries, {} of {} (with the kernel cache's)",
             status.resolver.cache_entries,
-            bytes(status.resolver.cache_bytes)
+            status.resolver.cache_max_entries,
+            bytes(status.resolver.cache_bytes),
+            bytes(status.resolver.cache_max_bytes)
         ),
     );
     row(
@@ -121,14 +123,21 @@ fn glance(status: &Status) -> String {
             || "off".to_owned(),
             |cache| {
                 format!(
-                    "{} entries, {} of {}, {} evicted",
+                    "{} of {} entries, {} of {}, {} evicted",
                     cache.entries,
+                    cache.max_entries,
                     bytes(cache.bytes),
                     bytes(cache.capacity),
                     cache.evicted
                 )
             },
         ),
+    );
+    row(
+        "maps",
+        datapath
+            .map_bytes
+            .map_or_else(|| "of unknown size".to_owned(), bytes),
     );
     table.render()
 }
@@ -276,16 +285,20 @@ pub(super) mod tests {
                 },
                 cache: Some(kernel_cache::Usage {
                     entries: 10,
+                    max_entries: 10_000,
                     bytes: 2_048,
                     capacity: 4_096,
                     evicted: 3,
                 }),
+                map_bytes: Some(7 << 20),
                 counters: [counter("steered_udp", 5)].into(),
                 resolver_netns: Some("/proc/7/task/8/ns/net".into()),
             },
             resolver: ResolverStatus {
                 cache_entries: 12,
                 cache_bytes: 3_500,
+                cache_max_entries: 10_000,
+                cache_max_bytes: 64 << 20,
                 counters: [counter("hits", 1_000), counter("misses", 12)].into(),
                 upstreams: vec![UpstreamStatus {
                     zone: "cluster.local".to_owned(),
@@ -327,8 +340,9 @@ host processes  served at 169.254.20.10, and by their cgroup at all others
 kernel          6.18.0
 kernel lacks    that (Linux 6.19): this instead
 namespace       /proc/7/task/8/ns/net
-cache           12 entries, 3.4 KiB
-kernel cache    10 entries, 2.0 KiB of 4.0 KiB, 3 evicted
+cache           12 of 10000 entries, 3.4 KiB of 64.0 MiB (with the kernel cache's)
+kernel cache    10 of 10000 entries, 2.0 KiB of 4.0 KiB, 3 evicted
+maps            7.0 MiB
 
 INTERFACE        IFINDEX  ATTACHED                   KERNEL HITS  MISSES  BYPASSES
 veth0                  7  tcx                                  0       0         0

@@ -69,6 +69,9 @@ pub struct DatapathStatus {
     pub host: HostStatus,
     /// What is in the kernel cache; none if it is switched off.
     pub cache: Option<kernel_cache::Usage>,
+    /// Bytes of all the programs' maps, as the kernel accounts for them; none if it does not say.
+    #[serde(default)]
+    pub map_bytes: Option<u64>,
     /// The programs' counters, by name.
     pub counters: BTreeMap<String, u64>,
     /// A file that names the resolver's network namespace, in the agent's /proc; none before it is made.
@@ -82,6 +85,12 @@ pub struct ResolverStatus {
     pub cache_entries: u64,
     /// Their bytes, keys included.
     pub cache_bytes: u64,
+    /// The most answers that the configuration allows, here and in the kernel.
+    #[serde(default)]
+    pub cache_max_entries: u64,
+    /// The most bytes that it allows, here and in the kernel together.
+    #[serde(default)]
+    pub cache_max_bytes: u64,
     /// The resolver's counters, by name.
     pub counters: BTreeMap<String, u64>,
     /// Every server of every zone.

@@ -55,7 +55,7 @@ impl Size {
     /// Room for an entry of the usual size: a cluster name with a few addresses takes two cells, a negative
     /// answer three or four.
     const USUAL_ENTRY: u64 = 4 * CELL as u64;
-    /// The part of the cache's bytes that the kernel may have.
+    /// The part of the cache's bytes that the kernel's entries may have; the index comes on top, a quarter of that.
     const SHARE: u64 = 4;
 
     /// The kernel's part of the cache's limits.
@@ -94,6 +94,9 @@ impl Size {
 pub struct Usage {
     /// Entries, those among them that have expired and were not replaced yet.
     pub entries: u64,
+    /// As many as there may be.
+    #[serde(default)]
+    pub max_entries: u64,
     /// Bytes that they take.
     pub bytes: u64,
     /// Bytes of the maps.

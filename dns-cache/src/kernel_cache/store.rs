@@ -277,6 +277,7 @@ impl Store {
     pub(super) fn usage(&self) -> Usage {
         Usage {
             entries: self.entries.into(),
+            max_entries: self.size.entries.into(),
             bytes: self.cells * CELL as u64,
             capacity: self.size.bytes(),
             evicted: self.evicted,

@@ -10,5 +10,5 @@ mod process;
 mod server;
 
 pub use exposition::Exposition;
-pub(crate) use process::process;
+pub(crate) use process::{map_bytes, process};
 pub use server::{Error, Server, Source};

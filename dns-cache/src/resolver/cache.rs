@@ -213,7 +213,8 @@ impl Expiry<Box<[u8]>, Arc<Entry>> for Lifetime {
 mod tests {
     use super::*;
     use crate::config::TtlCaps;
-    use crate::resolver::{Clock, Terms};
+    use crate::kernel_cache::Size;
+    use crate::resolver::{Clock, Terms, own_part};
     use dns_cache_common::question::KeyParts;
 
     const CAPS: TtlCaps = TtlCaps {
@@ -331,6 +332,55 @@ mod tests {
         }
         assert_eq!(cache.iter().count(), 0);
         assert_eq!(cache.evicted(), before);
+    }
+
+    /// The bounds hold for kernel and userspace together.
+    #[test]
+    fn with_the_kernels_part_the_bounds_hold() {
+        let now = Clock::Boot.now();
+        for (max_entries, max_bytes) in [
+            (2_000, 64 << 20),
+            (1_000_000, 2 << 20),
+            (1_000_000, 1 << 20),
+            (5_000, 4 << 20),
+            (100, 1 << 20),
+        ] {
+            for kernel in [true, false] {
+                let limits = CacheLimits {
+                    max_entries,
+                    max_bytes,
+                    kernel,
+                };
+                let what = format!("{limits:?}");
+                let maps = if kernel {
+                    Size::new(&limits).bytes()
+                } else {
+                    0
+                };
+                assert_eq!(maps > 0, kernel, "{what}");
+                let own = own_part(limits);
+                // Entries in the kernel are there in userspace as well.
+                assert!(own.max_bytes > 2 * maps, "{what}: {own:?}");
+                let cache = Cache::new(own, Duration::ZERO);
+                let number = (max_entries + 1_000).min(2 * max_bytes / OVERHEAD as u64);
+                for i in 0..number {
+                    let (key, entry) = pair(&format!("n{i}"), now);
+                    cache.insert(key, entry);
+                }
+                let held = cache.iter().map(|(key, entry)| size(&key, &entry) as u64);
+                let (count, bytes) = held.fold((0, 0), |(n, sum), bytes| (n + 1, sum + bytes));
+                assert!(count <= max_entries, "{what}: {count} entries");
+                assert!(
+                    bytes + maps <= max_bytes,
+                    "{what}: {bytes} and {maps} bytes"
+                );
+                // And they are made use of.
+                assert!(
+                    count * 10 >= max_entries * 8 || (bytes + maps) * 10 >= max_bytes * 8,
+                    "{what}: {count} entries, {bytes} and {maps} bytes"
+                );
+            }
+        }
     }
 
     /// A pod asks for a million names that do not exist, while others go on with a thousand that do.
