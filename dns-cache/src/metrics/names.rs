@@ -170,6 +170,10 @@ metrics! {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -187,5 +191,39 @@ mod tests {
             );
             assert!(ALL[..n].iter().all(|other| other.name != *name), "{name}");
         }
+    }
+    /// What the chart's alerts and dashboard ask for is there.
+    #[test]
+    fn what_is_asked_for_exists() {
+        let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/dns-cache/files");
+        let known = |word: &str| {
+            ALL.iter().any(|metric| match metric.kind {
+                Kind::Counter | Kind::Gauge => word == metric.name,
+                Kind::Histogram => ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .any(|suffix| word.strip_suffix(suffix) == Some(metric.name)),
+            })
+        };
+        for (file, least) in [("alerts.yaml", 5), ("dashboard.json", 15)] {
+            let text = fs::read_to_string(files.join(file)).unwrap();
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let prefixes = ["dns_cache_", "coredns_", "process_"];
+            let asked: BTreeSet<_> = words
+                .filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)))
+                .collect();
+            let unknown: Vec<_> = asked.iter().filter(|word| !known(word)).collect();
+            assert!(unknown.is_empty(), "{file}: {unknown:?}");
+            assert!(asked.len() >= least, "{file}: {asked:?}");
+        }
+    }
+
+    /// Labels differ by zone; as long as one zone's servers answer, those of another may all be down.
+    #[test]
+    fn a_zone_without_servers_is_no_less_dead_for_the_others() {
+        let alerts = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../deploy/helm/dns-cache/files/alerts.yaml");
+        let alerts = fs::read_to_string(alerts).unwrap();
+        let down = format!("max by (instance, zone) ({}) == 0", UPSTREAM_UP.name);
+        assert!(alerts.contains(&down), "{alerts}");
     }
 }
