@@ -7,7 +7,7 @@ use dns_cache_common::header::{Flags, Header};
 use dns_cache_common::question::Transport;
 
 use super::message::{Record, name};
-use super::upstream::{Rule, Says};
+use super::upstream::{Garbage, Rule, Says};
 use super::{Wrong, duration};
 use crate::presentation;
 
@@ -119,7 +119,9 @@ fn rule(question: &str, block: &[&str]) -> Option<Rule> {
         match &words[..] {
             ["silent"] => special = Some(Says::Nothing),
             ["unreachable"] => special = Some(Says::Unreachable),
-            ["garbage"] => special = Some(Says::Garbage),
+            ["garbage"] => special = Some(Says::Garbage(Garbage::Cut)),
+            ["garbage", "counts"] => special = Some(Says::Garbage(Garbage::Counts)),
+            ["garbage", "loop"] => special = Some(Says::Garbage(Garbage::Loop)),
             ["after", time] => after = duration(time)?,
             [
                 section @ ("answer" | "authority" | "additional"),

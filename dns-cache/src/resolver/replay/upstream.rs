@@ -24,12 +24,23 @@ pub(super) struct Rule {
 pub(super) enum Says {
     /// A response: flags and rcode, records by section.
     Response(u16, [Vec<Record>; 3]),
-    /// Bytes that are no response.
-    Garbage,
+    /// What begins as a response, and cannot be read.
+    Garbage(Garbage),
     /// Nothing, ever.
     Nothing,
     /// Connections are refused.
     Unreachable,
+}
+
+/// What is wrong with it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Garbage {
+    /// It ends within a record.
+    Cut,
+    /// A record less than the header says.
+    Counts,
+    /// A name that leads to itself.
+    Loop,
 }
 
 impl Says {
@@ -37,10 +48,28 @@ impl Says {
     pub(super) fn message(&self, key: &KeyParts<'_>) -> Option<Vec<u8>> {
         match self {
             Self::Response(flags, records) => Some(response(key, *flags, records)),
-            Self::Garbage => Some(vec![0x80; 5]),
+            Self::Garbage(what) => Some(garbage(key, *what)),
             Self::Nothing | Self::Unreachable => None,
         }
     }
+}
+
+/// Header and question are as they should be; the one record is not.
+fn garbage(key: &KeyParts<'_>, what: Garbage) -> Vec<u8> {
+    let mut message = response(key, 0x8180, &Default::default());
+    let owner_at = message.len();
+    message[7] = 1;
+    // A pointer to the question's name, A, IN, 30 s, four bytes.
+    message.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x1e\0\x04\xc0\0\x02\x01");
+    match what {
+        Garbage::Cut => message.truncate(message.len() - 2),
+        Garbage::Counts => message[7] = 2,
+        Garbage::Loop => {
+            let pointer = 0xc000 | owner_at as u16;
+            message[owner_at..owner_at + 2].copy_from_slice(&pointer.to_be_bytes());
+        }
+    }
+    message
 }
 
 #[derive(Debug, Default)]
