@@ -235,6 +235,19 @@ impl Connection {
     }
 }
 
+#[cfg(test)]
+impl Connection {
+    /// After how long without a word TCP asks the peer for a sign of life, and how often; `None` if it does not.
+    pub(super) fn tcp_keepalive(&self) -> Option<(Duration, Duration)> {
+        let state = self.shared.state();
+        let stream: &TcpStream = state.stream.as_deref()?.as_ref();
+        let socket = SockRef::from(stream);
+        socket.keepalive().ok()?.then_some(())?;
+        let time = socket.tcp_keepalive_time().ok()?;
+        Some((time, socket.tcp_keepalive_interval().ok()?))
+    }
+}
+
 /// Closes when the task that drives the connection ends, or its runtime does.
 struct Closing(Arc<Shared>);
 

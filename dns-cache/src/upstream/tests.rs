@@ -83,6 +83,18 @@ async fn ask(group: &Group, name: &str) -> Result<Bytes, Failure> {
     result
 }
 
+/// A peer that vanishes while nobody asks is found by TCP itself.
+#[tokio::test]
+async fn connections_have_tcp_keepalive() {
+    let (fake, _) = Fake::answering().await;
+    let connection = Connection::open(fake.address, None, Arc::default(), patient());
+    while !connection.is_open() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let [time, interval] = [15, 5].map(Duration::from_secs);
+    assert_eq!(connection.tcp_keepalive(), Some((time, interval)));
+}
+
 async fn hang(stream: TcpStream) {
     sleep(PATIENCE * 2).await;
     drop(stream);
