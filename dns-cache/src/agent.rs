@@ -102,6 +102,17 @@ pub async fn run(
         place = Place::take(&config) => place?,
         () = end.told() => return Ok(()),
     };
+    discovery.presume(datapath::served_before(
+        &config.bpffs,
+        &resident,
+        inherited.as_ref(),
+    ));
+    let mut latest = discovery.current();
+    cni::exclude(&mut latest);
+    if latest != config {
+        resolver.reload(&latest)?;
+        config = latest;
+    }
     let (datapath, listening, kernel) =
         Datapath::start(&config, lock, resident.clone(), capabilities, inherited).await?;
     if let Some(KernelSide { cache, refreshes }) = kernel {
@@ -114,6 +125,8 @@ pub async fn run(
         Arc::clone(&resolver),
     )?;
     let mut connections = Some(succession::succeed(predecessor).await?);
+    // The agent before reads them no more, and nothing is handed to them: what they hold is answered.
+    server.leave(&listening.left);
     info!(listen = ?config.listen, state_dir = ?config.state_dir, "started");
     warn_of_lost(&config);
     tasks.spawn(Arc::clone(&discovery).follow_service(Arc::clone(&resolver)));

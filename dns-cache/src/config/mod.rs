@@ -25,7 +25,6 @@ use std::path::{Path, PathBuf};
 pub use errors::{Errors, Mistake, Place};
 #[cfg(feature = "kubernetes")]
 pub use import::{Error as ImportError, Import, KubeDns, Note, import};
-#[cfg(feature = "kubernetes")]
 pub(crate) use model::is_link_local;
 pub(crate) use model::no_fallback;
 pub use model::*;

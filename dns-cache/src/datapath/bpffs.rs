@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData};
-use dns_cache_common::maps::{LAYOUT_VERSION, names};
+use dns_cache_common::maps::{Address, LAYOUT_VERSION, names};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::error::{Error, Step as _};
+use crate::config::Destination;
 
 /// Where the kernel offers a mount point for the BPF file system.
 const SYSTEM: &str = "/sys/fs/bpf";
@@ -76,6 +77,25 @@ pub(super) fn remove_other_layouts(dir: &Path) -> Result<(), Error> {
         remove_dir(&maps, &mut Vec::new())?;
     }
     Ok(())
+}
+
+/// What the agents with this layout intercept, or did when the last one ended; nothing if there was none.
+pub(super) fn intercepted(dir: &Path) -> Result<Vec<Destination>, Error> {
+    let pin = dir
+        .join(format!("{VERSION}{LAYOUT_VERSION}"))
+        .join(names::INTERCEPT);
+    if !pin.exists() {
+        return Ok(Vec::new());
+    }
+    let step = || format!("read the map {}", pin.display());
+    let map = MapData::from_pin(&pin).step(step)?;
+    let intercept: HashMap<_, [u8; 16], [u8; 16]> = Map::HashMap(map).try_into().step(step)?;
+    let entries = intercept.iter().filter_map(Result::ok);
+    let destination = |(address, fallback)| Destination {
+        address: Address(address).to_ip(),
+        fallback: (Address(fallback) != Address::NONE).then(|| Address(fallback).to_ip()),
+    };
+    Ok(entries.map(destination).collect())
 }
 
 /// Lets every packet take the ordinary path from now on. The programs are removed one after the other, and none must turn

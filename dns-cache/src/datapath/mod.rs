@@ -34,6 +34,7 @@ use aya::maps::{MapData, RingBuf};
 use dns_cache_common::hits::Hit;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
+use tracing::debug;
 
 pub use access::Access;
 pub use attach::Mechanism;
@@ -47,7 +48,7 @@ pub use programs::{LoadOptions, OBJECT, kernel_cache, link_stages, load};
 pub use reflect::Reflector;
 pub use undisturbed::{Undisturbed, verified};
 
-use crate::config::{Config, Destination, InterfacePattern, Network};
+use crate::config::{Config, Destination, InterfacePattern, Network, is_link_local};
 use crate::kernel_cache::{KernelCache, Size};
 use crate::privileges::Resident;
 use crate::serve::{Heartbeats, Sockets};
@@ -89,8 +90,10 @@ pub struct Inherited {
 
 /// What the resolver listens with.
 pub struct Listening {
-    /// Open, and bound to the addresses that are intercepted.
+    /// Open, and bound to the addresses that are intercepted, or were by the agent before.
     pub sockets: Sockets,
+    /// The addresses that only the agent before intercepted.
+    pub left: Vec<IpAddr>,
     /// Where it shows that it does so.
     pub heartbeats: Heartbeats,
 }
@@ -200,7 +203,7 @@ impl Datapath {
                 consent,
             ),
         };
-        let sockets = sockets::complete(namespace.resident(), listen, sockets)?;
+        let (sockets, left) = sockets::complete(namespace.resident(), listen, sockets)?;
 
         let cache = config.cache.kernel.then(|| Cache {
             size: Size::new(&config.cache),
@@ -269,6 +272,7 @@ impl Datapath {
             },
             Listening {
                 sockets,
+                left,
                 heartbeats,
             },
             kernel,
@@ -400,6 +404,36 @@ impl Datapath {
             logger.abort();
         }
     }
+}
+
+/// The addresses with an ordinary path that the agent before has intercepted, or told the programs to fall back to: one
+/// that hands over, and one that was killed and had the maps that this one has. Addresses that are each link's own are
+/// never among them.
+#[must_use]
+pub fn served_before(
+    bpffs: &Path,
+    resident: &Resident,
+    inherited: Option<&Inherited>,
+) -> Vec<IpAddr> {
+    let bpffs = bpffs.to_owned();
+    let pinned = resident.run(move || bpffs::intercepted(&bpffs));
+    let pinned = pinned.unwrap_or_else(|error| {
+        debug!(%error, "not known what was intercepted before");
+        Vec::new()
+    });
+    let sockets = inherited.map(|inherited| &inherited.sockets.udp);
+    let sockets = sockets.into_iter().flatten();
+    let sockets = sockets.filter_map(|socket| Some(socket.local_addr().ok()?.ip()));
+    let diverted = |ip: &IpAddr| pinned.iter().any(|to| to.address == *ip && to.is_own());
+    let mut served: Vec<_> = pinned
+        .iter()
+        .map(|to| to.fallback.unwrap_or(to.address))
+        .chain(sockets)
+        .filter(|ip| !is_link_local(*ip) && !diverted(ip))
+        .collect();
+    served.sort();
+    served.dedup();
+    served
 }
 
 /// Whether what goes to pods must be looked at as well.

@@ -18,26 +18,19 @@ const BACKLOG: i32 = 4096;
 /// Room for a burst while the worker is busy: some 4,000 queries with the kernel's own overhead.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// Sockets at these addresses: those that there are already, and new ones at the addresses without.
+/// Sockets at these addresses: those that there are already, and new ones at the addresses without. The agent before may
+/// have had others: their sockets are there as well, and their addresses come apart.
 pub(super) fn complete(
     resident: &Resident,
     listen: &[IpAddr],
     mut inherited: Sockets,
-) -> Result<Sockets, Error> {
+) -> Result<(Sockets, Vec<IpAddr>), Error> {
     let step = || "look at the sockets of the agent before".to_owned();
     let mut there = Vec::new();
     for socket in &inherited.udp {
         keep_heartbeat(SockRef::from(socket).mark().step(step)?);
         there.push(socket.local_addr().step(step)?.ip());
     }
-    // The last agent's configuration may have had others.
-    let wanted = |address: io::Result<SocketAddr>| {
-        address.is_ok_and(|address| listen.contains(&address.ip()))
-    };
-    inherited.udp.retain(|socket| wanted(socket.local_addr()));
-    inherited
-        .tcp
-        .retain(|listener| wanted(listener.local_addr()));
     let new: Vec<_> = listen
         .iter()
         .copied()
@@ -46,7 +39,8 @@ pub(super) fn complete(
     let Sockets { udp, tcp } = open(resident, &new)?;
     inherited.udp.extend(udp);
     inherited.tcp.extend(tcp);
-    Ok(inherited)
+    there.retain(|address| !listen.contains(address));
+    Ok((inherited, there))
 }
 
 /// One UDP socket an address and core, one TCP listener an address, where the resident is.

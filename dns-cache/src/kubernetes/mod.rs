@@ -62,6 +62,8 @@ struct Found {
     servers: Vec<Upstream>,
     /// The Service's addresses.
     addresses: Vec<IpAddr>,
+    /// Those that the agent before served, the Service's among them; until the DNS has told the Service's own.
+    presumed: Vec<IpAddr>,
     /// Pods' packets carry the endpoints' addresses.
     rewritten: bool,
 }
@@ -95,6 +97,17 @@ impl Discovery {
         self.complete(&self.base())
     }
 
+    /// Takes what the agent before served for the Service's addresses until those are known: a process's environment
+    /// tells one family at most, and nothing at all outside of the Service's namespace.
+    pub fn presume(&self, addresses: Vec<IpAddr>) {
+        if self.settings.is_some() {
+            self.found.send_if_modified(|found| {
+                found.presumed = addresses;
+                false
+            });
+        }
+    }
+
     /// From now on what is known is laid over this configuration.
     pub fn rebase(&self, base: Config) {
         *self.base() = base;
@@ -109,10 +122,11 @@ impl Discovery {
             return config;
         };
         let found = self.found.borrow();
+        let services = found.services();
         if settings.intercept_service {
-            add(&mut config.listen, found.addresses.iter().copied());
+            add(&mut config.listen, services.iter().copied());
         } else {
-            fall_back(&mut config, &found.addresses);
+            fall_back(&mut config, &services);
         }
         let is_plain = |server: &&Upstream| server.address.port() == Transport::Tcp.default_port();
         if intercepts_endpoints(settings, &found) {
@@ -123,7 +137,7 @@ impl Discovery {
             config.cluster.upstreams.clone_from(&found.servers);
         } else if config.cluster.upstreams.is_empty() {
             let port = config.cluster.transport.default_port();
-            let mut services = found.addresses.clone();
+            let mut services = services;
             let listed = base.listen.iter().filter(|ip| !is_link_local(**ip));
             add(&mut services, listed.copied());
             let upstream = |ip| Upstream::from(SocketAddr::new(ip, port));
@@ -173,13 +187,15 @@ impl Discovery {
         let Some(settings) = &self.settings else {
             return;
         };
+        let mut told = false;
         loop {
             let domain = self.base().cluster.domain.clone();
             let name = format!("{}.{}.svc.{domain}.", settings.service, settings.namespace);
-            let addresses = resolver.addresses(&name).await;
-            debug!(name, ?addresses, "the Service's addresses in the DNS");
-            self.service(addresses);
-            let known = !self.found.borrow().addresses.is_empty();
+            let answers = resolver.addresses(&name).await;
+            debug!(name, ?answers, "the Service's addresses in the DNS");
+            told |= answers.iter().all(Option::is_some);
+            self.service(self.with_known(answers));
+            let known = told && !self.found.borrow().addresses.is_empty();
             sleep(if known { LOOK } else { FIRST_LOOK }).await;
         }
     }
@@ -235,6 +251,21 @@ impl Discovery {
         });
     }
 
+    /// The addresses of both families in the DNS; a family without an answer has those that are known of it.
+    fn with_known(&self, answers: [Option<Vec<IpAddr>>; 2]) -> Vec<IpAddr> {
+        if answers.iter().flatten().all(Vec::is_empty) {
+            return Vec::new();
+        }
+        let known = self.found.borrow().services();
+        let of = |ipv4| known.iter().copied().filter(move |ip| ip.is_ipv4() == ipv4);
+        let [v4, v6] = answers;
+        let (v4, v6) = (
+            v4.unwrap_or_else(|| of(true).collect()),
+            v6.unwrap_or_else(|| of(false).collect()),
+        );
+        [v4, v6].concat()
+    }
+
     /// The Service's addresses as the DNS has them; without an answer, those of before stay.
     fn service(&self, mut addresses: Vec<IpAddr>) {
         addresses.retain(|address| !address.is_loopback() && !address.is_unspecified());
@@ -244,9 +275,12 @@ impl Discovery {
         self.found.send_if_modified(|found| {
             let mut new = found.clone();
             let is_endpoint = |ip: &IpAddr| found.servers.iter().any(|s| s.address.ip() == *ip);
-            // A headless Service has none of its own.
-            if !addresses.is_empty() && !addresses.iter().all(is_endpoint) {
-                new.addresses = addresses;
+            if !addresses.is_empty() {
+                new.presumed.clear();
+                // A headless Service has none of its own.
+                if !addresses.iter().all(is_endpoint) {
+                    new.addresses = addresses;
+                }
             }
             let is_rewritten = |address: &IpAddr| {
                 rewrites::is_rewritten(*address).unwrap_or_else(|error| {
@@ -266,6 +300,15 @@ impl Discovery {
 
     fn base(&self) -> MutexGuard<'_, Config> {
         self.base.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Found {
+    /// What is taken for the Service's addresses.
+    fn services(&self) -> Vec<IpAddr> {
+        let mut services = self.addresses.clone();
+        add(&mut services, self.presumed.iter().copied());
+        services
     }
 }
 

@@ -158,6 +158,56 @@ fn the_service_is_known_by_its_answers() {
     assert_eq!(known(), addresses(&["10.96.0.77"]));
 }
 
+/// A successor serves what its predecessor did until the DNS tells better.
+#[test]
+fn what_was_served_before_is_presumed() {
+    let known = addresses(&["10.96.0.10", "fd00::a"]);
+    let (discovery, mut changes) = Discovery::new(config("kubernetes: {}"));
+    discovery.presume(known.clone());
+    assert!(!changes.0.has_changed().unwrap(), "nobody has to be told");
+    let presumed = discovery.current();
+    assert_eq!(presumed.listen, known);
+    assert_eq!(
+        presumed.cluster.upstreams,
+        servers(&["10.96.0.10:53", "[fd00::a]:53"])
+    );
+    discovery.service(Vec::new());
+    assert_eq!(discovery.current(), presumed);
+    // A family without an answer, whatever the other one's is.
+    let hear = |answers: [Option<Vec<IpAddr>>; 2]| {
+        let all = discovery.with_known(answers);
+        discovery.service(all);
+        discovery.current().listen
+    };
+    assert_eq!(hear([Some(Vec::new()), None]), known);
+    assert!(discovery.found.borrow().addresses.is_empty());
+    assert_eq!(hear([Some(addresses(&["10.96.0.10"])), None]), known);
+    assert_eq!(hear([None, Some(addresses(&["fd00::a"]))]), known);
+    let both = [addresses(&["10.96.0.77"]), Vec::new()].map(Some);
+    assert_eq!(hear(both), addresses(&["10.96.0.77"]));
+    changes.0.mark_unchanged();
+    // A headless Service has none; what was served before it is served no more.
+    let (headless, _) = Discovery::new(config("kubernetes: {}"));
+    headless.presume(known);
+    found(&headless, &["10.244.0.2:53"], &[]);
+    headless.service(addresses(&["10.244.0.2"]));
+    assert!(headless.current().listen.is_empty());
+}
+
+/// With others that stay, the Service is nobody's stand-in but theirs.
+#[test]
+fn a_predecessors_service_stands_in() {
+    let text = "listen: [169.254.20.10]\nkubernetes: {interceptService: false}";
+    let (discovery, _) = Discovery::new(config(text));
+    discovery.presume(addresses(&["10.96.0.10"]));
+    let known = discovery.current();
+    assert_eq!(known.listen, addresses(&["169.254.20.10"]));
+    assert_eq!(
+        known.destinations()[0].fallback,
+        Some(addresses(&["10.96.0.10"])[0])
+    );
+}
+
 /// The API server at `address`, by TLS with the test's certificates, and our own Node.
 fn settings(address: SocketAddr, token_file: &std::path::Path) -> Kubernetes {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/upstream/tests");

@@ -15,25 +15,20 @@ use super::zones::wire_name;
 use crate::upstream;
 
 impl Resolver {
-    /// The IPv4 and IPv6 addresses that the zone's servers have for a name now; none without an answer. Nothing of it
-    /// is cached or counted as a client's.
-    pub async fn addresses(&self, name: &str) -> Vec<IpAddr> {
-        let (v4, v6) = join(
+    /// The IPv4 and the IPv6 addresses that the zone's servers have for a name now; `None` for a family without an answer.
+    /// Nothing of it is cached or counted as a client's.
+    pub async fn addresses(&self, name: &str) -> [Option<Vec<IpAddr>>; 2] {
+        let families = join(
             self.ask_for(name, rtype::A),
             self.ask_for(name, rtype::AAAA),
-        )
-        .await;
-        [v4, v6].concat()
+        );
+        families.await.into()
     }
 
-    async fn ask_for(&self, name: &str, rtype: u16) -> Vec<IpAddr> {
-        let Ok(wire) = wire_name(name) else {
-            return Vec::new();
-        };
+    async fn ask_for(&self, name: &str, rtype: u16) -> Option<Vec<IpAddr>> {
+        let wire = wire_name(name).ok()?;
         let zones = self.zones();
-        let Some(zone) = zones.of(&wire) else {
-            return Vec::new();
-        };
+        let zone = zones.of(&wire)?;
         let query = Arc::new(upstream::Query::new(&KeyParts {
             name: &wire,
             rtype,
@@ -44,11 +39,11 @@ impl Resolver {
         let answer = zone
             .group
             .ask(&query, |response, _| Message::from_vec(response));
-        match timeout(self.deadline, answer).await {
-            Ok(Ok(message)) if message.response_code == ResponseCode::NoError => {
-                message.answers.iter().filter_map(address).collect()
-            }
-            _ => Vec::new(),
+        let message = timeout(self.deadline, answer).await.ok()?.ok()?;
+        match message.response_code {
+            ResponseCode::NoError => Some(message.answers.iter().filter_map(address).collect()),
+            ResponseCode::NXDomain => Some(Vec::new()),
+            _ => None,
         }
     }
 }
@@ -72,7 +67,8 @@ mod tests {
         let bench = Bench::new(&[fake.address]);
         // The server says the same to AAAA, which is what it is.
         let found = bench.resolver.addresses("web.cluster.local.").await;
-        assert_eq!(found, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap(); 2]);
-        assert!(bench.resolver.addresses("a..b").await.is_empty());
+        let address = "10.0.0.1".parse::<std::net::IpAddr>().unwrap();
+        assert_eq!(found, [Some(vec![address]), Some(vec![address])]);
+        assert_eq!(bench.resolver.addresses("a..b").await, [None, None]);
     }
 }

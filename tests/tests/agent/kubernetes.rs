@@ -10,7 +10,8 @@ use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{Agent, AgentConfig, Family, Lab, OrPanic, Query, Transport, Way};
 use serde_json::{Value, json};
 
-use crate::{SetOnDrop, WEB_A, assert_web, fresh};
+use crate::hand_over::look_up_until;
+use crate::{SetOnDrop, WEB_A, assert_web, fresh, patient};
 
 /// What is read: EndpointSlices of one namespace, and one Node.
 const RIGHTS: &str = r#"
@@ -203,6 +204,66 @@ fn the_cluster_says_whom_to_ask_and_where_to_answer() {
         assert!(!servers(&agent).is_empty());
     });
     lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// The successor serves what its predecessor did until it knows by itself what the Service's addresses are: nothing tells
+/// it at its start, and nothing at all where the cluster's DNS is away as well.
+#[test]
+fn a_hand_over_keeps_both_families() {
+    let lab = Lab::builder().start();
+    let Some(api) = ApiServer::start(lab.node()) else {
+        return;
+    };
+    api.apply(RIGHTS);
+    api.apply(&slices(&lab, [State::Ready, State::Ready]));
+    let config = AgentConfig {
+        listen: Vec::new(),
+        kubernetes: Some(format!("nodeName: node-1, {}", api.settings())),
+        ..patient()
+    };
+    let service = Family::BOTH.map(|family| CLUSTER_IP.of(family).to_string());
+    let is_whole = |status: &Value| status["listen"] == json!(service);
+    let mut agent = lab.agent(&config);
+    wait(&agent, "the Service's addresses", is_whole);
+    lab.node().conntrack().flush();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _ends = SetOnDrop(&done);
+        scope.spawn(|| look_up_until(&lab, &done, 1));
+        for _ in 0..3 {
+            let successor = lab.agent(&config);
+            agent.assert_ends();
+            agent = successor;
+        }
+    });
+    // None has ever taken the ordinary path.
+    lab.node().conntrack().assert_no_pod_dns();
+
+    for replica in lab.dns().replicas() {
+        replica.black_hole();
+    }
+    let successor = lab.agent(&config);
+    agent.assert_ends();
+    let status = successor.status().or_panic("asking for the status");
+    assert!(is_whole(&status), "{status:#}");
+    assert_eq!(status["kubernetes"]["addresses"], json!([]));
+    // What a killed agent leaves tells as much, and without an API server the Service is asked by it.
+    api.stop();
+    successor.kill9();
+    let agent = lab.agent(&config);
+    let status = agent.status().or_panic("asking for the status");
+    assert!(is_whole(&status), "{status:#}");
+    let asked = Family::BOTH.map(|family| (CLUSTER_IP.dns(family).to_string(), 0));
+    assert_eq!(servers(&agent), asked);
+    for replica in lab.dns().replicas() {
+        replica.reachable();
+    }
+    wait(&agent, "the Service's addresses", |status| {
+        status["kubernetes"]["addresses"] == json!(service)
+    });
+    for family in Family::BOTH {
+        assert_web(&lab.pod(0).client(family), Transport::Connected);
+    }
 }
 
 /// Other servers of the same cluster know the same: what is cached stays.
