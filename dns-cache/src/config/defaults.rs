@@ -63,8 +63,9 @@ pub(super) const METRICS_LISTEN: SocketAddr =
 pub(super) const CNI_RESULTS: &str = "/var/lib/cni/results";
 pub(super) const LOG_LEVEL: &str = "info";
 
-/// The trusted authorities' certificates, where Debian and Alpine have them.
-pub(super) const CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// The trusted authorities' certificates, where Debian and Alpine have them. Where it does not exist, the public ones that
+/// are compiled in are trusted.
+pub(crate) const CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// What kubeadm and most others call the cluster's DNS, whatever software it is.
 pub(super) const SERVICE: &str = "kube-dns";

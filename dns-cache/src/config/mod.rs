@@ -22,6 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub(crate) use defaults::CA_FILE;
 pub use errors::{Errors, Mistake, Place};
 #[cfg(feature = "kubernetes")]
 pub use import::{Error as ImportError, Import, KubeDns, Note, import};

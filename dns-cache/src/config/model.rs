@@ -344,7 +344,7 @@ impl Transport {
 pub struct Tls {
     /// The name in the servers' certificate; without it, each one's address must be there.
     pub server_name: Option<String>,
-    /// The certificates of trusted authorities, a PEM file.
+    /// The certificates of trusted authorities, a PEM file; the default one need not exist.
     pub ca_file: PathBuf,
 }
 

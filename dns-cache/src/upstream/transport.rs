@@ -1,6 +1,7 @@
 //! How servers are asked: over TCP, over plain UDP, or over TLS (DoT, RFC 7858).
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::io;
@@ -46,7 +47,11 @@ impl Transport {
 
 impl Tls {
     fn new(config: &config::Tls) -> Result<Self, TlsError> {
-        let client = tls::client(&config.ca_file)?;
+        let client = if config.ca_file == Path::new(config::CA_FILE) {
+            tls::client_or_public(&config.ca_file)?
+        } else {
+            tls::client(&config.ca_file)?
+        };
         let name = |name: &String| {
             ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))
         };

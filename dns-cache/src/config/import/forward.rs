@@ -1,6 +1,6 @@
 //! `forward`: whom a zone's queries go to.
 
-use super::super::defaults::RESOLV_CONF;
+use super::super::defaults::{CA_FILE, RESOLV_CONF};
 use super::super::value::address;
 use super::convert::Notes;
 use super::corefile::Directive;
@@ -45,6 +45,15 @@ pub(super) fn read(directive: &Directive, notes: &mut Notes) -> Option<Forward> 
     let tls = targets.clone().any(is_tls);
     if tls {
         forward.transport = "tls";
+        let trusted = match &forward.ca_file {
+            Some(file) => format!(
+                "servers are trusted by {file}, which the agent must be able to read there; else give tls.caFile"
+            ),
+            None => format!(
+                "servers are trusted by {CA_FILE}, or without it by the public authorities that are compiled in; for others give tls.caFile"
+            ),
+        };
+        notes.add(directive, trusted);
     }
     // A zone has servers, or a file with servers, or those of the cluster.
     let is_server = |to: &String| *to != UPSTREAM_SERVERS && !to.starts_with('/');

@@ -270,6 +270,7 @@ cluster.local:53 {
         "line 18: file: names in on.disk.example go",
         "line 19: hosts: /etc/hosts is not read",
         "line 22: ttl: hosts have a TTL of 30 s",
+        "line 25: forward: servers are trusted by /etc/ssl/certs/ca-certificates.crt, or without it by the public",
         "line 27: health_check: servers are judged by their answers",
         "line 35: servfail: ",
         "line 37: acl: who may ask",
