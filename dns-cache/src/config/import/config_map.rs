@@ -6,6 +6,7 @@ use std::path::Path;
 use super::super::errors::Report;
 use super::super::tree::{self, Kind, Node};
 use super::Error;
+use super::convert::Notes;
 use super::kube_dns::{Placed, Settings};
 
 /// What stands in ConfigMaps; of each setting the first.
@@ -14,6 +15,8 @@ pub(super) struct Found {
     /// A quoted one has lines of its own, counted from one.
     pub(super) corefile: Option<Placed>,
     pub(super) kube_dns: Settings,
+    /// What is not taken over.
+    pub(super) notes: Notes,
 }
 
 /// What the ConfigMaps say, or `None` if the text is none.
@@ -41,6 +44,7 @@ pub(super) fn read(text: &str) -> Result<Option<Found>, Error> {
                     stub_domains: None,
                     upstream_nameservers: None,
                 },
+            ..
         } if is_object => Err(Error::Empty),
         found => Ok(is_object.then_some(found)),
     }
@@ -87,23 +91,38 @@ fn objects(object: &Node, text: &str, before: usize, found: &mut Found) {
     else {
         return;
     };
-    let placed = |key, is_corefile| {
-        let node = child(data, key)?;
-        let line = match is_corefile && is_quoted(node, text) {
-            true => 1,
-            // A literal block is where its first line is.
-            false => before + node.at.line,
+    let Found {
+        corefile,
+        kube_dns,
+        notes,
+    } = found;
+    let settings = [
+        ("Corefile", corefile),
+        ("stubDomains", &mut kube_dns.stub_domains),
+        ("upstreamNameservers", &mut kube_dns.upstream_nameservers),
+    ];
+    for (key, setting) in settings {
+        let Some((node, value)) = child(data, key).and_then(|node| Some((node, scalar(node)?)))
+        else {
+            continue;
         };
-        Some(Placed::new(scalar(node)?, line))
-    };
-    let Found { corefile, kube_dns } = found;
-    *corefile = corefile.take().or_else(|| placed("Corefile", true));
-    let stub_domains = &mut kube_dns.stub_domains;
-    *stub_domains = stub_domains.take().or_else(|| placed("stubDomains", false));
-    let servers = &mut kube_dns.upstream_nameservers;
-    *servers = servers
-        .take()
-        .or_else(|| placed("upstreamNameservers", false));
+        // A literal block is where its first line is.
+        let line = before + node.at.line;
+        if setting.is_some() {
+            notes.at(line, key, "left out: a ConfigMap before this one has it");
+        } else if key == "Corefile" && is_quoted(node, text) {
+            *setting = Some(Placed::new(value, 1));
+        } else {
+            *setting = Some(Placed::new(value, line));
+        }
+    }
+    let federations = child(data, "federations");
+    let federations =
+        federations.filter(|node| scalar(node).is_none_or(|text| !text.trim().is_empty()));
+    if let Some(node) = federations {
+        let instead = "names of federated services are asked for as any others";
+        notes.at(before + node.at.line, "federations", instead);
+    }
 }
 
 fn is_quoted(node: &Node, text: &str) -> bool {

@@ -62,7 +62,7 @@ impl Notes {
 pub(super) fn convert(corefile: &Corefile, mut notes: Notes) -> Imported {
     let mut imported = Imported::default();
     for directive in &corefile.imports {
-        let instead = plugins::instead(&directive.name).unwrap_or_default();
+        let instead = plugins::instead(&directive.name, &directive.args).unwrap_or_default();
         notes.add(directive, instead);
     }
     for server in Server::all(&corefile.blocks, &mut notes) {
@@ -149,7 +149,7 @@ impl Imported {
                     if let Some(zones) = plugins::zones(name, &directive.args) {
                         let found = names_of(&zones, directive, notes);
                         self.held(directive, server.asked_for(directive, found, notes), notes);
-                    } else if let Some(instead) = plugins::instead(name) {
+                    } else if let Some(instead) = plugins::instead(name, &directive.args) {
                         notes.add(directive, instead);
                     }
                 }

@@ -136,8 +136,11 @@ fn options(option: &Directive, forward: &mut Forward, sequential: &mut bool, not
         ("force_tcp", _) => forward.transport = "tcp",
         ("prefer_udp", _) => forward.transport = "udp",
         ("policy", Some("sequential")) => *sequential = true,
-        // The least busy of two drawn at random: what both are meant for.
-        ("policy", _) => {}
+        // What the others are meant for.
+        ("policy", _) => notes.add(
+            option,
+            "the one with the fewest queries of two drawn at random is asked",
+        ),
         ("tls_servername", Some(name)) => forward.server_name = Some(name.to_owned()),
         ("tls", _) => match &option.args[..] {
             [] => {}

@@ -26,7 +26,6 @@ use std::fmt;
 use std::path::Path;
 
 use super::{Config, Errors};
-use convert::Notes;
 use corefile::Corefile;
 use kube_dns::Placed;
 use yaml::Defaults;
@@ -110,7 +109,7 @@ pub fn import(text: &str, kube_dns: KubeDns, over: Option<&str>) -> Result<Impor
         Some(Placed { text, line }) => parsed(text, *line)?,
         None => Corefile::default(),
     };
-    let mut notes = Notes::default();
+    let mut notes = std::mem::take(&mut found.notes);
     kube_dns::add(&found.kube_dns, &mut corefile, &mut notes)?;
     let mut imported = convert::convert(&corefile, notes);
     let mut notes = std::mem::take(&mut imported.notes);

@@ -1,22 +1,16 @@
 //! CoreDNS's plugins that are no setting here, and what happens instead.
 
 /// Always so, without being asked for: nothing to tell.
-const ALWAYS: [&str; 7] = [
-    "errors",
-    "reload",
-    "loop",
-    "loadbalance",
-    "ready",
-    "minimal",
-    "cancel",
-];
+const ALWAYS: [&str; 5] = ["errors", "reload", "loop", "minimal", "cancel"];
 
-/// What happens in the place of a plugin; `None` if it happens anyway.
-pub(super) fn instead(plugin: &str) -> Option<&'static str> {
-    if ALWAYS.contains(&plugin) {
-        return None;
-    }
+/// What happens in the place of a plugin with these arguments; `None` if it happens anyway.
+pub(super) fn instead(plugin: &str, args: &[String]) -> Option<&'static str> {
+    let first = args.first().map(String::as_str);
     Some(match plugin {
+        _ if ALWAYS.contains(&plugin) => return None,
+        "ready" => first.map(|_| "/ready is at metrics.listen")?,
+        "loadbalance" if matches!(first, None | Some("round_robin")) => return None,
+        "loadbalance" => "addresses take turns, each as often as any other",
         "log" => "queries are not logged one by one; metrics and `dns-cache top` show them",
         "health" => "/health is at metrics.listen",
         "acl" => "who may ask is said by access.allow; by default every pod on the node",

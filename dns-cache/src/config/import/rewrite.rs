@@ -15,9 +15,14 @@ pub(super) enum Template {
 pub(super) fn rewrite(directive: &Directive) -> Option<Vec<String>> {
     let mut words = directive.args.iter().map(String::as_str).peekable();
     words.next_if(|word| matches!(*word, "stop" | "continue"));
-    if words.next() != Some("name") {
-        return None;
-    }
+    // On one line, or in a block, beside what is done with the answers.
+    let name = directive.block.iter().find(|rule| rule.name == "name");
+    let mut words: Vec<_> = match (words.next(), name) {
+        (Some("name"), _) => words.collect(),
+        (None, Some(rule)) => rule.args.iter().map(String::as_str).collect(),
+        _ => return None,
+    };
+    let mut words = words.drain(..);
     let (kind, from) = match words.next() {
         Some(kind @ ("exact" | "prefix" | "suffix" | "substring" | "regex")) => {
             (kind, words.next())
@@ -143,6 +148,17 @@ mod tests {
             ("rewrite name regex (.*) x", None),
             ("rewrite name suffix . .x", None),
             ("rewrite type ANY HINFO", None),
+            (
+                "rewrite stop {\n name regex (.*)\\.corp\\.example {1}.svc.cluster.local\n \
+                 answer name (.*)\\.svc\\.cluster\\.local {1}.corp.example\n}",
+                Some("corp.example"),
+            ),
+            (
+                "rewrite {\n answer auto\n name suffix .coffee.rocks .coffee.beans\n}",
+                Some("coffee.rocks"),
+            ),
+            ("rewrite continue {\n ttl regex (.*) 30\n}", None),
+            ("rewrite type {\n name exact a.b c.d\n}", None),
         ] {
             assert_eq!(zones(rule).as_deref(), zone, "{rule}");
         }

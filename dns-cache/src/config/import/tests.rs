@@ -666,6 +666,57 @@ fn config_maps_as_kubectl_prints_them() {
     assert_eq!(imported(&yaml).0, config);
 }
 
+/// What was silent once: nothing of it has a counterpart.
+#[test]
+fn what_is_not_taken_over_is_told() {
+    let corefile = ".:53 {\n  ready :8281\n  ready\n  loadbalance\n  loadbalance round_robin\n  \
+                    loadbalance weighted /etc/weights {\n    reload 10s\n  }\n  forward . 192.0.2.1 192.0.2.2 {\n    \
+                    policy round_robin\n  }\n  cache\n  rewrite stop {\n    name regex (.*)\\.corp\\.example \
+                    {1}.default.svc.cluster.local\n    answer name (.*)\\.svc {1}.corp.example\n  }\n}\n";
+    let (config, notes) = imported(corefile);
+    assert_eq!(
+        config.cluster.reverse_zones,
+        ["corp.example", "in-addr.arpa", "ip6.arpa"]
+    );
+    let mut lines = notes.lines();
+    for words in [
+        "line 2: ready: /ready is at metrics.listen",
+        "line 6: loadbalance: addresses take turns",
+        "line 10: policy: the one with the fewest queries",
+        "line 13: rewrite: names in corp.example go to the cluster's DNS",
+    ] {
+        let line = lines.next().unwrap_or_default();
+        assert!(line.starts_with(words), "{words:?} not in\n{notes}");
+    }
+    assert_eq!(lines.next(), None);
+
+    let map = |name: &str, data: &str| {
+        format!("kind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n{data}")
+    };
+    let text = [
+        map(
+            "coredns",
+            "  Corefile: |\n    . {\n      cache\n      forward . 192.0.2.1\n    }\n",
+        ),
+        map(
+            "kube-dns",
+            "  federations: |\n    {\"myfed\": \"fed.example\"}\n",
+        ),
+        map(
+            "other",
+            "  Corefile: |\n    . {\n      forward . 192.0.2.9\n    }\n  federations: ''\n",
+        ),
+    ]
+    .join("---\n");
+    let (config, notes) = imported(&text);
+    assert_eq!(servers(&config, "."), ["192.0.2.1:53 0"]);
+    assert_eq!(
+        notes,
+        "line 16: federations: names of federated services are asked for as any others\n\
+         line 23: Corefile: left out: a ConfigMap before this one has it"
+    );
+}
+
 /// As node-cache: stub domains beside the Corefile's zones, servers where it has a place for them.
 #[test]
 fn kube_dns_s_settings_beside_a_corefile() {
