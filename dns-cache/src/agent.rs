@@ -128,7 +128,7 @@ pub async fn run(
     // The agent before reads them no more, and nothing is handed to them: what they hold is answered.
     server.leave(&listening.left);
     info!(listen = ?config.listen, state_dir = ?config.state_dir, "started");
-    warn_of_lost(&config);
+    warn_of_lost(&discovery, &config);
     tasks.spawn(Arc::clone(&discovery).follow_service(Arc::clone(&resolver)));
     let (own_lock, own_control) = control.duplicate()?;
     let (successors, mut asked) = mpsc::channel(1);
@@ -258,8 +258,8 @@ async fn clear(config: &Config, resident: &Resident) -> Result<(), Error> {
 }
 
 /// Says which addresses nobody answers at when the agent is not there.
-fn warn_of_lost(config: &Config) {
-    for address in config.without_fallback() {
+fn warn_of_lost(discovery: &Discovery, config: &Config) {
+    for address in discovery.without_fallback(config) {
         warn!("{}", no_fallback(address));
     }
 }

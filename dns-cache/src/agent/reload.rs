@@ -129,7 +129,7 @@ impl Agent {
             return Err(error);
         }
         server.leave(&gone);
-        super::warn_of_lost(&new);
+        super::warn_of_lost(&self.discovery, &new);
         let (interfaces, own) = (new.interfaces.clone(), new.own_addresses());
         self.set_config(new);
         // It is in force by now.

@@ -42,6 +42,12 @@ impl Discovery {
         base.clone()
     }
 
+    /// As the configuration itself says.
+    #[must_use]
+    pub fn without_fallback(&self, config: &Config) -> Vec<IpAddr> {
+        config.without_fallback()
+    }
+
     /// Ends at once.
     pub async fn follow_endpoints(self: Arc<Self>) {}
 

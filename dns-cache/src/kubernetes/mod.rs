@@ -123,10 +123,9 @@ impl Discovery {
         };
         let found = self.found.borrow();
         let services = found.services();
+        fall_back(&mut config, &services);
         if settings.intercept_service {
             add(&mut config.listen, services.iter().copied());
-        } else {
-            fall_back(&mut config, &services);
         }
         let is_plain = |server: &&Upstream| server.address.port() == Transport::Tcp.default_port();
         if intercepts_endpoints(settings, &found) {
@@ -144,6 +143,27 @@ impl Discovery {
             config.cluster.upstreams = services.into_iter().map(upstream).collect();
         }
         config
+    }
+
+    /// The addresses of a complete configuration at which nobody answers while the agent is away. Of an address that is not
+    /// link-local that is known when the Service's are.
+    #[must_use]
+    pub fn without_fallback(&self, config: &Config) -> Vec<IpAddr> {
+        let mut lost = config.without_fallback();
+        let found = self.found.borrow();
+        if found.presumed.is_empty() && !found.addresses.is_empty() {
+            let destinations = config.destinations();
+            let has_path = |ip: IpAddr| {
+                let mut servers = found.servers.iter();
+                found.addresses.contains(&ip)
+                    || servers.any(|server| server.address.ip() == ip)
+                    || destinations.iter().any(|to| to.fallback == Some(ip))
+            };
+            let others = destinations.iter().filter(|to| to.fallback.is_none());
+            let others = others.map(|to| to.address);
+            add(&mut lost, others.filter(|ip| !has_path(*ip)));
+        }
+        lost
     }
 
     /// Follows the Service's endpoints, without end.
@@ -360,12 +380,18 @@ fn intercepts_endpoints(settings: &Kubernetes, found: &Found) -> bool {
     }
 }
 
-/// What is answered only here is asked of the Service while the agent is away.
+/// The Service is asked, while the agent is away, in the place of what only the agent answers at: the addresses of the
+/// configuration that are not the Service's own.
 fn fall_back(config: &mut Config, services: &[IpAddr]) {
-    for address in config.without_fallback() {
+    for address in &config.listen {
+        let is_said = |said: &Fallback| said.address == *address || said.to == *address;
+        if services.contains(address) || config.fallbacks.iter().any(is_said) {
+            continue;
+        }
         let mut services = services.iter();
         if let Some(to) = services.find(|to| to.is_ipv4() == address.is_ipv4()) {
-            config.fallbacks.push(Fallback { address, to: *to });
+            let (address, to) = (*address, *to);
+            config.fallbacks.push(Fallback { address, to });
         }
     }
 }

@@ -158,6 +158,44 @@ fn the_service_is_known_by_its_answers() {
     assert_eq!(known(), addresses(&["10.96.0.77"]));
 }
 
+/// Whatever range it is of: nobody but the agent answers at an address that is not the Service's.
+#[test]
+fn addresses_of_the_agents_own_fall_back_to_the_service() {
+    let fallbacks = |text: &str, service: &[&str]| {
+        let (discovery, _) = Discovery::new(config(text));
+        found(&discovery, &[], service);
+        let config = discovery.current();
+        let of = |address: &IpAddr| {
+            let mut all = config.destinations().into_iter();
+            all.find(|to| to.address == *address).unwrap().fallback
+        };
+        let base = discovery.base().listen.clone();
+        let found: Vec<_> = base.iter().map(of).collect();
+        (found, discovery.without_fallback(&config))
+    };
+    let both = ["10.96.0.10", "fd00:10:96::a"];
+    let [v4, v6] = [0, 1].map(|n| Some(addresses(&both)[n]));
+    for intercept in [true, false] {
+        let text = |listen: &str| {
+            format!("listen: [{listen}]\nkubernetes: {{interceptService: {intercept}}}")
+        };
+        let own = text("169.254.20.10, \"fd00:20::a\"");
+        assert_eq!(fallbacks(&own, &both), (vec![v4, v6], vec![]));
+        // What is not known, or not there.
+        let neither = (vec![None, None], addresses(&["169.254.20.10"]));
+        assert_eq!(fallbacks(&own, &[]), neither);
+        let lost = (vec![v4, None], addresses(&["fd00:20::a"]));
+        assert_eq!(fallbacks(&own, &both[..1]), lost);
+        // The Service's own have an ordinary path.
+        let listed = text("10.96.0.10, \"fd00:10:96::a\"");
+        assert_eq!(fallbacks(&listed, &both), (vec![None, None], vec![]));
+    }
+    let said = "listen: [\"fd00:20::a\", \"fd00:10:96::b\"]\nkubernetes: {}\n\
+                fallback: [{address: \"fd00:20::a\", to: \"fd00:10:96::b\"}]";
+    let to = Some(addresses(&["fd00:10:96::b"])[0]);
+    assert_eq!(fallbacks(said, &both), (vec![to, None], vec![]));
+}
+
 /// A successor serves what its predecessor did until the DNS tells better.
 #[test]
 fn what_was_served_before_is_presumed() {

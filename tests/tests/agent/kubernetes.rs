@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dns_cache_tests::addresses::CLUSTER_IP;
+use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL};
 use dns_cache_tests::api_server::ApiServer;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{Agent, AgentConfig, Family, Lab, OrPanic, Query, Transport, Way};
@@ -263,6 +263,49 @@ fn a_hand_over_keeps_both_families() {
     });
     for family in Family::BOTH {
         assert_web(&lab.pod(0).client(family), Transport::Connected);
+    }
+}
+
+/// Nobody has said what stands in for the agent's own addresses, of which one is of no special range: the Service does.
+#[test]
+fn the_service_answers_at_a_dead_agents_own_addresses() {
+    let lab = Lab::builder().start();
+    let Some(api) = ApiServer::start(lab.node()) else {
+        return;
+    };
+    api.apply(RIGHTS);
+    api.apply(&slices(&lab, [State::Ready, State::Ready]));
+    for intercepted in [false, true] {
+        let settings = format!("interceptService: {intercepted}, {}", api.settings());
+        let agent = lab.agent(&AgentConfig {
+            listen: Family::BOTH.map(|family| LINK_LOCAL.of(family)).into(),
+            kubernetes: Some(settings),
+            ..AgentConfig::default()
+        });
+        let service = Family::BOTH.map(|family| CLUSTER_IP.of(family).to_string());
+        wait(&agent, "the Service's addresses", |status| {
+            status["kubernetes"]["addresses"] == json!(service)
+        });
+        // It is in force a moment after it is known.
+        let own = json!(Family::BOTH.map(|family| LINK_LOCAL.of(family).to_string()));
+        wait(&agent, "routes for the node's own processes", |status| {
+            status["datapath"]["host"]["routes"] == own
+        });
+        let client = |family| {
+            let client = lab.pod(0).client(family).server(LINK_LOCAL.dns(family));
+            client.timeout(Duration::from_secs(5))
+        };
+        for family in Family::BOTH {
+            assert_web(&client(family), Transport::Connected);
+        }
+        agent.kill9();
+        for (number, family) in (0..).zip(Family::BOTH.repeat(10)) {
+            for transport in Transport::ALL {
+                let reply = client(family).ask(transport, &Query::new(&fresh(number), rtype::A));
+                let reply = reply.or_panic(format_args!("{family:?} {transport:?}, agent dead"));
+                assert_eq!(reply.message.answers.len(), 1);
+            }
+        }
     }
 }
 
