@@ -50,7 +50,18 @@ pub struct Discovery {
     /// What it is laid over.
     base: Mutex<Config>,
     found: channel::Sender<Found>,
+    /// What the servers that were found were made of.
+    told: Mutex<Told>,
     health: Health,
+}
+
+/// What the API server tells of endpoints.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    slices: Slices,
+    place: Place,
+    /// For which ports were chosen.
+    transport: Option<Transport>,
 }
 
 /// What was found until now.
@@ -86,6 +97,7 @@ impl Discovery {
             settings,
             base: Mutex::new(base),
             found,
+            told: Mutex::default(),
             health: Health::new(),
         };
         (Arc::new(discovery), Changes(changes))
@@ -111,6 +123,10 @@ impl Discovery {
     /// From now on what is known is laid over this configuration.
     pub fn rebase(&self, base: Config) {
         *self.base() = base;
+        let Told { slices, place, .. } = self.told().clone();
+        if !slices.is_empty() {
+            self.endpoints(&slices, &place);
+        }
     }
 
     /// This configuration with what is known laid over it. What it says of addresses stays, and its servers stand
@@ -127,13 +143,14 @@ impl Discovery {
         if settings.intercept_service {
             add(&mut config.listen, services.iter().copied());
         }
+        let servers = self.servers(&found, &config.cluster.transport);
         let is_plain = |server: &&Upstream| server.address.port() == Transport::Tcp.default_port();
         if intercepts_endpoints(settings, &found) {
-            let plain = found.servers.iter().filter(is_plain);
+            let plain = servers.iter().filter(is_plain);
             add(&mut config.listen, plain.map(|server| server.address.ip()));
         }
-        if !found.servers.is_empty() {
-            config.cluster.upstreams.clone_from(&found.servers);
+        if !servers.is_empty() {
+            config.cluster.upstreams = servers;
         } else if config.cluster.upstreams.is_empty() {
             let port = config.cluster.transport.default_port();
             let mut services = services;
@@ -173,7 +190,6 @@ impl Discovery {
         };
         let client = Client::new(settings);
         let timings = Timings::default();
-        let transport = self.base().cluster.transport.clone();
         let (mut node, mut place) = OwnNode::new(&client, settings.node_name.clone(), timings);
         // Once before the endpoints, so that they are sorted once.
         node.ask().await;
@@ -191,7 +207,7 @@ impl Discovery {
         let sorting = async {
             loop {
                 if let Some(slices) = &*slices.borrow_and_update() {
-                    self.endpoints(slices, &place.borrow_and_update(), &transport);
+                    self.endpoints(slices, &place.borrow_and_update());
                 }
                 tokio::select! {
                     _ = slices.changed() => {}
@@ -254,8 +270,16 @@ impl Discovery {
     }
 
     /// Servers that end are left out as long as there are others; without any, the last known ones stay.
-    fn endpoints(&self, slices: &Slices, place: &Place, transport: &Transport) {
-        let servers = endpoints::servers(slices, place, transport);
+    fn endpoints(&self, slices: &Slices, place: &Place) {
+        let transport = self.base().cluster.transport.clone();
+        let servers = endpoints::servers(slices, place, &transport);
+        if !servers.is_empty() {
+            *self.told() = Told {
+                slices: slices.clone(),
+                place: place.clone(),
+                transport: Some(transport),
+            };
+        }
         self.found.send_if_modified(|found| {
             let is_first = !std::mem::replace(&mut found.asked, true);
             if servers.is_empty() {
@@ -269,6 +293,17 @@ impl Discovery {
             }
             differ || is_first
         });
+    }
+
+    /// The servers that were found, as they are asked by this transport: it may have a port of its own.
+    fn servers(&self, found: &Found, transport: &Transport) -> Vec<Upstream> {
+        let told = self.told();
+        match &told.transport {
+            Some(other) if other != transport => {
+                endpoints::servers(&told.slices, &told.place, transport)
+            }
+            _ => found.servers.clone(),
+        }
     }
 
     /// The addresses of both families in the DNS; a family without an answer has those that are known of it.
@@ -316,6 +351,10 @@ impl Discovery {
             }
             differ
         });
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn base(&self) -> MutexGuard<'_, Config> {

@@ -196,6 +196,43 @@ fn addresses_of_the_agents_own_fall_back_to_the_service() {
     assert_eq!(fallbacks(said, &both), (vec![to, None], vec![]));
 }
 
+/// The ports of one transport are not those of another.
+#[test]
+fn another_transport_has_other_ports() {
+    let with = |transport: &str| {
+        config(&format!(
+            "kubernetes: {{}}\ncluster: {{transport: {transport}}}"
+        ))
+    };
+    let mut slice = slice("a", 1, &[ready("10.244.0.2")]);
+    slice["ports"] = json!([
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+        {"name": "dns-tls", "port": 8853, "protocol": "TCP"},
+    ]);
+    let slice: slice::EndpointSlice = serde_json::from_value(slice).unwrap();
+    let slices = Slices::from([("a".to_owned(), slice)]);
+    let (discovery, mut changes) = Discovery::new(with("tcp"));
+    discovery.endpoints(&slices, &Place::default());
+    let at = |port: u16| {
+        let mut server = servers(&["10.244.0.2:53"]).remove(0);
+        server.address.set_port(port);
+        server.distance = 2;
+        vec![server]
+    };
+    assert_eq!(discovery.current().cluster.upstreams, at(53));
+    changes.0.mark_unchanged();
+    let new = with("tls");
+    // At once, and to all who are told.
+    assert_eq!(discovery.complete(&new).cluster.upstreams, at(8853));
+    assert_eq!(discovery.current().cluster.upstreams, at(53));
+    discovery.rebase(new);
+    assert_eq!(discovery.current().cluster.upstreams, at(8853));
+    assert!(changes.0.has_changed().unwrap());
+    // A slice that comes later.
+    discovery.endpoints(&slices, &Place::default());
+    assert_eq!(discovery.current().cluster.upstreams, at(8853));
+}
+
 /// A successor serves what its predecessor did until the DNS tells better.
 #[test]
 fn what_was_served_before_is_presumed() {
