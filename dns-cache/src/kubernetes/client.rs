@@ -78,6 +78,18 @@ impl From<Status> for Error {
     }
 }
 
+impl Error {
+    /// Whether the same request would be answered like that for ever: one watch must not begin where the last one broke off.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Gone | Self::Json(_) | Self::TooLarge => true,
+            // But for too many requests: a list would be one more.
+            Self::Refused { code, .. } => (400..500).contains(code) && *code != 429,
+            _ => false,
+        }
+    }
+}
+
 /// Where the API server is and who we are.
 #[derive(Debug)]
 pub(super) struct Client {

@@ -98,16 +98,19 @@ impl Watch<'_> {
             if began.elapsed() > self.timings.longest_pause {
                 pauses.reset();
             }
-            match ended {
-                Ok(()) => {}
-                Err(Error::Gone) => {
-                    // Not at once: a server that always says so would be asked without end.
-                    pauses.next().await;
-                    return;
+            let is_over = match ended {
+                Ok(()) => false,
+                Err(Error::Gone) => true,
+                Err(error) => {
+                    self.health.failed(&error);
+                    error.is_lasting()
                 }
-                Err(error) => self.health.failed(&error),
-            }
+            };
+            // Not at once: a server that always says so would be asked without end.
             pauses.next().await;
+            if is_over {
+                return;
+            }
         }
     }
 

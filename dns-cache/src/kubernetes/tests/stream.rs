@@ -335,11 +335,6 @@ async fn refusals_and_nonsense_are_survived() {
         Say::Answer(200, json!(["no list"])),
         Say::Answer(500, json!("no status")),
         list(10, &[slice("a", 9, &[ready("10.0.0.1")])]),
-        Say::Stream(b"nonsense\n".to_vec(), End::Proper),
-        Say::Stream(
-            b"{\"type\":\"ADDED\",\"object\":{\"endpoints\":7}}\n".to_vec(),
-            End::Proper,
-        ),
         Say::Answer(500, json!(null)),
         Say::Stream(
             event("ADDED", slice("b", 11, &[ready("10.0.0.2")])),
@@ -353,6 +348,54 @@ async fn refusals_and_nonsense_are_survived() {
     }
     told.expect(&["10.0.0.1"]).await;
     told.expect(&["10.0.0.1", "10.0.0.2"]).await;
+}
+
+/// An event that cannot be read, or a refusal, would come again and again from where the watch began.
+#[tokio::test]
+async fn what_cannot_be_read_is_listed_anew() {
+    let forbidden = json!({"kind": "Status", "code": 403, "message": "no right to watch"});
+    let giant = vec![b'x'; (4 << 20) + 1];
+    for bad in [
+        Say::Stream(b"nonsense\n".to_vec(), End::Proper),
+        Say::Stream(
+            b"{\"type\":\"ADDED\",\"object\":{\"endpoints\":7}}\n".to_vec(),
+            End::Silent,
+        ),
+        Say::Stream(giant, End::Silent),
+        Say::Stream(event("ERROR", forbidden.clone()), End::Proper),
+        Say::Answer(403, forbidden),
+        Say::Answer(400, json!({"kind": "Status", "code": 400})),
+    ] {
+        let api = Api::start(vec![
+            list(10, &[slice("a", 9, &[ready("10.0.0.1")])]),
+            bad,
+            list(20, &[slice("a", 19, &[ready("10.0.0.2")])]),
+        ])
+        .await;
+        let mut told = api.watch();
+        told.expect(&["10.0.0.1"]).await;
+        told.expect(&["10.0.0.2"]).await;
+        let targets = api.targets(4).await;
+        assert_eq!(targets[2..4], [LIST.to_owned(), format!("{WATCH}20")]);
+    }
+}
+
+/// The server has too much to do: a list would be more of it.
+#[tokio::test]
+async fn a_throttled_watch_goes_on_where_it_was() {
+    let api = Api::start(vec![
+        list(10, &[]),
+        Say::Answer(429, json!({"kind": "Status", "code": 429})),
+        Say::Stream(
+            event("ADDED", slice("a", 11, &[ready("10.0.0.1")])),
+            End::Silent,
+        ),
+    ])
+    .await;
+    let mut told = api.watch();
+    told.expect(&[]).await;
+    told.expect(&["10.0.0.1"]).await;
+    assert_eq!(api.targets(3).await[2], format!("{WATCH}10"));
 }
 
 #[tokio::test]
