@@ -82,22 +82,21 @@ impl Group {
         group
     }
 
-    /// Replaces the servers. Those that stay keep their connections and what is known of them; queries that are on
-    /// their way are not touched.
+    /// Replaces the servers. Those that stay keep their connections and what is known of them, whatever place they have
+    /// now; queries that are on their way are not touched.
     pub fn set(&self, upstreams: &[Upstream]) {
         let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
         let server = |upstream: &Upstream| {
-            let there = servers.iter().find(|server| server.upstream == *upstream);
-            there.map_or_else(
-                || {
-                    Arc::new(Server::new(
-                        upstream.clone(),
-                        self.transport.clone(),
-                        self.timings,
-                    ))
-                },
-                Arc::clone,
-            )
+            let mut there = servers.iter();
+            match there.find(|server| server.upstream.address == upstream.address) {
+                Some(server) if server.upstream == *upstream => Arc::clone(server),
+                Some(server) => Arc::new(server.placed(upstream.clone())),
+                None => Arc::new(Server::new(
+                    upstream.clone(),
+                    self.transport.clone(),
+                    self.timings,
+                )),
+            }
         };
         *servers = upstreams.iter().map(server).collect();
     }

@@ -21,7 +21,7 @@ pub(super) struct Server {
     pub(super) health: Arc<Health>,
     transport: Transport,
     timings: Timings,
-    pool: Pool,
+    pool: Arc<Pool>,
 }
 
 /// What carries a query.
@@ -38,7 +38,18 @@ impl Server {
             health: Arc::default(),
             transport,
             timings,
-            pool: Pool::default(),
+            pool: Arc::default(),
+        }
+    }
+
+    /// The same server at another distance, or with another weight: with its connections and what is known of it.
+    pub(super) fn placed(&self, upstream: Upstream) -> Self {
+        Self {
+            upstream,
+            health: Arc::clone(&self.health),
+            transport: self.transport.clone(),
+            timings: self.timings,
+            pool: Arc::clone(&self.pool),
         }
     }
 

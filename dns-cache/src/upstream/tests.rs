@@ -10,6 +10,7 @@ use dns_cache_common::question::KeyParts;
 use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::connection::Connection;
@@ -1071,4 +1072,61 @@ async fn servers_are_replaced_and_those_that_stay_keep_their_connections() {
     assert_eq!(one.connections.load(SeqCst), 1);
     group.set(&[]);
     assert_eq!(ask(&group, "x").await, Err(Failure::NoServers));
+}
+
+/// A node's zone is known later than its servers are.
+#[tokio::test]
+async fn a_server_whose_place_changes_is_the_same_server() {
+    let (one, first) = Fake::answering().await;
+    let (two, _) = Fake::answering().await;
+    let group = group_of(&[one.address, two.address], patient());
+    while first.load(SeqCst) == 0 {
+        ask(&group, "x").await.unwrap();
+    }
+    let before = group.status();
+    let [mut near, mut far]: [Upstream; 2] = [one.address.into(), two.address.into()];
+    (near.weight, far.distance) = (3, 2);
+    group.set(&[near, far]);
+    let status = group.status();
+    let place = |n: usize| (status[n].distance, status[n].weight);
+    assert_eq!((place(0), place(1)), ((0, 3), (2, 1)));
+    assert_eq!(status[0].queries, before[0].queries);
+    assert_eq!(status[0].rtt_p50, before[0].rtt_p50);
+    for _ in 0..10 {
+        ask(&group, "x").await.unwrap();
+    }
+    assert_eq!(group.status()[0].queries, before[0].queries + 10);
+    assert_eq!(one.connections.load(SeqCst), 1);
+}
+
+/// An endpoint that goes: what it was asked it may answer, and then it is left.
+#[tokio::test]
+async fn the_connection_of_a_server_that_is_gone_ends_with_its_last_answer() {
+    let (asked, mut is_asked) = mpsc::unbounded_channel();
+    let (left, mut is_left) = mpsc::unbounded_channel();
+    let answers = Arc::new(Notify::new());
+    let may_answer = Arc::clone(&answers);
+    let fake = Fake::start(move |mut stream, _| {
+        let (asked, left, may_answer) = (asked.clone(), left.clone(), Arc::clone(&may_answer));
+        async move {
+            let query = read(&mut stream).await.unwrap();
+            asked.send(()).unwrap();
+            may_answer.notified().await;
+            write(&mut stream, &address(&query)).await;
+            // The end, and no other query.
+            left.send(read(&mut stream).await).unwrap();
+        }
+    })
+    .await;
+    let group = Arc::new(group_of(&[fake.address], patient()));
+    let asking = tokio::spawn({
+        let group = Arc::clone(&group);
+        async move { ask(&group, "x").await }
+    });
+    timeout(PATIENCE, is_asked.recv()).await.unwrap().unwrap();
+    group.set(&[]);
+    assert!(is_left.try_recv().is_err(), "it is left while it is asked");
+    answers.notify_one();
+    asking.await.unwrap().unwrap();
+    assert_eq!(timeout(PATIENCE, is_left.recv()).await.unwrap(), Some(None));
 }
