@@ -13,7 +13,7 @@ use super::{Arch, Entry, Image};
 use crate::ebpf_toolchain::{self, Toolchain};
 use crate::programs::{cargo, workspace};
 
-const PROGRAM: &str = "/usr/bin/dns-cache";
+pub(crate) const PROGRAM: &str = "/usr/bin/dns-cache";
 
 /// Where images and what they are made of are.
 pub(super) fn folder() -> PathBuf {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::programs::workspace;
 use crate::setup::{self, Want};
-pub(crate) use agent::reference;
+pub(crate) use agent::{PROGRAM, reference};
 pub(crate) use arch::Arch;
 pub(crate) use oci::{Entry, Image};
 
