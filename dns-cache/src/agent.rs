@@ -1,6 +1,7 @@
 //! The agent: starts every part, waits for the signal to end, and ends every part.
 
 mod end;
+mod exclusion;
 mod handler;
 mod place;
 mod reload;
@@ -23,7 +24,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use crate::cni;
+use crate::cni::{self, Senders};
 use crate::config::{AfterHandOver, Config, Origin, no_fallback};
 use crate::control::{self, Handler, ServerError, Shutdown};
 use crate::datapath::{self, Capabilities, Datapath, KernelSide};
@@ -88,7 +89,7 @@ pub async fn run(
     tasks.spawn(Arc::clone(&discovery).follow_endpoints());
     changes.first(&discovery).await;
     let mut config = discovery.current();
-    cni::exclude(&mut config);
+    cni::exclude(&mut config, &Senders::new());
     let mut pods = cni::Watch::default();
     let resolver = Resolver::new(&config)?;
     // All that takes long is done: another agent waits from here on.
@@ -108,7 +109,7 @@ pub async fn run(
         inherited.as_ref(),
     ));
     let mut latest = discovery.current();
-    cni::exclude(&mut latest);
+    cni::exclude(&mut latest, &Senders::new());
     if latest != config {
         resolver.reload(&latest)?;
         config = latest;
@@ -139,6 +140,7 @@ pub async fn run(
         reloads: Mutex::new(Reloads::new()),
         started: Instant::now(),
         datapath,
+        senders: Mutex::default(),
         resolver,
         tally: Arc::clone(server.tally()),
         legacy: Legacy {
@@ -181,6 +183,10 @@ pub async fn run(
             _ = hangup.recv() => {}
             () = file.changed() => {}
             () = pods.changed(&current) => {
+                agent.take_over_discovered(&server).await;
+                continue;
+            }
+            () = agent.excluded_sender(&current) => {
                 agent.take_over_discovered(&server).await;
                 continue;
             }
@@ -322,6 +328,8 @@ struct Agent {
     reloads: Mutex<Reloads>,
     started: Instant,
     datapath: Datapath,
+    /// The interfaces that are left alone for an address that has asked through them.
+    senders: Mutex<Senders>,
     resolver: Arc<Resolver>,
     tally: Arc<Tally>,
     legacy: Legacy,

@@ -1,17 +1,19 @@
 //! Which pod an interface leads to, by the results that container runtimes keep of their CNI plugins (libcni's cache, a
-//! file a pod's interface): no right to list pods is needed for it.
+//! file a pod's interface): no right to list pods is needed for it. Of an interface without a result, nothing is known but
+//! the addresses that have asked through it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::future::pending;
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use crate::config::{Config, InterfacePattern};
+use crate::config::{Config, Excluded, InterfacePattern};
 
 /// More than a node has pods.
 const MOST_FILES: usize = 4_096;
@@ -21,12 +23,16 @@ const MOST_BYTES: u64 = 256 * 1024;
 /// Between two looks at the directory: for so long a new pod is served although it is excluded.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A pod's name.
+/// A pod's name and addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pod {
     pub(crate) namespace: String,
     pub(crate) name: String,
+    pub(crate) addresses: Vec<IpAddr>,
 }
+
+/// The interfaces of which there is no result, and an address that has asked through each.
+pub(crate) type Senders = BTreeMap<String, IpAddr>;
 
 /// A file of the cache, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -42,6 +48,14 @@ struct Cached {
 struct Added {
     #[serde(default)]
     interfaces: Vec<Interface>,
+    #[serde(default)]
+    ips: Vec<Assigned>,
+}
+
+/// An address with the length of its network.
+#[derive(Debug, Deserialize)]
+struct Assigned {
+    address: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,25 +76,40 @@ pub(crate) fn pods(dir: &Path) -> HashMap<String, Pod> {
 }
 
 /// Leaves the interfaces of excluded pods out.
-pub(crate) fn exclude(config: &mut Config) {
+pub(crate) fn exclude(config: &mut Config, senders: &Senders) {
     if config.exclude.is_empty() {
         return;
     }
     let is_meant = |pod: &Pod| {
-        config.exclude.iter().any(|excluded| {
-            excluded.namespace == pod.namespace
-                && excluded.name.as_ref().is_none_or(|name| *name == pod.name)
+        let is_at = |ip: &IpAddr| is_excluded(config, *ip);
+        config.exclude.iter().any(|excluded| match excluded {
+            Excluded::Named(pods) => {
+                pods.namespace == pod.namespace
+                    && pods.name.as_ref().is_none_or(|name| *name == pod.name)
+            }
+            Excluded::At(_) => pod.addresses.iter().any(is_at),
         })
     };
     let pods = pods(&config.cni_results);
-    let meant = pods.into_iter().filter(|(_, pod)| is_meant(pod));
-    let mut names: Vec<_> = meant.map(|(interface, _)| interface).collect();
+    let senders = senders.iter().filter(|(interface, address)| {
+        !pods.contains_key(*interface) && is_excluded(config, **address)
+    });
+    let senders = senders.map(|(interface, _)| interface.clone());
+    let meant = pods.iter().filter(|(_, pod)| is_meant(pod));
+    let meant = meant.map(|(interface, _)| interface.clone());
+    let mut names: Vec<_> = meant.chain(senders).collect();
     names.sort();
     let patterns = names.into_iter().map(|glob| InterfacePattern {
         exclude: true,
         glob,
     });
     config.interfaces.extend(patterns);
+}
+
+/// Whether pods with this address are left alone.
+pub(crate) fn is_excluded(config: &Config, address: IpAddr) -> bool {
+    let mut excluded = config.exclude.iter();
+    excluded.any(|excluded| matches!(excluded, Excluded::At(network) if network.contains(address)))
 }
 
 /// The directory with the results, which may change.
@@ -133,7 +162,12 @@ impl Cached {
         let (Some(namespace), Some(name)) = (arg("K8S_POD_NAMESPACE"), arg("K8S_POD_NAME")) else {
             return Vec::new();
         };
-        let pod = Pod { namespace, name };
+        let address = |ip: &Assigned| ip.address.split('/').next()?.parse().ok();
+        let pod = Pod {
+            namespace,
+            name,
+            addresses: self.result.ips.iter().filter_map(address).collect(),
+        };
         let of_node = self
             .result
             .interfaces
@@ -168,9 +202,34 @@ mod tests {
         let pod = Pod {
             namespace: "default".to_owned(),
             name: "db-0".to_owned(),
+            addresses: vec!["10.244.0.5".parse().unwrap()],
         };
         assert_eq!(found.get("veth12345678"), Some(&pod));
         assert!(!found.contains_key("eth0") && !found.contains_key("veth2"));
         assert!(pods(Path::new("/nonexistent")).is_empty());
+
+        let excluded = |pods: &str| {
+            let text = format!(
+                "listen: [10.96.0.10]\ncluster: {{upstreams: [10.0.0.1]}}\ninterfaces: [\"veth*\"]\n\
+                 exclude: [{pods}]\ncniResults: {:?}",
+                dir.path()
+            );
+            let mut config = crate::config::parse(&text, "f".as_ref()).unwrap();
+            // Who has a result is known by that alone.
+            let senders = [("veth9", "10.244.0.9"), ("veth12345678", "10.244.0.9")];
+            let senders = senders.map(|(name, ip)| (name.to_owned(), ip.parse().unwrap()));
+            exclude(&mut config, &senders.into());
+            let patterns = config
+                .interfaces
+                .into_iter()
+                .filter(|pattern| pattern.exclude);
+            patterns.map(|pattern| pattern.glob).collect::<Vec<_>>()
+        };
+        assert_eq!(excluded("db"), [""; 0]);
+        assert_eq!(excluded("default/db-0"), ["veth12345678"]);
+        assert_eq!(excluded("10.244.0.5"), ["veth12345678"]);
+        assert_eq!(excluded("10.244.0.8/29"), ["veth9"]);
+        assert_eq!(excluded("10.244.0.0/16"), ["veth12345678", "veth9"]);
+        assert_eq!(excluded("\"fd00::/8\""), [""; 0]);
     }
 }

@@ -113,7 +113,7 @@ impl Agent {
     ) -> Result<Vec<&'static str>, Error> {
         let old = self.config();
         let (mut new, waiting) = old.reloaded(new);
-        cni::exclude(&mut new);
+        cni::exclude(&mut new, &self.senders());
         if new == *old {
             return Ok(waiting);
         }

@@ -7,7 +7,7 @@ use dns_cache_common::types::rcode;
 use super::Agent;
 use crate::cni;
 use crate::config::Config;
-use crate::datapath::Attached;
+use crate::datapath::{Attached, Datapath};
 use crate::metrics::names::Metric;
 use crate::metrics::{Exposition, Source, names, process};
 use crate::presentation::{rcode_text, rtype_text};
@@ -84,7 +84,7 @@ impl Source for Agent {
         out.single(&names::INTERFACES, kernel.interfaces.len());
         let behind = kernel.interfaces.iter().filter(|i| i.behind.is_some());
         out.single(&names::INTERFACES_BEHIND, behind.count());
-        pods(out, &kernel, &config);
+        pods(out, &kernel, &config, &self.datapath);
         out.single(&names::CACHE_BYTES, resolver.cache.bytes);
         out.single(&names::CACHE_MAX_ENTRIES, config.cache.max_entries);
         out.single(&names::CACHE_MAX_BYTES, config.cache.max_bytes);
@@ -332,17 +332,21 @@ fn events(out: &mut Exposition, resolver: &resolver::Status, kernel: &Kernel) {
     }
 }
 
-fn pods(out: &mut Exposition, kernel: &Kernel, config: &Config) {
+fn pods(out: &mut Exposition, kernel: &Kernel, config: &Config, datapath: &Datapath) {
     let mut samples = out.metric(&names::POD_QUERIES);
     if !config.metrics.per_pod {
         return;
     }
     let named = cni::pods(&config.cni_results);
+    let senders = datapath.senders().unwrap_or_default();
     for pod in &kernel.interfaces {
+        let known = named.get(&pod.name);
         // An empty label is as none.
-        let (namespace, name) = named
-            .get(&pod.name)
-            .map_or(("", ""), |pod| (&pod.namespace, &pod.name));
+        let (namespace, name) = known.map_or(("", ""), |pod| (&pod.namespace, &pod.name));
+        let address = match known {
+            Some(_) => None,
+            None => senders.get(&pod.name).map(ToString::to_string),
+        };
         for (result, count) in [
             ("hit", pod.hits),
             ("miss", pod.misses),
@@ -352,6 +356,7 @@ fn pods(out: &mut Exposition, kernel: &Kernel, config: &Config) {
                 ("interface", &*pod.name),
                 ("namespace", namespace),
                 ("pod", name),
+                ("address", address.as_deref().unwrap_or_default()),
                 ("result", result),
             ];
             samples.sample(&labels, count);

@@ -23,7 +23,7 @@ pub struct Config {
     /// Which of the node's interfaces lead to pods.
     pub interfaces: Vec<InterfacePattern>,
     /// Pods that are left alone, whatever their interfaces are called.
-    pub exclude: Vec<ExcludedPods>,
+    pub exclude: Vec<Excluded>,
     /// Where the container runtime keeps its CNI plugins' results, which tell the pods' names.
     pub cni_results: PathBuf,
     /// The cluster's own zones and servers.
@@ -491,6 +491,15 @@ pub struct InterfacePattern {
     pub exclude: bool,
     /// The pattern without its `!`.
     pub glob: String,
+}
+
+/// Pods that are left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Excluded {
+    /// A namespace's, or one of them.
+    Named(ExcludedPods),
+    /// Whoever has an address in a network.
+    At(Network),
 }
 
 /// A namespace's pods, or one of them.

@@ -125,7 +125,7 @@ listen: [10.96.0.10, fd00:10:96::a, 169.254.20.10]
 fallback: [{address: "fd00:10:96::a", to: "fd00:10:96::b"}]
 host: {enabled: true, cgroup: /sys/fs/cgroup/node/}
 interfaces: ["veth*", "!veth-infra*", eth1]
-exclude: [db, web/front-0]
+exclude: [db, web/front-0, 10.244.7.0/24, "fd00::7"]
 cniResults: /cni
 cluster:
   domain: K8s.Example.
@@ -178,14 +178,16 @@ log: {format: json, level: "warn,dns_cache=debug"}
             pattern(false, "eth1"),
         ],
         exclude: vec![
-            ExcludedPods {
+            Excluded::Named(ExcludedPods {
                 namespace: "db".to_owned(),
                 name: None,
-            },
-            ExcludedPods {
+            }),
+            Excluded::Named(ExcludedPods {
                 namespace: "web".to_owned(),
                 name: Some("front-0".to_owned()),
-            },
+            }),
+            Excluded::At(Network::new("10.244.7.0".parse().unwrap(), 24)),
+            Excluded::At(Network::new("fd00::7".parse().unwrap(), 128)),
         ],
         cni_results: "/cni".into(),
         cluster: Cluster {

@@ -1,6 +1,7 @@
 //! Which interfaces lead to pods: rtnetlink's events, the configured patterns, and what is attached.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -296,6 +297,18 @@ impl State {
             counters: self.programs.counters(&hits)?,
             hits,
         })
+    }
+
+    /// Of each interface that carries the program, the first of the addresses that have asked through it.
+    pub(super) fn senders(&self) -> Result<BTreeMap<String, IpAddr>, Error> {
+        let mut senders = BTreeMap::new();
+        for (address, ifindex) in self.programs.clients()? {
+            if let Some((attached, _)) = self.attached.get(&ifindex) {
+                let first = senders.entry(attached.name.clone()).or_insert(address);
+                *first = address.min(*first);
+            }
+        }
+        Ok(senders)
     }
 
     /// Whether the programs on the sockets of the node's own processes are attached.

@@ -23,6 +23,7 @@ mod reflect;
 mod sockets;
 mod undisturbed;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -324,6 +325,16 @@ impl Datapath {
     /// The kernel refuses to read a map.
     pub fn status(&self) -> Result<Status, Error> {
         interfaces::lock(&self.state).status()
+    }
+
+    /// Of each interface that leads to a pod, by its name, an address that has asked through it: the lowest, IPv4 before
+    /// IPv6.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to read a map.
+    pub fn senders(&self) -> Result<BTreeMap<String, IpAddr>, Error> {
+        interfaces::lock(&self.state).senders()
     }
 
     /// What is there for the node's own processes. Not for tasks: it may block.

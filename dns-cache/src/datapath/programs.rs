@@ -1,5 +1,6 @@
 //! The loaded programs and their maps.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use aya_obj::Object;
 use dns_cache_common::hash::Seed;
 use dns_cache_common::hits::{Code, Hit};
 use dns_cache_common::maps::{
-    Address, BridgePort, Counter, HEARTBEATS, Instead, Interface, Resolver, STAGE_TO_RESOLVER,
-    Traffic, globals, names,
+    Address, BridgePort, Client, Counter, HEARTBEATS, Instead, Interface, Resolver,
+    STAGE_TO_RESOLVER, Traffic, globals, names,
 };
 use tokio::task::JoinHandle;
 use tracing::{Level, warn};
@@ -468,6 +469,16 @@ impl Programs {
                 bypasses: sum.bypasses + cpu.bypasses,
             },
         )
+    }
+
+    /// The addresses that have asked, and the interfaces through which they did.
+    pub(super) fn clients(&self) -> Result<Vec<(IpAddr, u32)>, Error> {
+        let step = || "read the clients' addresses".to_owned();
+        let clients = self.ebpf.map(names::CLIENTS).ok_or("there is no such map");
+        let clients: HashMap<_, [u8; 16], [u8; 16]> = clients.step(step)?.try_into().step(step)?;
+        let entries = clients.iter().filter_map(Result::ok);
+        let client = |(key, value)| (Address(key).to_ip(), Client::from_bytes(value).ifindex);
+        Ok(entries.map(client).collect())
     }
 
     /// Where the listeners say that they make progress.

@@ -117,7 +117,7 @@ metrics! {
     INTERFACES_BEHIND: Gauge "dns_cache_interfaces_behind"
         "Those on which another's TCX program has the packets before this one.",
     POD_QUERIES: Counter "dns_cache_pod_queries_total"
-        "UDP queries of each pod's interface by what the kernel did: hit, miss, bypass; with the pod's name where the node knows it. Only with metrics.perPod.",
+        "UDP queries of each pod's interface by what the kernel did: hit, miss, bypass; with the pod's name where the node knows it, else with an address that has asked. Only with metrics.perPod.",
     CACHE_BYTES: Gauge "dns_cache_cache_bytes"
         "Memory that the cache's answers take.",
     CACHE_MAX_ENTRIES: Gauge "dns_cache_cache_max_entries"

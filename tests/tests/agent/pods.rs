@@ -11,10 +11,10 @@ use dns_cache_common::maps::BridgePort;
 use dns_cache_tests::turn::Turn;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{
-    Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, addresses,
+    Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Pod, Query, Transport, addresses,
 };
 
-use crate::{assert_web, fresh, lab_with_agent};
+use crate::{assert_web, fresh, lab_with_agent, metrics};
 
 const LIMIT: Duration = Duration::from_millis(100);
 /// As many pods have that, and one must be in time.
@@ -233,6 +233,69 @@ fn what_looks_like_a_pods_interface_is_found() {
         agent.wait_for(&[new.veth()], Duration::from_secs(20));
         let is_left = agent.interfaces().iter().any(|name| name == veth);
         assert_eq!(is_left, flavour == Flavour::Bridged);
+    }
+}
+
+/// By its result, where there is one; else by what has asked. Metrics tell as much.
+#[test]
+fn a_pod_is_excluded_by_its_address() {
+    for flavour in Flavour::BOTH {
+        let lab = Lab::builder().flavour(flavour).start();
+        let dir = lab.scope().dir().join("results");
+        fs::create_dir(&dir).or_panic("making a directory");
+        let [known, unknown] = [lab.pod(0), lab.pod(1)];
+        let address = known.address(Family::V4);
+        let result = format!(
+            r#"{{"cniArgs":[["K8S_POD_NAMESPACE","db"],["K8S_POD_NAME","one"]],"result":{{"interfaces":[{{"name":"{}"}}],"ips":[{{"address":"{address}/24"}}]}}}}"#,
+            known.veth()
+        );
+        fs::write(dir.join("pods-one-eth0"), result).or_panic("writing a result");
+        let config = |exclude: &str| AgentConfig {
+            extra: format!(
+                "exclude: [{exclude}]\ncniResults: {dir:?}\nmetrics: {{perPod: true}}\n"
+            ),
+            ..AgentConfig::default()
+        };
+        let agent = lab.agent(&config(""));
+        for pod in [known, unknown] {
+            assert_web(&pod.client(Family::V4), Transport::Connected);
+        }
+        let (_, text) = metrics::get(&lab, "/metrics");
+        let sender = unknown.address(Family::V4);
+        for (pod, namespace, name, sender) in [
+            (known, "db", "one", String::new()),
+            (unknown, "", "", sender.to_string()),
+        ] {
+            let labels = format!(
+                "interface={:?},namespace={namespace:?},pod={name:?},address={sender:?},result=\"miss\"",
+                pod.veth()
+            );
+            assert!(text.contains(&labels), "{labels}:\n{text}");
+        }
+
+        agent.reload(&config(&format!("{address}, {sender}/32")));
+        let wait_until = |pod: &Pod, attached: bool| {
+            let end = Instant::now() + PATIENCE;
+            while agent.interfaces().iter().any(|name| name == pod.veth()) != attached {
+                assert!(Instant::now() < end, "{}: {}", pod.veth(), agent.log());
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        for pod in [known, unknown] {
+            wait_until(pod, false);
+        }
+        // Neither asks here any more, and both stay left alone.
+        thread::sleep(Duration::from_secs(5));
+        let before = agent.counters();
+        for pod in [known, unknown] {
+            assert_web(&pod.client(Family::V4), Transport::Connected);
+        }
+        let after = agent.counters();
+        assert_eq!((before.resolved(&after), before.answered(&after)), (0, 0));
+        agent.reload(&config(""));
+        for pod in [known, unknown] {
+            wait_until(pod, true);
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::super::{ApiServer, ExcludedPods};
-use super::{name, quoted};
+use super::super::{ApiServer, Excluded, ExcludedPods};
+use super::{name, network, quoted};
 
 const HTTPS: u16 = 443;
 const HTTP: u16 = 80;
@@ -40,16 +40,21 @@ pub(in super::super) fn node(text: &str) -> Result<String, String> {
     }
 }
 
-/// Pods: `NAMESPACE`, or `NAMESPACE/NAME`.
-pub(in super::super) fn pods(text: &str) -> Result<ExcludedPods, String> {
+/// Pods: `NAMESPACE`, `NAMESPACE/NAME`, or an address or a network.
+pub(in super::super) fn pods(text: &str) -> Result<Excluded, String> {
+    // No namespace has these in its name.
+    let first = text.split('/').next().unwrap_or_default();
+    if first.contains(['.', ':']) {
+        return network::network(text).map(Excluded::At);
+    }
     let (namespace, name) = match text.split_once('/') {
         Some((namespace, name)) => (namespace, Some(node(name)?)),
         None => (text, None),
     };
-    Ok(ExcludedPods {
+    Ok(Excluded::Named(ExcludedPods {
         namespace: label(namespace)?,
         name,
-    })
+    }))
 }
 
 /// `https://HOST[:PORT]`, or to this machine, as `kubectl proxy` serves it, `http://`.
@@ -90,6 +95,7 @@ pub(in super::super) fn api_server(text: &str) -> Result<ApiServer, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::Network;
     use super::*;
 
     #[test]
@@ -134,9 +140,28 @@ mod tests {
             Ok("ip-10-0-0-1.ec2.internal".to_owned())
         );
         assert!(node("a_b").is_err());
-        assert_eq!(pods("db").unwrap().name, None);
-        assert_eq!(pods("db/db-0").unwrap().name.as_deref(), Some("db-0"));
-        for bad in ["", "/a", "a/", "a/b/c", "db/*"] {
+        let named = |name: Option<&str>| {
+            Ok(Excluded::Named(ExcludedPods {
+                namespace: "db".to_owned(),
+                name: name.map(str::to_owned),
+            }))
+        };
+        assert_eq!(pods("db"), named(None));
+        assert_eq!(pods("db/db-0"), named(Some("db-0")));
+        for (text, address, prefix) in [("10.0.0.7", "10.0.0.7", 32), ("fd00::/64", "fd00::", 64)] {
+            let network = Network::new(address.parse().unwrap(), prefix);
+            assert_eq!(pods(text), Ok(Excluded::At(network)));
+        }
+        for bad in [
+            "",
+            "/a",
+            "a/",
+            "a/b/c",
+            "db/*",
+            "10.0.0.7/24",
+            "10.0/16",
+            "fd00::x",
+        ] {
             assert!(pods(bad).is_err(), "{bad}");
         }
     }
