@@ -225,8 +225,7 @@ impl Lock {
 }
 
 fn own() -> MutexGuard<'static, BTreeSet<String>> {
-    OWN.lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn ids() -> Vec<String> {

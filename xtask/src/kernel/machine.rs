@@ -17,9 +17,10 @@ use crate::programs::find;
 
 const MEMORY: &str = "2048M";
 /// Panics end it, and the fault is seen. Without random addresses a translation serves more than one process:
-/// starting a program is ten times as fast.
+/// starting a program is ten times as fast. The timer is not tested at the start: where qemu gets no turn for that
+/// moment, the kernel takes it for broken and panics (`check_timer` of arch/x86/kernel/apic/io_apic.c).
 const CMDLINE: &str = "console=ttyS0 quiet panic=-1 oops=panic mitigations=off nokaslr norandmaps \
-                       transparent_hugepage=never";
+                       transparent_hugepage=never no_timer_check";
 /// Debian 12 has it with qemu, later ones in a package of its own.
 const VIRTIOFSD: [&str; 2] = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"];
 const PAUSE: Duration = Duration::from_millis(20);
