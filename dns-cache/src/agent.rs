@@ -126,7 +126,7 @@ pub async fn run(
         Arc::clone(&resolver),
     )?;
     let mut connections = Some(succession::succeed(predecessor).await?);
-    // The agent before reads them no more, and nothing is handed to them: what they hold is answered.
+    // The agent before reads them no more, nothing is handed to them, and no datagram may find them when they come back.
     server.leave(&listening.left);
     info!(listen = ?config.listen, state_dir = ?config.state_dir, "started");
     warn_of_lost(&discovery, &config);

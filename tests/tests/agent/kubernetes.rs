@@ -10,11 +10,11 @@ use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{Agent, AgentConfig, Family, Lab, OrPanic, Query, Transport, Way};
 use serde_json::{Value, json};
 
-use crate::hand_over::look_up_until;
+use crate::hand_over::look_up_patiently;
 use crate::{SetOnDrop, WEB_A, assert_web, fresh, patient};
 
 /// What is read: EndpointSlices of one namespace, and one Node.
-const RIGHTS: &str = r#"
+pub(crate) const RIGHTS: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: dns-cache, namespace: kube-system}
@@ -44,14 +44,14 @@ metadata: {name: node-1, labels: {topology.kubernetes.io/zone: zone-1}}
 
 /// A replica's state as its EndpointSlice has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     Ready,
     Ending,
     Gone,
 }
 
 /// The slices of both families, with the first replica on this node and the second one in its zone.
-fn slices(lab: &Lab, states: [State; 2]) -> String {
+pub(crate) fn slices(lab: &Lab, states: [State; 2]) -> String {
     let slices = Family::BOTH.map(|family| {
         let replicas = lab.dns().endpoints().into_iter().zip(states).enumerate();
         let endpoints: Vec<_> = replicas
@@ -102,7 +102,7 @@ fn servers(agent: &Agent) -> Vec<(String, u64)> {
 }
 
 /// Waits until the agent's status is as wanted.
-fn wait(agent: &Agent, what: &str, wanted: impl Fn(&Value) -> bool) {
+pub(crate) fn wait(agent: &Agent, what: &str, wanted: impl Fn(&Value) -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let status = agent.status().or_panic("asking for the status");
@@ -228,8 +228,11 @@ fn a_hand_over_keeps_both_families() {
     lab.node().conntrack().flush();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let _ends = SetOnDrop(&done);
-        scope.spawn(|| look_up_until(&lab, &done, 1));
+        let (lab, done) = (&lab, &done);
+        let _ends = SetOnDrop(done);
+        // What is lost does not come, however long it is waited for.
+        let patience = Duration::from_secs(10);
+        scope.spawn(move || look_up_patiently(lab, done, 1, patience));
         for _ in 0..3 {
             let successor = lab.agent(&config);
             agent.assert_ends();

@@ -30,6 +30,7 @@ mod overload;
 mod pods;
 mod privileges;
 mod reload;
+mod rewritten;
 mod scale;
 mod sizes;
 mod transports;

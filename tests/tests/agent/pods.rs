@@ -250,15 +250,18 @@ fn a_pod_is_excluded_by_its_address() {
             known.veth()
         );
         fs::write(dir.join("pods-one-eth0"), result).or_panic("writing a result");
+        // Another pod is excluded from the start.
         let config = |exclude: &str| AgentConfig {
             extra: format!(
-                "exclude: [{exclude}]\ncniResults: {dir:?}\nmetrics: {{perPod: true}}\n"
+                "exclude: [10.244.0.99{exclude}]\ncniResults: {dir:?}\nmetrics: {{perPod: true}}\n"
             ),
             ..AgentConfig::default()
         };
         let agent = lab.agent(&config(""));
-        for pod in [known, unknown] {
-            assert_web(&pod.client(Family::V4), Transport::Connected);
+        // An address is learnt by a query that comes to the agent.
+        for (number, pod) in (0..).zip([known, unknown]) {
+            let answer = pod.client(Family::V4).lookup(&fresh(number), rtype::A);
+            assert_eq!(answer.answers.len(), 1);
         }
         let (_, text) = metrics::get(&lab, "/metrics");
         let sender = unknown.address(Family::V4);
@@ -273,7 +276,7 @@ fn a_pod_is_excluded_by_its_address() {
             assert!(text.contains(&labels), "{labels}:\n{text}");
         }
 
-        agent.reload(&config(&format!("{address}, {sender}/32")));
+        agent.reload(&config(&format!(", {address}, {sender}/32")));
         let wait_until = |pod: &Pod, attached: bool| {
             let end = Instant::now() + PATIENCE;
             while agent.interfaces().iter().any(|name| name == pod.veth()) != attached {
