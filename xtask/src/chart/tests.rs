@@ -52,6 +52,23 @@ fn the_readme_s_examples_are_among_the_combinations() {
 }
 
 #[test]
+fn every_value_has_a_comment() {
+    let text = fs::read_to_string(workspace().join(CHART).join("values.yaml")).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let is_comment = |line: &str| line.trim_start().starts_with('#');
+    let is_key = |line: &str| {
+        let (key, _) = line.split_once(':').unwrap_or_default();
+        !is_comment(line) && !key.is_empty()
+    };
+    let bare = lines
+        .windows(2)
+        .filter(|pair| is_key(pair[1]) && !is_comment(pair[0]) && !pair[1].contains(" #"));
+    let bare: Vec<_> = bare.map(|pair| pair[1]).collect();
+    assert!(bare.is_empty(), "no comment above: {bare:#?}");
+    assert!(lines.iter().filter(|line| is_key(line)).count() > 90);
+}
+
+#[test]
 fn values_that_mean_nothing_are_refused() {
     for value in [
         "mode=transparant",
