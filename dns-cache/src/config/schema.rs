@@ -69,26 +69,30 @@ const QUERIES_KEYS: [&str; 5] = [
 const METRICS_KEYS: [&str; 2] = ["listen", "perPod"];
 const LOG_KEYS: [&str; 2] = ["format", "level"];
 
-/// Every key, for the test that each is documented.
+/// Every section and its keys, for the tests that each is documented and known to the chart. A list's path is that of its
+/// elements.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 17] = [
-    &TOP_KEYS,
-    &fallback::KEYS,
-    &host::KEYS,
-    &CLUSTER_KEYS,
-    &kubernetes::KEYS,
-    &ZONE_KEYS,
-    &TLS_KEYS,
-    &TTL_KEYS,
-    &local::HOST_KEYS,
-    &local::BLOCKED_KEYS,
-    &local::ACCESS_KEYS,
-    &cache::KEYS,
-    &cache::PREFETCH_KEYS,
-    &cache::STALE_KEYS,
-    &QUERIES_KEYS,
-    &METRICS_KEYS,
-    &LOG_KEYS,
+pub(super) const SECTIONS: [(&str, &[&str]); 20] = [
+    ("", &TOP_KEYS),
+    ("fallback", &fallback::KEYS),
+    ("host", &host::KEYS),
+    ("cluster", &CLUSTER_KEYS),
+    ("cluster.tls", &TLS_KEYS),
+    ("cluster.ttl", &TTL_KEYS),
+    ("kubernetes", &kubernetes::KEYS),
+    ("zones", &ZONE_KEYS),
+    ("zones.tls", &TLS_KEYS),
+    ("zones.ttl", &TTL_KEYS),
+    ("hosts", &local::HOST_KEYS),
+    ("blocked", &local::BLOCKED_KEYS),
+    ("access", &local::ACCESS_KEYS),
+    ("ttl", &TTL_KEYS),
+    ("cache", &cache::KEYS),
+    ("cache.prefetch", &cache::PREFETCH_KEYS),
+    ("cache.serveStale", &cache::STALE_KEYS),
+    ("queries", &QUERIES_KEYS),
+    ("metrics", &METRICS_KEYS),
+    ("log", &LOG_KEYS),
 ];
 
 /// Reads the file's root with the overrides laid over it. Where something is wrong a default

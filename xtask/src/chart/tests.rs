@@ -86,6 +86,12 @@ fn values_that_mean_nothing_are_refused() {
         "log.level=foo",
         "updateStrategy.rollingUpdate.maxSurge=one",
         "livenessProbe.failureThreshold=0",
+        "service.name=a.b",
+        "service.namespace=a.b",
+        "clusterDomain=a..b",
+        "config.lisen={10.96.0.10}",
+        "config.cluster.ttl.positiv=60",
+        "config.queries.missesPerSecond=many",
     ] {
         let error = template(&Values::set(&[value])).unwrap_err().to_string();
         assert!(error.contains("schema"), "{value}: {error}");
@@ -128,6 +134,7 @@ fn values_that_do_not_go_together_are_refused() {
             ["config.kubernetes.service=x", "mode=both"],
             "the chart's own service.name",
         ),
+        (["config.afterHandOver=exit", "mode=both"], "leave standBy"),
     ] {
         let error = template(&Values::set(&values)).unwrap_err().to_string();
         assert!(error.contains(wanted), "{values:?}: {error}");

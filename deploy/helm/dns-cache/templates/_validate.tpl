@@ -27,6 +27,9 @@
 {{- fail (printf "config.%s: probes, mounts and rights would not follow it: set the chart's own %s" $key $value) -}}
 {{- end -}}
 {{- end -}}
+{{- if ne (get .Values.config "afterHandOver" | default "standBy") "standBy" -}}
+{{- fail "config.afterHandOver: the kubelet starts an agent again that exits, and it would take the sockets back: leave standBy" -}}
+{{- end -}}
 {{- end }}
 
 {{/* As the API server judges: a new pod comes before the old one ends, or after it. What is not said is its default. */}}
