@@ -4,7 +4,7 @@
 type Combination = (&'static [&'static str], &'static [&'static str]);
 
 /// The documented combinations of values. The examples in deploy/README.md come on top.
-pub(super) const COMBINATIONS: [Combination; 21] = [
+pub(super) const COMBINATIONS: [Combination; 23] = [
     (
         &[],
         &[
@@ -51,6 +51,7 @@ pub(super) const COMBINATIONS: [Combination; 21] = [
             "listen: '[::]:9999'",
             "replacement: $1:9999",
             "replacement: \"[$1]:9999\"",
+            "- sourceLabels: [__meta_kubernetes_pod_container_name]\n          regex: agent\n          action: keep\n",
         ],
     ),
     (
@@ -146,6 +147,21 @@ pub(super) const COMBINATIONS: [Combination; 21] = [
             "        team: dns\n",
             "        note: x\n",
             "            - name: DNS_CACHE_ATTACH\n",
+        ],
+    ),
+    (
+        &["nameOverride=node-dns"],
+        &[
+            "  name: dns-cache-node-dns\n",
+            "app.kubernetes.io/name: node-dns\n",
+        ],
+    ),
+    (
+        &["fullnameOverride=node-dns"],
+        &[
+            "kind: DaemonSet\nmetadata:\n  name: node-dns\n",
+            "            name: node-dns\n",
+            "app.kubernetes.io/name: dns-cache\n",
         ],
     ),
 ];

@@ -1,11 +1,18 @@
+{{/* What labels call it. */}}
+{{- define "dns-cache.app" -}}
+{{- .Values.nameOverride | default .Chart.Name }}
+{{- end }}
+
+{{/* What objects are called. */}}
 {{- define "dns-cache.name" -}}
-{{- $name := printf "%s-%s" .Release.Name .Chart.Name -}}
-{{- if contains .Chart.Name .Release.Name }}{{ $name = .Release.Name }}{{ end -}}
-{{- $name | trunc 63 | trimSuffix "-" }}
+{{- $app := include "dns-cache.app" . -}}
+{{- $name := printf "%s-%s" .Release.Name $app -}}
+{{- if contains $app .Release.Name }}{{ $name = .Release.Name }}{{ end -}}
+{{- .Values.fullnameOverride | default $name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "dns-cache.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ include "dns-cache.app" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
