@@ -62,6 +62,9 @@ pub(crate) const KERNEL_PACKAGES: [Package; 6] = [
     package("ipvsadm", "ipvsadm"),
 ];
 
+/// What builds an image from a Containerfile, to compare it with.
+pub(crate) const IMAGE_PACKAGES: [Package; 1] = [package("buildah", "buildah")];
+
 /// Debian's testing suite: for what Debian 12 has not, and is unpacked and not installed.
 pub(crate) const TESTING: &str = "forky";
 

@@ -14,6 +14,8 @@ use crate::ebpf_toolchain::{self, Toolchain};
 use crate::programs::{cargo, workspace};
 
 pub(crate) const PROGRAM: &str = "/usr/bin/dns-cache";
+/// The label that names the commit.
+pub(super) const REVISION: &str = "org.opencontainers.image.revision";
 
 /// Where images and what they are made of are.
 pub(super) fn folder() -> PathBuf {
@@ -62,21 +64,44 @@ pub(super) fn build(arch: Arch, folder: &Path) -> Result<PathBuf> {
 pub(super) fn image(arch: Arch, program: &Path, reference: &str) -> Image {
     let label =
         |name: &str, value: &str| (format!("org.opencontainers.image.{name}"), value.to_owned());
+    let mut labels = BTreeMap::from([
+        label("title", "dns-cache"),
+        label(
+            "description",
+            "A node-local DNS cache for Kubernetes that answers before conntrack",
+        ),
+        label("version", env!("CARGO_PKG_VERSION")),
+        label("licenses", "Apache-2.0 OR MIT"),
+    ]);
+    let source = Some(env!("CARGO_PKG_REPOSITORY").to_owned()).filter(|url| !url.is_empty());
+    labels.extend(source.map(|source| label("source", &source)));
+    labels.extend(revision(workspace()).map(|commit| (REVISION.to_owned(), commit)));
     Image {
         reference: reference.to_owned(),
         arch,
         entries: BTreeMap::from([(PROGRAM.to_owned(), Entry::File(program.to_owned()))]),
         entrypoint: vec![PROGRAM.to_owned()],
-        labels: BTreeMap::from([
-            label("title", "dns-cache"),
-            label(
-                "description",
-                "A node-local DNS cache for Kubernetes that answers before conntrack",
-            ),
-            label("version", env!("CARGO_PKG_VERSION")),
-            label("licenses", "Apache-2.0 OR MIT"),
-        ]),
+        labels,
     }
+}
+
+/// The commit that a folder is a checkout of; nothing if it is none, or if something differs from that commit.
+fn revision(folder: &Path) -> Option<String> {
+    let git = |args: &[&str]| {
+        let mut command = Command::new("git");
+        // A checkout of somebody else's, as root sees it, is one too.
+        command
+            .arg("-C")
+            .arg(folder)
+            .args(["-c", "safe.directory=*"]);
+        let output = command.args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    // Not one that the folder happens to be below.
+    let is_top = git(&["rev-parse", "--show-cdup"])?.is_empty();
+    let is_clean = git(&["status", "--porcelain"])?.is_empty();
+    (is_top && is_clean).then(|| git(&["rev-parse", "HEAD"]))?
 }
 
 /// Static, and without this machine's paths in messages of panics.
@@ -127,12 +152,16 @@ fn cross(arch: Arch) -> Result<Command> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn the_containerfile_has_the_same_labels() {
-        let file = std::fs::read_to_string(workspace().join("deploy/Containerfile")).unwrap();
-        let labels = image(Arch::own().unwrap(), Path::new("x"), "x").labels;
+        let file = fs::read_to_string(workspace().join("deploy/Containerfile")).unwrap();
+        let mut labels = image(Arch::own().unwrap(), Path::new("x"), "x").labels;
+        // Whoever builds with it names the commit by --build-arg.
+        labels.insert(REVISION.to_owned(), "${REVISION}".to_owned());
         for (name, value) in &labels {
             assert!(
                 file.contains(&format!("{name}=\"{value}\"")),
@@ -142,5 +171,25 @@ mod tests {
         assert_eq!(file.matches("org.opencontainers").count(), labels.len());
         let tag = format!("REGISTRY/dns-cache:{}", env!("CARGO_PKG_VERSION"));
         assert!(file.contains(&tag), "{tag}");
+    }
+    #[test]
+    fn a_revision_is_of_a_clean_checkout() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = |args: &[&str]| {
+            let mut command = Command::new("git");
+            command.arg("-C").arg(dir.path());
+            command.args(["-c", "user.name=a", "-c", "user.email=a@b.example"]);
+            assert!(command.args(args).output().unwrap().status.success());
+        };
+        assert_eq!(revision(dir.path()), None);
+        git(&["init"]);
+        fs::write(dir.path().join("file"), "one").unwrap();
+        git(&["add", "."]);
+        git(&["commit", "-m", "one"]);
+        assert_eq!(revision(dir.path()).unwrap().len(), 40);
+        fs::create_dir(dir.path().join("below")).unwrap();
+        assert_eq!(revision(&dir.path().join("below")), None);
+        fs::write(dir.path().join("file"), "two").unwrap();
+        assert_eq!(revision(dir.path()), None);
     }
 }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod arch;
+mod containerfile;
 mod oci;
 
 use std::fs;
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// Build it a second time from the beginning, and fail if one byte differs
     #[arg(long)]
     twice: bool,
+    /// Build it by deploy/Containerfile too, with buildah, and fail if that makes another image
+    #[arg(long)]
+    check: bool,
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
@@ -55,7 +59,12 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     try_out(arch, &built)?;
     let name = reference();
     let output = args.output.clone().unwrap_or_else(|| agent::archive(arch));
-    let digest = agent::image(arch, &built, &name).write(&output)?;
+    let image = agent::image(arch, &built, &name);
+    let digest = image.write(&output)?;
+    if args.check {
+        setup::ensure_buildah()?;
+        containerfile::check(&image, &built)?;
+    }
     let size = fs::metadata(&output)?.len();
     println!(
         "{name} for linux/{arch}: {} ({:.1} MB)\nmanifest {digest}",

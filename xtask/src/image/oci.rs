@@ -194,7 +194,7 @@ fn descriptor(media_type: &str, content: &[u8]) -> Value {
 }
 
 /// `sha256:` and the sum in hexadecimal digits.
-fn digest(content: &[u8]) -> String {
+pub(super) fn digest(content: &[u8]) -> String {
     let hex: String = Sha256::digest(content)
         .iter()
         .map(|byte| format!("{byte:02x}"))

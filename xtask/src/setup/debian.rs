@@ -10,8 +10,8 @@ use super::Part;
 use crate::image::Arch;
 use crate::programs::find;
 use crate::versions::{
-    BENCH_PACKAGES, CLUSTER_PACKAGES, KERNEL_PACKAGES, PACKAGES, Package, REAL_PACKAGES,
-    TO_AMD64_PACKAGES, TO_ARM64_PACKAGES,
+    BENCH_PACKAGES, CLUSTER_PACKAGES, IMAGE_PACKAGES, KERNEL_PACKAGES, PACKAGES, Package,
+    REAL_PACKAGES, TO_AMD64_PACKAGES, TO_ARM64_PACKAGES,
 };
 use crate::{apt, root, step};
 
@@ -55,6 +55,11 @@ impl Packages {
     pub(super) const CLUSTER: Self = Self {
         what: "the cluster's programs",
         packages: &CLUSTER_PACKAGES,
+    };
+    /// What builds from a Containerfile.
+    pub(super) const IMAGE: Self = Self {
+        what: "the builder of images",
+        packages: &IMAGE_PACKAGES,
     };
     /// What boots another kernel, and what is tested there alone.
     pub(super) const KERNEL: Self = Self {

@@ -94,6 +94,11 @@ pub(crate) fn ensure_cross(arch: Arch) -> Result<()> {
     ensure_parts(vec![Box::new(debian::Packages::to(arch))])
 }
 
+/// Installs what builds from a Containerfile, if it is missing.
+pub(crate) fn ensure_buildah() -> Result<()> {
+    ensure_parts(vec![Box::new(debian::Packages::IMAGE)])
+}
+
 /// Goes on after a failure, so that all of them are said.
 fn ensure_parts(parts: Vec<Box<dyn Part>>) -> Result<()> {
     let mut failures = Vec::new();
