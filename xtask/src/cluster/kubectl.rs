@@ -28,6 +28,15 @@ impl Node {
         feed(self.kubectl_command().args(["apply", "-f", "-"]), manifests).map(drop)
     }
 
+    /// Removes what the text describes.
+    pub(super) fn delete(&self, manifests: &str) -> Result<()> {
+        feed(
+            self.kubectl_command().args(["delete", "-f", "-"]),
+            manifests,
+        )
+        .map(drop)
+    }
+
     /// Whether the API server takes the text as it is, without doing it.
     pub(super) fn apply_dry(&self, manifests: &str) -> Result<()> {
         let args = ["apply", "--dry-run=server", "--validate=strict", "-f", "-"];

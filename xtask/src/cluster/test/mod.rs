@@ -3,6 +3,7 @@
 mod load;
 mod lookups;
 mod node_state;
+mod rendered;
 mod scenarios;
 
 use std::path::{self, Path, PathBuf};
@@ -209,6 +210,11 @@ impl Bed {
     /// Uninstalls the chart and waits until its pods have ended.
     fn uninstall(&self) -> Result<()> {
         self.node.helm(&["uninstall", RELEASE, "-n", NAMESPACE])?;
+        self.pods_ended()
+    }
+
+    /// Waits until there is no pod of the agent's.
+    fn pods_ended(&self) -> Result<()> {
         let pods = [
             "wait",
             "--for=delete",

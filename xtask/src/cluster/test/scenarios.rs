@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::load::under_load;
 use super::lookups::{answers, forget, same, tracked, tracked_at};
 use super::node_state::NodeState;
-use super::{Bed, DAEMONSET};
+use super::{Bed, DAEMONSET, rendered};
 use crate::chart::NAMESPACE;
 use crate::cluster::components;
 use crate::cluster::node::{wait, wait_for};
@@ -19,7 +19,7 @@ use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
 type Scenario = fn(&Bed) -> Result<String>;
 
 /// By name, in the order in which they run.
-pub(super) const SCENARIOS: [(&str, Scenario); 18] = [
+pub(super) const SCENARIOS: [(&str, Scenario); 19] = [
     (
         "no lookup is tracked, answers are the same, the kernel gives them",
         lookups,
@@ -46,11 +46,15 @@ pub(super) const SCENARIOS: [(&str, Scenario); 18] = [
     ("pods that are excluded, by name and by namespace", excluded),
     ("metrics name the pods", pod_names),
     ("NodeLocalDNS's ConfigMap is imported", imported),
-    ("the API server takes what is rendered", manifests),
+    ("the API server takes what is rendered", rendered::taken),
+    (
+        "the plain manifests, applied and deleted under load",
+        rendered::applied,
+    ),
 ];
 
-const POD: &str = "client";
-const SERVER: &str = DNS_IP.0;
+pub(super) const POD: &str = "client";
+pub(super) const SERVER: &str = DNS_IP.0;
 const COREDNS: [&str; 2] = ["-n=kube-system", "deployment/coredns"];
 /// As long as the issue asks for.
 const API_AWAY: Duration = Duration::from_secs(60);
@@ -489,28 +493,5 @@ fn imported(bed: &Bed) -> Result<String> {
     Ok(format!(
         "{} answers as before, and a zone of the Corefile",
         before.len()
-    ))
-}
-
-fn manifests(bed: &Bed) -> Result<String> {
-    // One of the combinations has the DNS Service there.
-    bed.node
-        .apply("{apiVersion: v1, kind: Namespace, metadata: {name: dns}}")?;
-    let kept = crate::chart::manifests()?;
-    let rendered = crate::chart::documented()?;
-    let all = kept.into_iter().chain(rendered).collect::<Vec<_>>();
-    for (name, text) in &all {
-        // The Prometheus operator's kinds are not this cluster's.
-        let objects: Vec<_> = text
-            .split("\n---\n")
-            .filter(|object| !object.contains("monitoring.coreos.com"))
-            .collect();
-        bed.node
-            .apply_dry(&objects.join("\n---\n"))
-            .map_err(|error| error.context(name.clone()))?;
-    }
-    Ok(format!(
-        "{} of deploy/manifests and of the documented values",
-        all.len()
     ))
 }
