@@ -129,42 +129,46 @@ fn start(systems: &[&'static System], setting: &Setting) -> Result<Vec<Running>>
 
 /// On all that resolve names, and on dns-cache without cuts.
 fn search_lists(plan: &Plan, running: &[Running], setting: &Setting) -> Result<Vec<Cost>> {
-    let resolving = running.iter().filter(|system| system.resolves());
+    let resolving = running.iter().filter(|running| running.system.resolves);
     let without_cuts = start(&[&systems::WITHOUT_CUTS], setting)?;
     let systems: Vec<_> = without_cuts.iter().chain(resolving).collect();
     search_list::run(plan.search_lists, &systems)
 }
 
-/// Every load on every system, in turns: no system twice in a row.
+/// Every load on every system, in turns: no system twice in a row, but for one that alone is taken anew.
 fn rounds(plan: &Plan, running: &[Running]) -> Result<Vec<Sample>> {
-    let mut order = Order::new(running.len());
+    let mut order = Order::new();
     let mut samples = Vec::new();
-    let measurements = plan.measurements(running);
-    let mut progress = Progress::new(measurements);
+    let mut progress = Progress::new(plan.measurements(running));
     for round in 1..=plan.rounds {
         for load in plan.loads(round) {
-            for index in order.next_sweep() {
-                let system = &running[index];
-                if !load.suits(system) {
-                    continue;
-                }
-                for left in (0..plan.tries).rev() {
-                    let sample = match load.measure(round, plan, system, &samples) {
-                        Err(error) if left > 0 => {
+            let mut left = load.suitable(running.iter().map(|running| running.system));
+            for attempt in 1..=plan.tries {
+                let mut again = Vec::new();
+                for index in order.next_sweep(&left) {
+                    let (system, is_last) = (&running[index], attempt == plan.tries);
+                    let sound = match load.measure(round, attempt, plan, system, &samples) {
+                        Err(error) if !is_last => {
                             println!("{}, {}: {error:#}", system.system.title, load.title);
-                            continue;
+                            false
                         }
-                        result => result
-                            .with_context(|| format!("{}, {}", system.system.title, load.title))?,
+                        result => {
+                            let sample = result.with_context(|| {
+                                format!("{}, {}", system.system.title, load.title)
+                            })?;
+                            progress.show(plan, load, system, &sample);
+                            let sound = sanity::faults_of(&sample).is_empty();
+                            samples.push(sample);
+                            sound
+                        }
                     };
-                    progress.show(plan, load, system, &sample);
-                    let sound = sanity::faults_of(&sample).is_empty();
-                    samples.push(sample);
-                    if sound {
-                        break;
+                    if sound || is_last {
+                        progress.done();
+                    } else {
+                        again.push(index);
                     }
                 }
-                progress.done();
+                left = again;
             }
         }
     }

@@ -268,7 +268,7 @@ fn method(report: &Report) -> String {
     format!(
         "<h2>Method</h2>\n<p>Each system runs in a lab of its own: a node, a pod on a veth and a CoreDNS with the cluster's zones, in network \
          namespaces of one machine. All labs are up the whole time, one is under load. A round puts each load on each system, in a new order \
-         each time and never twice in a row on the same. dnsperf is called with <code>{}</code>. A round is marked if more than 0.1 % of the queries are \
+         each time and never twice in a row on the same; what a quick run takes anew, at the end of its sweep, may follow itself. dnsperf is called with <code>{}</code>. A round is marked if more than 0.1 % of the queries are \
          lost, if the hypervisor takes more than 1 % of the CPU time, if processes that have nothing to do with the benchmark use more than 3 % of it, or if the client cannot keep the rate. Rounds in which others used the machine are left out of medians and plots where a load has other rounds; they stand below and in bench.json.</p>\n{}{}",
         escape(&report.dnsperf),
         list("Systems", systems),

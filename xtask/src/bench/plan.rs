@@ -85,7 +85,7 @@ impl Plan {
     pub(super) fn measurements(&self, running: &[Running]) -> usize {
         (1..=self.rounds)
             .flat_map(|round| self.loads(round))
-            .map(|load| running.iter().filter(|system| load.suits(system)).count())
+            .map(|load| load.suitable(running.iter().map(|r| r.system)).len())
             .sum()
     }
 }

@@ -21,6 +21,8 @@ use super::targets::Target;
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Sample {
     pub(super) round: u32,
+    /// 1, and more where it was taken anew: at the end of its sweep, where it may follow itself.
+    pub(super) attempt: u32,
     pub(super) load: &'static str,
     pub(super) system: &'static str,
     pub(super) steal_percent: f64,
@@ -255,6 +257,7 @@ mod tests {
     fn sample(load: &'static str, round: u32, disturbed: bool) -> Sample {
         Sample {
             round,
+            attempt: 1,
             load,
             system: "unbound",
             steal_percent: 0.0,

@@ -21,6 +21,7 @@ const FEWEST_HITS_PERCENT: f64 = 99.0;
 /// Says what is wrong; the exit status.
 pub(super) fn verdict(report: &Report) -> ExitCode {
     let mut faults = faults(&report.samples);
+    faults.extend(repeats(&report.samples));
     faults.extend(report.search_lists.iter().filter_map(fault_of));
     faults.extend(report.live.iter().filter_map(fault_of_live));
     faults.extend(report.standing_starts.iter().filter_map(fault_of_start));
@@ -55,6 +56,26 @@ fn faults(samples: &[Sample]) -> Vec<String> {
         );
     }
     faults
+}
+
+/// Systems that were measured twice in a row: the second time on caches, in processor and kernel, that the first had
+/// warmed. One that was alone in its sweep, or taken anew, had no other that could go before.
+fn repeats(samples: &[Sample]) -> Vec<String> {
+    let is_alone = |of: &Sample| {
+        let mut others = samples.iter().filter(|other| other.system != of.system);
+        !others.any(|other| (other.round, other.load, other.attempt) == (of.round, of.load, 1))
+    };
+    let pairs = samples.windows(2).filter_map(|pair| {
+        let [first, second] = pair else { return None };
+        let repeated = first.system == second.system && second.attempt == 1;
+        (repeated && !is_alone(second)).then(|| {
+            format!(
+                "{}, {}, round {}: measured just before, too",
+                second.system, second.load, second.round
+            )
+        })
+    });
+    pairs.collect()
 }
 
 /// What is wrong with a measurement.
@@ -125,6 +146,7 @@ mod tests {
     fn sample(load: &'static str, figures: &[(&'static str, f64)]) -> Sample {
         Sample {
             round: 1,
+            attempt: 1,
             load,
             system: "unbound",
             steal_percent: 0.0,
@@ -154,6 +176,31 @@ mod tests {
     fn flat_out_an_overrun_is_none() {
         let overrun = |load| faults_of(&sample(load, &[("x.lost_percent", 2.0)])).len();
         assert_eq!((overrun("flat_out"), overrun("fixed_rate")), (0, 1));
+    }
+
+    #[test]
+    fn the_same_system_twice_in_a_row_is_a_fault() {
+        let of = |load, system, attempt| Sample {
+            system,
+            attempt,
+            ..sample(load, &[])
+        };
+        let good = [
+            of("a", "x", 1),
+            of("a", "y", 1),
+            of("a", "y", 2),
+            of("b", "x", 1),
+            of("b", "y", 1),
+            of("c", "y", 1),
+        ];
+        assert_eq!(repeats(&good), Vec::<String>::new());
+        let bad = [
+            of("a", "x", 1),
+            of("a", "y", 1),
+            of("b", "y", 1),
+            of("b", "x", 1),
+        ];
+        assert_eq!(repeats(&bad).len(), 1);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use anyhow::Result;
 use super::cpu::{Meter, Used};
 use super::plan::Plan;
 use super::report::Sample;
-use super::systems::Running;
+use super::systems::{Running, System};
 use super::{names, probe};
 
 /// A load: what is done to a system, and which figures come out.
@@ -98,19 +98,22 @@ const MARKED_STEAL_PERCENT: f64 = 1.0;
 const MARKED_OTHERS_PERCENT: f64 = 3.0;
 
 impl Load {
-    /// Whether it can be put on this system.
-    pub(super) fn suits(&self, system: &Running) -> bool {
-        match self.needs {
+    /// Which of the systems it can be put on: their places among these.
+    pub(super) fn suitable<'a>(&self, systems: impl Iterator<Item = &'a System>) -> Vec<usize> {
+        let suits = |system: &System| match self.needs {
             Needs::Nothing => true,
-            Needs::Names => system.resolves(),
-            Needs::Programs => system.programs.is_some(),
-        }
+            Needs::Names => system.resolves,
+            Needs::Programs => system.programs,
+        };
+        let suitable = systems.enumerate().filter(|(_, system)| suits(system));
+        suitable.map(|(index, _)| index).collect()
     }
 
     /// Puts it on the system once.
     pub(super) fn measure(
         &self,
         round: u32,
+        attempt: u32,
         plan: &Plan,
         system: &Running,
         earlier: &[Sample],
@@ -139,6 +142,7 @@ impl Load {
         }
         Ok(Sample {
             round,
+            attempt,
             load: self.key,
             system: system.system.key,
             steal_percent,

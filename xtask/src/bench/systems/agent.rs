@@ -10,6 +10,8 @@ pub(super) const KERNEL: System = System {
     title: "dns-cache, kernel hit",
     short: "kernel",
     about: "the agent as it is installed: the tc program on the pod's veth answers what is cached, the rest goes to the resolver as below",
+    resolves: true,
+    programs: true,
     start: |setting| start(setting, AgentConfig::default()),
 };
 
@@ -18,6 +20,8 @@ pub(super) const USERSPACE: System = System {
     title: "dns-cache, userspace path",
     short: "userspace",
     about: "the same with cache.kernel: false: hand-over to the resolver's namespace, its own cache; CoreDNS is asked over TCP",
+    resolves: true,
+    programs: true,
     start: |setting| {
         let extra = "cache:\n  kernel: false\n".to_owned();
         start(
@@ -36,6 +40,8 @@ pub(in crate::bench) const WITHOUT_CUTS: System = System {
     title: "dns-cache without cuts",
     short: "no cuts",
     about: "the agent with cluster.nxdomainCut: false",
+    resolves: true,
+    programs: true,
     start: |setting| {
         let cluster = "  nxdomainCut: false\n".to_owned();
         start(

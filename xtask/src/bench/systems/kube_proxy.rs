@@ -9,6 +9,8 @@ pub(super) const SYSTEM: System = System {
     title: "CoreDNS by kube-proxy",
     short: "CoreDNS",
     about: "CoreDNS in a pod, reached at the ClusterIP by kube-proxy's iptables rules (DNAT, conntrack); the zone is a file in its memory",
+    resolves: true,
+    programs: false,
     start,
 };
 

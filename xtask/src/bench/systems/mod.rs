@@ -30,6 +30,10 @@ pub(super) struct System {
     pub(super) short: &'static str,
     /// What it is, for whoever reads the figures.
     pub(super) about: &'static str,
+    /// Whether its answers are answers, and not the queries themselves.
+    pub(super) resolves: bool,
+    /// Whether it has tc programs.
+    pub(super) programs: bool,
     start: fn(&Setting) -> Result<Started>,
 }
 
@@ -124,6 +128,9 @@ impl Running {
             version,
             kept,
         } = started;
+        if programs.is_some() != system.programs {
+            bail!("its tc programs are not where its file says");
+        }
         let running = Self {
             system,
             server,
@@ -135,11 +142,6 @@ impl Running {
         };
         running.wait()?;
         Ok(running)
-    }
-
-    /// Whether its answers are answers, and not the queries themselves.
-    pub(super) fn resolves(&self) -> bool {
-        self.system.key != reflect::SYSTEM.key
     }
 
     /// The agent, where the system is one.

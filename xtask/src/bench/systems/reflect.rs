@@ -10,6 +10,8 @@ pub(super) const SYSTEM: System = System {
     title: "tc program that bounces",
     short: "bounce",
     about: "the limit of this machine and this client: a tc program on the pod's veth that swaps addresses, sets the QR bit and sends the query back; it resolves nothing",
+    resolves: false,
+    programs: true,
     start,
 };
 
