@@ -14,6 +14,8 @@ pub(super) struct Figure {
     pub(super) unit: &'static str,
     pub(super) better: Better,
     pub(super) digits: usize,
+    /// Whether the ratio of two systems' figures says something.
+    pub(super) compared: bool,
 }
 
 /// Which way is better.
@@ -37,6 +39,7 @@ const fn higher(
         unit,
         better: Better::Higher,
         digits: 0,
+        compared: true,
     }
 }
 
@@ -54,11 +57,25 @@ const fn lower(
         unit,
         better: Better::Lower,
         digits,
+        compared: true,
     }
 }
 
+/// One that explains another: it is in no plot and has no ratios.
+const fn beside(figure: Figure) -> Figure {
+    Figure {
+        compared: false,
+        ..figure
+    }
+}
+
+/// The sum of its parts, [`CPU_PARTS`], round by round: no load has it.
+pub(super) const CPU: &str = "fixed_rate.cpu_us";
+/// The server's processes, and the tc programs, which are measured after each other: `bpf_stats` would be in the first.
+pub(super) const CPU_PARTS: [&str; 2] = ["fixed_rate.server_cpu_us", "programs.run_time_us"];
+
 /// All of them, in the order of a table's columns.
-pub(super) const ALL: [Figure; 17] = [
+pub(super) const ALL: [Figure; 19] = [
     higher("flat_out.qps", "qps", "all cached, flat out", "queries/s"),
     higher(
         "xdp.replies",
@@ -100,19 +117,33 @@ pub(super) const ALL: [Figure; 17] = [
         0,
     ),
     lower(
-        "fixed_rate.server_cpu_us",
+        CPU,
         "CPU",
-        "the server's CPU time per query at the fixed rate",
-        "µs",
-        1,
-    ),
-    lower(
-        "programs.run_time_us",
-        "tc",
-        "run time of the tc programs per query at the fixed rate (bpf_stats)",
+        "CPU time per query at the fixed rate: the server's processes and the tc programs",
         "µs",
         2,
     ),
+    beside(lower(
+        CPU_PARTS[0],
+        "processes",
+        "of it: the server's processes",
+        "µs",
+        2,
+    )),
+    beside(lower(
+        CPU_PARTS[1],
+        "tc",
+        "of it: run time of the tc programs (bpf_stats)",
+        "µs",
+        2,
+    )),
+    beside(lower(
+        "programs.flat_out_us",
+        "tc flat out",
+        "beside it: the tc programs per query flat out, where code and data stay in the CPU's caches",
+        "µs",
+        2,
+    )),
     lower(
         "sequential.p50_us",
         "trip",
@@ -121,34 +152,34 @@ pub(super) const ALL: [Figure; 17] = [
         1,
     ),
     lower("misses.p50_us", "miss", "a miss, median", "µs", 0),
-    lower(
+    beside(lower(
         "misses.added_percent",
         "added",
         "a miss, added to a direct query over TCP",
         "%",
         0,
-    ),
-    lower(
+    )),
+    beside(lower(
         "misses.direct_relay_p50_us",
         "relay",
         "beside it: to the same CoreDNS by a relay over open TCP that does nothing else",
         "µs",
         0,
-    ),
-    lower(
+    )),
+    beside(lower(
         "misses.direct_tcp_p50_us",
         "TCP",
         "beside it: directly to the same CoreDNS over open TCP",
         "µs",
         0,
-    ),
-    lower(
+    )),
+    beside(lower(
         "misses.direct_udp_p50_us",
         "UDP",
         "beside it: directly to the same CoreDNS over UDP",
         "µs",
         0,
-    ),
+    )),
     lower(
         "memory.rss_mib",
         "RSS",
@@ -172,9 +203,15 @@ fn find(key: &str) -> Option<&'static Figure> {
 }
 
 impl Figure {
-    /// Whether the ratio of two systems' figures says something.
-    pub(super) fn is_comparable(&self) -> bool {
-        self.unit != "%" && !self.key.contains(".direct_")
+    /// The loads that it comes from.
+    pub(super) fn loads(&self) -> Vec<&'static str> {
+        let keys: &[&'static str] = if self.key == CPU {
+            &CPU_PARTS
+        } else {
+            &[self.key]
+        };
+        let loads = keys.iter().filter_map(|key| key.split_once('.'));
+        loads.map(|(load, _)| load).collect()
     }
 
     /// A value as people read it, without the unit.
@@ -208,10 +245,7 @@ mod tests {
         assert_eq!(qps.show(1_234_567.4), "1,234,567");
         assert_eq!(qps.show(-123_456.0), "-123,456");
         assert_eq!(qps.show(999.0), "999");
-        assert_eq!(
-            find("fixed_rate.server_cpu_us").unwrap().show(1234.56),
-            "1234.6"
-        );
+        assert_eq!(find("sequential.p50_us").unwrap().show(1234.56), "1234.6");
     }
 
     #[test]
@@ -224,5 +258,7 @@ mod tests {
             let (load, _) = key.split_once('.').unwrap();
             assert!(super::super::loads::ALL.iter().any(|l| l.key == load));
         }
+        assert_eq!(find(CPU).unwrap().loads(), ["fixed_rate", "programs"]);
+        assert!(CPU_PARTS.iter().all(|key| !find(key).unwrap().compared));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::escape::escape;
-use super::figures::{Better, Figure};
+use super::figures::{Better, CPU, CPU_PARTS, Figure};
 use super::micro;
 use super::report::{Measured, Report};
 use super::svg::{self, Bar, Curve};
@@ -200,9 +200,14 @@ fn plots(report: &Report) -> String {
             Better::Higher => "more is better",
             Better::Lower => "less is better",
         };
+        let kinds = if figure.key == CPU {
+            "; a bar's paler end is the tc programs, the rest the processes"
+        } else {
+            ""
+        };
         let _ = write!(
             text,
-            "<h2>{title}</h2>\n<p class=\"soft\">{unit}, {direction}; the thin line is the range over the rounds</p>\n{plot}",
+            "<h2>{title}</h2>\n<p class=\"soft\">{unit}, {direction}{kinds}; the thin line is the range over the rounds</p>\n{plot}",
             title = escape(&capital(figure.title)),
             unit = escape(figure.unit),
             plot = svg::bars(figure.title, &bars),
@@ -214,10 +219,15 @@ fn plots(report: &Report) -> String {
 fn bar(figure: &Figure, index: usize, system: &Measured) -> Option<Bar> {
     let summary = system.summaries.get(figure.key)?;
     let mark = if system.is_marked(figure) { " *" } else { "" };
+    let programs = system.summaries.get(CPU_PARTS[1]);
     Some(Bar {
         label: system.title.to_owned(),
         color: index % COLORS,
         value: summary.median,
+        // Medians of parts need not add up to that of their sums.
+        paler: programs
+            .filter(|_| figure.key == CPU)
+            .map_or(0.0, |programs| programs.median.min(summary.median)),
         min: summary.min,
         max: summary.max,
         text: format!("{}{mark}", figure.show(summary.median)),

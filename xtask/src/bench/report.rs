@@ -1,6 +1,6 @@
 //! All that a run found out: the raw numbers and what is made of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -133,7 +133,7 @@ impl Report {
     /// Those of them whose ratio says something.
     pub(super) fn comparable(&self) -> Vec<&'static Figure> {
         let mut figures = self.shown();
-        figures.retain(|figure| figure.is_comparable());
+        figures.retain(|figure| figure.compared);
         figures
     }
 
@@ -157,7 +157,7 @@ impl Report {
     pub(super) fn ratio(&self, figure: &Figure, other: &Measured) -> Option<f64> {
         let value = |system: &Measured| system.summaries.get(figure.key).map(|s| s.median);
         let other = value(other)?;
-        (figure.is_comparable() && other > 0.0).then_some(value(self.base()?)? / other)
+        (figure.compared && other > 0.0).then_some(value(self.base()?)? / other)
     }
 }
 
@@ -177,6 +177,7 @@ impl Measured {
         for (key, value) in own.iter().flat_map(|sample| &sample.figures) {
             values.entry(key).or_default().push(*value);
         }
+        values.insert(figures::CPU, cpu(&own));
         Self {
             key: system.key,
             title: system.title,
@@ -194,10 +195,8 @@ impl Measured {
 
     /// Whether a round of this figure's load carries a mark.
     pub(super) fn is_marked(&self, figure: &Figure) -> bool {
-        figure
-            .key
-            .split_once('.')
-            .is_some_and(|(load, _)| self.marked.contains_key(load))
+        let mut loads = figure.loads().into_iter();
+        loads.any(|load| self.marked.contains_key(load))
     }
 }
 
@@ -214,6 +213,31 @@ pub(super) fn undisturbed<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
         .filter(|sample| !sample.disturbed || !has_good(sample))
         .copied()
         .collect()
+}
+
+/// [`figures::CPU`] of each round that has all its parts which the system has: a server without programs has none of
+/// theirs, and the kernel no process. Where none of the rounds has all, it is the sum of the medians.
+fn cpu(samples: &[&Sample]) -> Vec<f64> {
+    let mut rounds: BTreeMap<u32, BTreeMap<&str, f64>> = BTreeMap::new();
+    for sample in samples {
+        for part in figures::CPU_PARTS {
+            if let Some(value) = sample.figures.get(part) {
+                // What was taken anew counts.
+                rounds.entry(sample.round).or_default().insert(part, *value);
+            }
+        }
+    }
+    let parts: BTreeSet<_> = rounds.values().flat_map(BTreeMap::keys).collect();
+    let whole = rounds.values().filter(|round| round.len() == parts.len());
+    let sums: Vec<f64> = whole.map(|round| round.values().sum()).collect();
+    if !sums.is_empty() || parts.is_empty() {
+        return sums;
+    }
+    let median_of = |part: &&str| {
+        let values = rounds.values().filter_map(|round| round.get(*part));
+        statistics::median(&values.copied().collect::<Vec<_>>())
+    };
+    vec![parts.iter().filter_map(|part| median_of(part)).sum()]
 }
 
 fn latencies(samples: &[&Sample]) -> Vec<(f64, f64)> {
@@ -267,6 +291,31 @@ mod tests {
             remarks: Vec::new(),
             latencies: Vec::new(),
         }
+    }
+
+    #[test]
+    fn cpu_time_is_the_sum_of_its_parts_in_a_round() {
+        let of = |load, round, key, value| Sample {
+            figures: BTreeMap::from([(key, value)]),
+            ..sample(load, round, false)
+        };
+        let process = |round, value| of("fixed_rate", round, figures::CPU_PARTS[0], value);
+        let programs = |round, value| of("programs", round, figures::CPU_PARTS[1], value);
+        let both = [
+            process(1, 0.25),
+            programs(1, 1.0),
+            process(2, 0.5),
+            // The programs' part of round 2 was disturbed, or lost.
+            programs(3, 7.0),
+            process(4, 0.5),
+            programs(4, 2.0),
+        ];
+        assert_eq!(cpu(&both.iter().collect::<Vec<_>>()), [1.25, 2.5]);
+        assert_eq!(cpu(&[&process(1, 20.0), &process(2, 30.0)]), [20.0, 30.0]);
+        assert_eq!(cpu(&[&programs(1, 0.5)]), [0.5]);
+        assert_eq!(cpu(&[]), [0.0; 0]);
+        let apart = [process(1, 0.25), process(2, 0.75), programs(3, 7.0)];
+        assert_eq!(cpu(&apart.iter().collect::<Vec<_>>()), [7.5]);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(super) struct Bar {
     /// The colour's number.
     pub(super) color: usize,
     pub(super) value: f64,
+    /// How much of the value, at its end, is of another kind than the rest, and paler.
+    pub(super) paler: f64,
     pub(super) min: f64,
     pub(super) max: f64,
     /// The value in words.
@@ -61,6 +63,15 @@ pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
             width = (at(bar.value) - LABELS).max(1.0),
             bar_height = ROW - 8.0,
         );
+        if bar.paler > 0.0 {
+            let (left, right) = (at(bar.value - bar.paler), at(bar.value));
+            let _ = write!(
+                svg,
+                "<rect class=\"paler\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{}\" rx=\"2\"/>",
+                right - left,
+                ROW - 8.0
+            );
+        }
         if bar.max > bar.min {
             let (left, right) = (at(bar.min), at(bar.max));
             let (low, high) = (middle - 5.0, middle + 5.0);
@@ -177,6 +188,7 @@ mod tests {
             label: label.to_owned(),
             color: 0,
             value,
+            paler: 0.0,
             min: value * 0.9,
             max: value * 1.1,
             text: format!("{value}"),
@@ -195,6 +207,20 @@ mod tests {
         assert!(svg.contains("x &lt; y") && svg.contains("aria-label=\"a &amp; b\""));
         assert!(!svg.contains("NaN"));
         assert!(!bars("nothing", &[bar("zero", 0.0)]).contains("NaN"));
+    }
+
+    #[test]
+    fn a_bar_of_two_kinds_is_drawn_to_scale() {
+        let of_two = Bar {
+            paler: 25.0,
+            ..bar("a", 100.0)
+        };
+        let svg = bars("stacked", &[of_two, bar("b", 100.0)]);
+        let scale = (WIDTH - LABELS - TEXTS) / 110.0;
+        let (x, width) = (LABELS + 75.0 * scale, 25.0 * scale);
+        let paler = format!("<rect class=\"paler\" x=\"{x:.1}\" y=\"4.0\" width=\"{width:.1}\"");
+        assert!(svg.contains(&paler), "{svg}");
+        assert_eq!(svg.matches("paler").count(), 1);
     }
 
     #[test]

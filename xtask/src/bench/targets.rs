@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::figures::{CPU, CPU_PARTS};
 use super::report::Report;
 use super::search_list::Cost;
 use super::standing_start::{self, StandingStart};
@@ -74,10 +75,16 @@ impl Figures<'_> {
     }
 
     fn cpu(&self, title: &'static str, other: &str, most: f64) -> Option<Target> {
-        let own = self.median(KERNEL, "programs.run_time_us")?;
-        let server = self.median(other, "fixed_rate.server_cpu_us")?;
-        let mut beside = format!("{own:.2} µs in the tc program, {server:.1} µs in the server");
-        if let Some(limit) = self.median(REFLECT, "programs.run_time_us") {
+        let (own, server) = (self.median(KERNEL, CPU)?, self.median(other, CPU)?);
+        let mut beside = format!("{own:.2} and {server:.2} µs");
+        let parts = CPU_PARTS.map(|part| self.median(KERNEL, part));
+        if let [Some(process), Some(programs)] = parts {
+            beside += &format!(", of the own {process:.2} in the agent, {programs:.2} in tc");
+        }
+        if let Some(flat_out) = self.median(KERNEL, "programs.flat_out_us") {
+            beside += &format!("; flat out, with warm caches, {flat_out:.2} µs in tc");
+        }
+        if let Some(limit) = self.median(REFLECT, CPU) {
             beside += &format!(
                 "; the bouncing program takes {limit:.2} µs by the same method (the clock's cost, a start with cold caches), {:.4} of the server's",
                 limit / server
