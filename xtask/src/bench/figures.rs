@@ -75,7 +75,7 @@ pub(super) const CPU: &str = "fixed_rate.cpu_us";
 pub(super) const CPU_PARTS: [&str; 2] = ["fixed_rate.server_cpu_us", "programs.run_time_us"];
 
 /// All of them, in the order of a table's columns.
-pub(super) const ALL: [Figure; 19] = [
+pub(super) const ALL: [Figure; 22] = [
     higher("flat_out.qps", "qps", "all cached, flat out", "queries/s"),
     higher(
         "xdp.replies",
@@ -181,19 +181,39 @@ pub(super) const ALL: [Figure; 19] = [
         0,
     )),
     lower(
+        "memory.cost_mb",
+        "cost",
+        "what 10,000 entries cost all in: growth of the RSS without maps, and the maps",
+        "MB",
+        1,
+    ),
+    lower(
         "memory.rss_mib",
         "RSS",
         "resident memory at 10,000 entries",
         "MiB",
         0,
     ),
-    lower(
+    beside(lower(
+        "memory.idle_rss_mib",
+        "idle RSS",
+        "beside it: resident memory before, at 100 entries",
+        "MiB",
+        0,
+    )),
+    beside(lower(
         "memory.maps_mib",
         "maps",
-        "memory of the eBPF maps at 10,000 entries",
+        "beside it: memory of the eBPF maps",
         "MiB",
         1,
-    ),
+    )),
+    beside(higher(
+        "memory.held_percent",
+        "held",
+        "beside it: entries that are held",
+        "%",
+    )),
 ];
 
 /// The figure with this key.

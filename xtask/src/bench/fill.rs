@@ -1,6 +1,7 @@
 //! Filling a cache: many different names, each until it is answered.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -18,21 +19,30 @@ const WINDOW: usize = 48;
 const PATIENCE: Duration = Duration::from_millis(500);
 const TRIES: usize = 20;
 
-/// Asks for the A records of `name(0)`, `name(1)`, … `name(count - 1)`.
+/// Asks for the A records of `name(0)`, `name(1)`, … `name(count - 1)`, and tells of each tenth, in percent.
 pub(super) fn fill(
     netns: &Netns,
     server: SocketAddr,
     count: usize,
     name: impl Fn(usize) -> String + Sync,
+    progress: impl Fn(usize) + Sync,
 ) -> Result<()> {
+    let done = AtomicUsize::new(0);
+    let answered = |more: usize| {
+        let before = done.fetch_add(more, Relaxed);
+        if let Some(percent) = passed(before, before + more, count) {
+            progress(percent);
+        }
+    };
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
-                let name = &name;
+                let (name, answered) = (&name, &answered);
                 scope.spawn(move || {
                     let own: Vec<_> = (client..count).step_by(CLIENTS).collect();
-                    own.chunks(WINDOW)
-                        .try_for_each(|indices| window(netns, server, indices, name))
+                    own.chunks(WINDOW).try_for_each(|indices| {
+                        window(netns, server, indices, name).map(|()| answered(indices.len()))
+                    })
                 })
             })
             .collect();
@@ -44,6 +54,12 @@ pub(super) fn fill(
         }
         Ok(())
     })
+}
+
+/// The last whole tenth of `all` that lies between two counts, in percent.
+fn passed(before: usize, after: usize, all: usize) -> Option<usize> {
+    let tenths = |count: usize| count * 10 / all.max(1);
+    (tenths(after) > tenths(before)).then(|| tenths(after) * 10)
 }
 
 fn window(
@@ -84,4 +100,20 @@ fn window(
         }
     }
     bail!("names stay without an answer after {TRIES} queries")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_tenth_is_told_once() {
+        let told: Vec<_> = (0..1000)
+            .step_by(8)
+            .filter_map(|before| passed(before, before + 8, 1000))
+            .collect();
+        assert_eq!(told, [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
+        assert_eq!(passed(0, 48, 48), Some(100));
+        assert_eq!(passed(0, 0, 0), None);
+    }
 }

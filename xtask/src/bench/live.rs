@@ -55,6 +55,7 @@ impl Size {
             system.server,
             entries as usize,
             names::entry,
+            |percent| println!("  {percent} % of {entries}"),
         )?;
         Ok(Self {
             entries,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::live::Live;
+use super::loads::memory::FEWEST_HELD_PERCENT;
 use super::report::{Report, Sample, undisturbed};
 use super::search_list::Cost;
 use super::standing_start::{self, StandingStart};
@@ -90,6 +91,10 @@ pub(super) fn faults_of(sample: &Sample) -> Vec<String> {
         if key.ends_with(".lost_percent") && *value > most {
             faults.push(format!("{value:.2} % of the queries lost"));
         }
+        let is_ours = sample.system.starts_with("dns-cache");
+        if is_ours && *key == "memory.held_percent" && *value < FEWEST_HELD_PERCENT {
+            faults.push(format!("{value:.1} % of the entries held"));
+        }
         if (key.ends_with(".qps") || key.ends_with(".replies")) && *value <= 0.0 {
             faults.push("no answers".to_owned());
         }
@@ -170,6 +175,18 @@ mod tests {
             &[("flat_out.qps", 0.0), ("flat_out.lost_percent", 100.0)],
         );
         assert_eq!(faults(&[bad]).len(), 2);
+    }
+
+    #[test]
+    fn a_cache_that_holds_less_is_a_fault_of_ours() {
+        let held = |system, percent| Sample {
+            system,
+            ..sample("memory", &[("memory.held_percent", percent)])
+        };
+        let faults = |system, percent| faults_of(&held(system, percent)).len();
+        let own = "dns-cache-kernel";
+        assert_eq!((faults(own, 99.0), faults(own, 90.0)), (0, 1));
+        assert_eq!(faults("node-local-dns", 90.0), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::figures::{CPU, CPU_PARTS};
+use super::loads::memory::FEWEST_HELD_PERCENT;
 use super::report::Report;
 use super::search_list::Cost;
 use super::standing_start::{self, StandingStart};
@@ -51,6 +52,7 @@ pub(super) fn of(report: &Report) -> Vec<Target> {
         of.userspace("userspace path ÷ NodeLocalDNS", NODE_LOCAL, 2.5),
         of.userspace("userspace path ÷ CoreDNS by kube-proxy", KUBE_PROXY, 2.5),
         of.miss(),
+        of.memory(),
         of.standing_start(),
     ]
     .into_iter()
@@ -136,6 +138,21 @@ impl Figures<'_> {
         }
         let title = "a cold miss ÷ a direct query over open TCP";
         Some(target(title, miss / tcp, &Wanted::AtMost(1.1), beside))
+    }
+
+    fn memory(&self) -> Option<Target> {
+        let of = |figure| self.median(KERNEL, figure);
+        let (cost, held) = (of("memory.cost_mb")?, of("memory.held_percent")?);
+        let (idle, full) = (of("memory.idle_rss_mib")?, of("memory.rss_mib")?);
+        let maps = of("memory.maps_mib")?;
+        let beside = format!(
+            "RSS {idle:.1} MiB at 100 entries, {full:.1} MiB at 10,000 with what is resident of the maps; maps {maps:.1} MiB; {held:.0} % of the entries held"
+        );
+        let title = "10,000 entries all in (RSS and maps), MB";
+        let mut target = target(title, cost, &Wanted::AtMost(20.0), beside);
+        // Less than was to be held is no success.
+        target.reached &= held >= FEWEST_HELD_PERCENT;
+        Some(target)
     }
 
     /// Seconds, by the way that is the default.

@@ -2,7 +2,7 @@
 
 mod fixed_rate;
 mod flat_out;
-mod memory;
+pub(super) mod memory;
 mod misses;
 mod mixed;
 mod programs;
