@@ -5,22 +5,24 @@ use dns_cache_tests::random::Random;
 use serde::Serialize;
 
 use super::bpf_stats::{self, Runs};
+use super::marks::{self, Disturbance, Taken};
 use super::plan::Plan;
 use super::statistics::Summary;
 use super::systems::{self, Running, Setting};
 use super::{fill, names, open_loop};
 
 /// How the numbers came about, for whoever reads them.
-pub(super) const METHOD: &str = "a pod asks for names at random among all entries at the fixed rate; run time of the agent's tc programs (bpf_stats, whose own two looks at the clock are in it) over the queries; an agent for each size, all filled by queries, measured in turns";
+pub(super) const METHOD: &str = "a pod asks for names at random among all entries at the fixed rate; run time of the agent's tc programs (bpf_stats, whose own two looks at the clock are in it) over the queries that the kernel answered, by the agent's own count; an agent for each size, all filled by queries, measured in turns";
 
 /// Hits among so many entries.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Live {
     pub(super) entries: u32,
-    /// Nanoseconds of the tc programs a query, over the rounds.
+    /// Nanoseconds of the tc programs a hit, over the rounds.
     pub(super) nanos: Summary,
     /// Queries that the kernel answered, over all rounds.
     pub(super) hit_percent: f64,
+    pub(super) rounds: Vec<Taken>,
 }
 
 /// Measures caches of these sizes.
@@ -30,9 +32,9 @@ pub(super) fn run(plan: &Plan, setting: &Setting) -> Result<Vec<Live>> {
         Size::fill(*entries, setting).with_context(|| format!("{entries} entries"))
     });
     let mut sizes = sizes.collect::<Result<Vec<_>>>()?;
-    for _ in 0..plan.rounds {
+    for round in 1..=plan.rounds {
         for size in &mut sizes {
-            size.measure(plan)?;
+            size.measure(plan, round)?;
         }
     }
     sizes.into_iter().map(Size::summary).collect()
@@ -42,8 +44,8 @@ struct Size {
     entries: u32,
     system: Running,
     random: Random,
-    nanos: Vec<f64>,
-    misses: u64,
+    rounds: Vec<Taken>,
+    hits: u64,
     sent: u64,
 }
 
@@ -61,39 +63,58 @@ impl Size {
             entries,
             system,
             random: Random::new(0),
-            nanos: Vec::new(),
-            misses: 0,
+            rounds: Vec::new(),
+            hits: 0,
             sent: 0,
         })
     }
 
-    fn measure(&mut self, plan: &Plan) -> Result<()> {
+    fn measure(&mut self, plan: &Plan, round: u32) -> Result<()> {
         let system = &self.system;
         let holder = system.programs.context("no tc program")?;
+        let agent = system.agent().context("no agent")?;
         let count = (plan.time.as_secs_f64() * f64::from(plan.rate)) as usize;
         let queries: Vec<_> = (0..count)
             .map(|_| self.random.below(self.entries.into()) as usize)
             .map(|index| names::query(&names::entry(index)))
             .collect();
         let _enabled = bpf_stats::Enabled::on().context("the kernel has no bpf_stats")?;
-        let (netns, before) = (system.pod().netns(), Runs::of(holder));
-        let outcome = open_loop::run(netns, system.server, &queries, plan.rate, plan.time)?;
-        let runs = Runs::of(holder).since(before);
-        // A hit is one run; a miss two, with that of the resolver's reply.
-        self.misses += runs.count.saturating_sub(outcome.sent);
+        let (netns, counters, runs) = (system.pod().netns(), agent.counters(), Runs::of(holder));
+        let (outcome, disturbance) = Disturbance::during(|| {
+            open_loop::run(netns, system.server, &queries, plan.rate, plan.time)
+        })?;
+        let (runs, hits) = (
+            Runs::of(holder).since(runs),
+            counters.answered(&agent.counters()),
+        );
+        self.hits += hits;
         self.sent += outcome.sent;
-        self.nanos.push(runs.nanos as f64 / outcome.sent as f64);
+        let nanos = per_hit(runs, hits).context("the kernel answered nothing")?;
+        let taken = Taken::new(round, nanos, disturbance).lost(outcome.lost_percent());
+        println!(
+            "  round {round} of {}, {} entries: {nanos:.0} ns{}",
+            plan.rounds,
+            self.entries,
+            taken.marks()
+        );
+        self.rounds.push(taken);
         Ok(())
     }
 
     fn summary(self) -> Result<Live> {
-        let hit_percent = 100.0 - self.misses as f64 / self.sent as f64 * 100.0;
         Ok(Live {
             entries: self.entries,
-            nanos: Summary::of(&self.nanos).context("no round")?,
-            hit_percent,
+            nanos: marks::summary(&self.rounds).context("no round")?,
+            hit_percent: self.hits as f64 / self.sent.max(1) as f64 * 100.0,
+            rounds: self.rounds,
         })
     }
+}
+
+/// What a hit costs. Over the queries sent, those that are lost before the programs see them would make it cheap; and
+/// the number of runs is no number of hits, for a miss has two. What misses take is in it: with few of them, little.
+fn per_hit(runs: Runs, hits: u64) -> Option<f64> {
+    (hits > 0).then(|| runs.nanos as f64 / hits as f64)
 }
 
 /// A table: a heading, and a row a size, with what test runs say beside it.
@@ -115,7 +136,7 @@ pub(super) fn table(live: &[Live], test_runs: &[(u32, u64)]) -> Vec<Vec<String>>
         let median = size.nanos.median;
         let mut row = vec![
             size.entries.to_string(),
-            format!("{median:.0}"),
+            format!("{median:.0}{}", marks::star(&size.rounds)),
             size.nanos.range(),
             format!("{:.2}", median / first),
             format!("{:.2}", size.hit_percent),
@@ -127,4 +148,20 @@ pub(super) fn table(live: &[Live], test_runs: &[(u32, u64)]) -> Vec<Vec<String>>
         rows.push(row);
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_queries_do_not_make_a_hit_cheap() {
+        // A hundred queries, of which the programs saw 80: 70 hits, and ten misses with two runs each.
+        let runs = Runs {
+            nanos: 7000,
+            count: 90,
+        };
+        assert_eq!(per_hit(runs, 70), Some(100.0));
+        assert_eq!(per_hit(runs, 0), None);
+    }
 }

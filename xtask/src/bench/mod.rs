@@ -11,6 +11,7 @@ mod kxdpgun;
 mod live;
 mod loads;
 mod machine;
+mod marks;
 mod micro;
 mod names;
 mod neighbours;

@@ -279,7 +279,7 @@ fn method(report: &Report) -> String {
         "<h2>Method</h2>\n<p>Each system runs in a lab of its own: a node, a pod on a veth and a CoreDNS with the cluster's zones, in network \
          namespaces of one machine. All labs are up the whole time, one is under load. A round puts each load on each system, in a new order \
          each time and never twice in a row on the same; what a quick run takes anew, at the end of its sweep, may follow itself. dnsperf is called with <code>{}</code>. A round is marked if more than 0.1 % of the queries are \
-         lost, if the hypervisor takes more than 1 % of the CPU time, if processes that have nothing to do with the benchmark use more than 3 % of it, or if the client cannot keep the rate. Rounds in which others used the machine are left out of medians and plots where a load has other rounds; they stand below and in bench.json.</p>\n{}{}",
+         lost, if the hypervisor takes more than 1 % of the CPU time, if processes that have nothing to do with the benchmark use more than 3 % of it, or if the client cannot keep the rate. So is what is measured beside the loads. Rounds in which others used the machine are left out of medians and plots where there are other rounds; they stand below and in bench.json.</p>\n{}{}",
         escape(&report.dnsperf),
         list("Systems", systems),
         list("Loads", loads)
@@ -287,22 +287,11 @@ fn method(report: &Report) -> String {
 }
 
 fn marked(report: &Report) -> String {
-    let rounds: Vec<_> = report
-        .marked()
-        .map(|sample| {
-            escape(&format!(
-                "round {}, {}, {}: {}",
-                sample.round,
-                sample.load,
-                sample.system,
-                sample.remarks.join("; ")
-            ))
-        })
-        .collect();
-    if rounds.is_empty() {
+    let marks = report.marks();
+    if marks.is_empty() {
         return "<h2>Marked rounds</h2>\n<p>None.</p>\n".to_owned();
     }
-    list("Marked rounds", rounds.into_iter())
+    list("Marked rounds", marks.iter().map(|mark| escape(mark)))
 }
 
 /// A heading and a list of HTML.
@@ -330,10 +319,22 @@ fn raw(report: &Report) -> String {
             sample.round,
             escape(sample.load),
             escape(sample.system),
-            sample.steal_percent,
-            sample.others_percent,
+            sample.disturbance.steal_percent,
+            sample.disturbance.others_percent,
             escape(&figures.join(", ")),
             escape(&sample.remarks.join("; "))
+        );
+    }
+    for (what, unit, taken) in report.others() {
+        let _ = writeln!(
+            text,
+            "<tr><td>{}<td class=\"text\" colspan=\"2\">{}<td>{:.2}<td>{:.1}<td class=\"text\">{:.1} {unit}<td class=\"text mark\">{}",
+            taken.round,
+            escape(&what),
+            taken.disturbance.steal_percent,
+            taken.disturbance.others_percent,
+            taken.value,
+            escape(&taken.remarks.join("; "))
         );
     }
     text + "</table></div></details>\n"

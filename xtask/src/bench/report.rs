@@ -8,6 +8,7 @@ use super::figures::{self, Figure};
 use super::live::Live;
 use super::loads;
 use super::machine::Machine;
+use super::marks::{Disturbance, Taken};
 use super::micro::Micro;
 use super::plan::Plan;
 use super::search_list::Cost;
@@ -25,8 +26,8 @@ pub(super) struct Sample {
     pub(super) attempt: u32,
     pub(super) load: &'static str,
     pub(super) system: &'static str,
-    pub(super) steal_percent: f64,
-    pub(super) others_percent: f64,
+    #[serde(flatten)]
+    pub(super) disturbance: Disturbance,
     pub(super) figures: BTreeMap<&'static str, f64>,
     /// Someone else used the machine.
     pub(super) disturbed: bool,
@@ -137,11 +138,43 @@ impl Report {
         figures
     }
 
-    /// The samples that carry a mark.
-    pub(super) fn marked(&self) -> impl Iterator<Item = &Sample> {
-        self.samples
-            .iter()
-            .filter(|sample| !sample.remarks.is_empty())
+    /// Rounds of what is measured beside the loads: what, its unit, and a round of it.
+    pub(super) fn others(&self) -> Vec<(String, &'static str, &Taken)> {
+        let mut others = Vec::new();
+        for live in &self.live {
+            let what = format!("hits under load, {} entries", live.entries);
+            others.extend(live.rounds.iter().map(|round| (what.clone(), "ns", round)));
+        }
+        for stage in &self.stages {
+            let what = format!("stages under load, {}", stage.name);
+            others.extend(stage.rounds.iter().map(|round| (what.clone(), "ns", round)));
+        }
+        for start in &self.standing_starts {
+            let (attach, interfaces) = (start.attach, start.interfaces);
+            let what = format!("standing start, {attach}, {interfaces} interfaces");
+            others.extend(start.rounds.iter().map(|round| (what.clone(), "ms", round)));
+        }
+        others
+    }
+
+    /// Every mark: where, and why.
+    pub(super) fn marks(&self) -> Vec<String> {
+        let samples = self.samples.iter().map(|sample| {
+            let place = format!("round {}, {}, {}", sample.round, sample.load, sample.system);
+            (place, &sample.remarks)
+        });
+        let others = self.others().into_iter().map(|(what, _, taken)| {
+            let place = format!("round {}, {what}", taken.round);
+            (place, &taken.remarks)
+        });
+        let costs = self.search_lists.iter().map(|cost| {
+            let place = format!("search lists, {}, {}", cost.workload, cost.system);
+            (place, &cost.remarks)
+        });
+        let all = samples.chain(others).chain(costs);
+        all.filter(|(_, remarks)| !remarks.is_empty())
+            .map(|(place, remarks)| format!("{place}: {}", remarks.join("; ")))
+            .collect()
     }
 
     /// The system that the others are compared with: dns-cache, or the first.
@@ -284,8 +317,7 @@ mod tests {
             attempt: 1,
             load,
             system: "unbound",
-            steal_percent: 0.0,
-            others_percent: 0.0,
+            disturbance: Disturbance::default(),
             figures: BTreeMap::new(),
             disturbed,
             remarks: Vec::new(),

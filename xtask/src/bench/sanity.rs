@@ -6,6 +6,7 @@ use super::live::Live;
 use super::loads::memory::FEWEST_HELD_PERCENT;
 use super::report::{Report, Sample, undisturbed};
 use super::search_list::Cost;
+use super::stages::LiveStage;
 use super::standing_start::{self, StandingStart};
 
 /// Below its limits, a system that loses more than this has not been measured.
@@ -26,6 +27,7 @@ pub(super) fn verdict(report: &Report) -> ExitCode {
     faults.extend(report.search_lists.iter().filter_map(fault_of));
     faults.extend(report.live.iter().filter_map(fault_of_live));
     faults.extend(report.standing_starts.iter().filter_map(fault_of_start));
+    faults.extend(report.stages.iter().filter_map(fault_of_stage));
     if faults.is_empty() {
         println!(
             "\nSound: every system answered, and none lost more than {MOST_LOST_PERCENT} % of the queries below its limits."
@@ -127,6 +129,16 @@ fn fault_of_live(live: &Live) -> Option<String> {
     })
 }
 
+/// A name whose place in the full cache another one has is none of a hit; more than these, and it is not the program
+/// that was measured.
+fn fault_of_stage(stage: &LiveStage) -> Option<String> {
+    let LiveStage {
+        name, lost_percent, ..
+    } = stage;
+    (*lost_percent > MOST_LOST_PERCENT)
+        .then(|| format!("stages under load, {name}: {lost_percent:.1} % of the queries lost"))
+}
+
 /// Another way to attach was measured, or not all interfaces were.
 fn fault_of_start(start: &StandingStart) -> Option<String> {
     let StandingStart {
@@ -146,6 +158,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::bench::marks::Disturbance;
     use crate::bench::statistics::Summary;
 
     fn sample(load: &'static str, figures: &[(&'static str, f64)]) -> Sample {
@@ -154,8 +167,7 @@ mod tests {
             attempt: 1,
             load,
             system: "unbound",
-            steal_percent: 0.0,
-            others_percent: 0.0,
+            disturbance: Disturbance::default(),
             figures: BTreeMap::from_iter(figures.iter().copied()),
             disturbed: false,
             remarks: Vec::new(),
@@ -230,6 +242,7 @@ mod tests {
                 attach,
                 interfaces: 10,
                 mechanisms: mechanisms.collect(),
+                rounds: Vec::new(),
                 millis: Summary::of(&[1.0]).unwrap(),
             })
         };

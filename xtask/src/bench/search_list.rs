@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use dns_cache_tests::Query;
 use serde::Serialize;
 
+use super::marks::{self, Disturbance};
 use super::names;
 use super::probe::Probe;
 use super::systems::Running;
@@ -75,6 +76,10 @@ pub(super) struct Cost {
     pub(super) outside: f64,
     /// Packets that were not answered by tc.
     pub(super) past_kernel: f64,
+    #[serde(flatten)]
+    pub(super) disturbance: Disturbance,
+    /// What was the matter with it.
+    pub(super) remarks: Vec<String>,
 }
 
 /// Measures all of these systems.
@@ -83,22 +88,30 @@ pub(super) fn run(workloads: &[Workload], systems: &[&Running]) -> Result<Vec<Co
     for workload in workloads {
         let seconds = (workload.warm_up + workload.time).as_secs();
         println!("Search lists, {}: {seconds} s …", workload.title);
-        thread::scope(|scope| {
-            let threads: Vec<_> = systems
-                .iter()
-                .map(|system| scope.spawn(|| measure(workload, system)))
-                .collect();
-            for (thread, system) in threads.into_iter().zip(systems) {
-                let Ok(cost) = thread.join() else {
-                    bail!("a client panicked");
-                };
-                let place = || format!("{}, search lists", system.system.title);
-                costs.push(cost.with_context(place)?);
-            }
-            Ok(())
-        })?;
+        let (measured, disturbance) = Disturbance::during(|| at_once(workload, systems))?;
+        costs.extend(measured.into_iter().map(|cost| Cost {
+            disturbance,
+            remarks: [disturbance.remarks(), cost.remarks].concat(),
+            ..cost
+        }));
     }
     Ok(costs)
+}
+
+fn at_once(workload: &Workload, systems: &[&Running]) -> Result<Vec<Cost>> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = systems
+            .iter()
+            .map(|system| scope.spawn(|| measure(workload, system)))
+            .collect();
+        let costs = threads.into_iter().zip(systems).map(|(thread, system)| {
+            let Ok(cost) = thread.join() else {
+                bail!("a client panicked");
+            };
+            cost.with_context(|| format!("{}, search lists", system.system.title))
+        });
+        costs.collect()
+    })
 }
 
 fn measure(workload: &Workload, system: &Running) -> Result<Cost> {
@@ -127,6 +140,10 @@ fn measure(workload: &Workload, system: &Running) -> Result<Cost> {
         coredns: each(upstream_after.0 - upstream.0),
         outside: each(upstream_after.1 - upstream.1),
         past_kernel,
+        disturbance: Disturbance::default(),
+        remarks: marks::of_loss(failed as f64 / count as f64 * 100.0)
+            .into_iter()
+            .collect(),
     })
 }
 

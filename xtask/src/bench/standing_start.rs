@@ -8,6 +8,7 @@ use dns_cache_tests::agent::attach_modes;
 use dns_cache_tests::{AgentConfig, Lab, Upstream, Veths};
 use serde::Serialize;
 
+use super::marks::{self, Disturbance, Taken};
 use super::plan::Plan;
 use super::statistics::Summary;
 use super::systems::Setting;
@@ -31,6 +32,7 @@ pub(super) struct StandingStart {
     pub(super) mechanisms: BTreeMap<String, usize>,
     /// Over the rounds.
     pub(super) millis: Summary,
+    pub(super) rounds: Vec<Taken>,
 }
 
 /// Measures each way to attach, and a start that has nothing to attach to.
@@ -54,9 +56,9 @@ pub(super) fn run(plan: &Plan, setting: &Setting) -> Result<Vec<StandingStart>> 
         };
         starts.push(Start::new(attach, names));
     }
-    for _ in 0..plan.rounds {
+    for round in 1..=plan.rounds {
         for start in &mut starts {
-            start.measure(setting, &lab);
+            start.measure(plan, setting, &lab, round)?;
         }
     }
     starts.into_iter().map(Start::summary).collect()
@@ -66,7 +68,7 @@ struct Start<'a> {
     attach: &'static str,
     names: &'a [&'a str],
     mechanisms: BTreeMap<String, usize>,
-    millis: Vec<f64>,
+    rounds: Vec<Taken>,
 }
 
 impl<'a> Start<'a> {
@@ -75,11 +77,11 @@ impl<'a> Start<'a> {
             attach,
             names,
             mechanisms: BTreeMap::new(),
-            millis: Vec::new(),
+            rounds: Vec::new(),
         }
     }
 
-    fn measure(&mut self, setting: &Setting, lab: &Lab) {
+    fn measure(&mut self, plan: &Plan, setting: &Setting, lab: &Lab, round: u32) -> Result<()> {
         // Of many, a pattern each would be a cost of its own.
         let interfaces = match self.names {
             [] => vec!["none".to_owned()],
@@ -94,12 +96,25 @@ impl<'a> Start<'a> {
             wedged_after: None,
             ..AgentConfig::default()
         };
-        let start = Instant::now();
-        let agent = lab.agent_on(&config, self.names);
-        self.millis.push(start.elapsed().as_secs_f64() * 1e3);
+        let ((agent, took), disturbance) = Disturbance::during(|| {
+            let start = Instant::now();
+            let agent = lab.agent_on(&config, self.names);
+            Ok((agent, start.elapsed()))
+        })?;
+        let taken = Taken::new(round, took.as_secs_f64() * 1e3, disturbance);
+        println!(
+            "  round {round} of {}, {}, {} interfaces: {:.0} ms{}",
+            plan.rounds,
+            self.attach,
+            self.names.len(),
+            taken.value,
+            taken.marks()
+        );
+        self.rounds.push(taken);
         self.mechanisms = agent.mechanisms(self.names);
         agent.stop();
         agent.detach();
+        Ok(())
     }
 
     fn summary(self) -> Result<StandingStart> {
@@ -107,7 +122,8 @@ impl<'a> Start<'a> {
             attach: self.attach,
             interfaces: self.names.len(),
             mechanisms: self.mechanisms,
-            millis: Summary::of(&self.millis).context("no round")?,
+            millis: marks::summary(&self.rounds).context("no round")?,
+            rounds: self.rounds,
         })
     }
 }
@@ -145,7 +161,7 @@ pub(super) fn table(starts: &[StandingStart]) -> Vec<Vec<String>> {
         vec![
             start.attach.to_owned(),
             start.interfaces.to_string(),
-            format!("{:.0}", start.millis.median),
+            format!("{:.0}{}", start.millis.median, marks::star(&start.rounds)),
             start.millis.range(),
             start.by(),
         ]

@@ -87,18 +87,12 @@ fn ends(report: &Report) -> String {
             let _ = writeln!(text, "- {}: {}", target.title, target.beside);
         }
     }
-    if report.marked().next().is_some() {
+    let marks = report.marks();
+    if !marks.is_empty() {
         text += "\nMarked:\n";
-        for sample in report.marked() {
-            let _ = writeln!(
-                text,
-                "- round {}, {}, {}: {}",
-                sample.round,
-                sample.load,
-                sample.system,
-                sample.remarks.join("; ")
-            );
-        }
+    }
+    for mark in marks {
+        let _ = writeln!(text, "- {mark}");
     }
     if !report.not_measured.is_empty() {
         text += "\nNot measured:\n";

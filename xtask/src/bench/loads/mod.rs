@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::cpu::{Meter, Used};
+use super::marks::{self, Disturbance};
 use super::plan::Plan;
 use super::report::Sample;
 use super::systems::{Running, System};
@@ -83,19 +83,9 @@ impl Measured {
     /// Notes queries without a right answer, and marks the round where they are many.
     pub(super) fn lost(&mut self, key: &'static str, percent: f64) {
         self.figure(key, percent);
-        if percent > MARKED_LOSS_PERCENT {
-            self.remarks
-                .push(format!("{percent:.2} % of the queries lost"));
-        }
+        self.remarks.extend(marks::of_loss(percent));
     }
 }
-
-/// From here on a round is marked for lost queries.
-const MARKED_LOSS_PERCENT: f64 = 0.1;
-/// From here on a round is marked for CPU time that the hypervisor took away.
-const MARKED_STEAL_PERCENT: f64 = 1.0;
-/// From here on a round is marked for what else ran on the machine.
-const MARKED_OTHERS_PERCENT: f64 = 3.0;
 
 impl Load {
     /// Which of the systems it can be put on: their places among these.
@@ -123,33 +113,18 @@ impl Load {
             system,
             earlier,
         };
-        let meter = Meter::start(&[])?;
-        let mut measured = (self.run)(&context)?;
-        let Used {
-            steal_percent,
-            others_percent,
-            ..
-        } = meter.stop()?;
-        if steal_percent > MARKED_STEAL_PERCENT {
-            measured
-                .remarks
-                .push(format!("{steal_percent:.1} % of the CPU time stolen"));
-        }
-        if others_percent > MARKED_OTHERS_PERCENT {
-            measured.remarks.push(format!(
-                "other processes used {others_percent:.0} % of the CPU time"
-            ));
-        }
+        let (mut measured, disturbance) = Disturbance::during(|| (self.run)(&context))?;
+        let remarks = disturbance.remarks();
+        let disturbed = !remarks.is_empty();
+        measured.remarks.extend(remarks);
         Ok(Sample {
             round,
             attempt,
             load: self.key,
             system: system.system.key,
-            steal_percent,
-            others_percent,
+            disturbance,
             figures: measured.figures,
-            disturbed: steal_percent > MARKED_STEAL_PERCENT
-                || others_percent > MARKED_OTHERS_PERCENT,
+            disturbed,
             remarks: measured.remarks,
             latencies: measured.latencies,
         })
