@@ -34,7 +34,7 @@ mod systems;
 mod table;
 mod targets;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -43,6 +43,7 @@ use dns_cache_tests::signals;
 use crate::programs::workspace;
 use crate::root;
 use crate::setup::Want;
+use machine::Machine;
 use order::Order;
 use plan::Plan;
 use progress::Progress;
@@ -56,6 +57,9 @@ pub(crate) struct Args {
     /// One short round that only checks that every system answers and loses next to nothing
     #[arg(long)]
     quick: bool,
+    /// Only the test runs and the verifier's figures, against the last ones recorded on this machine
+    #[arg(long, conflicts_with_all = ["rounds", "systems"])]
+    micro: bool,
     /// How many rounds over all systems
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -71,21 +75,38 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    root::in_lab(args.agent.as_ref(), Want::Benchmark, |agent| {
-        measure(args, agent)
+    let want = if args.micro {
+        Want::WithoutCoreDns
+    } else {
+        Want::Benchmark
+    };
+    root::in_lab(args.agent.as_ref(), want, |agent| {
+        let output = args.output.clone();
+        let output = output.unwrap_or_else(|| workspace().join("target/bench"));
+        if args.micro {
+            test_runs(args.quick, &output, &agent)
+        } else {
+            measure(args, &output, agent)
+        }
     })
 }
 
-fn measure(args: &Args, agent: PathBuf) -> Result<ExitCode> {
+fn test_runs(quick: bool, output: &Path, agent: &Path) -> Result<ExitCode> {
+    let (micro, machine) = (micro::run(agent, quick)?, Machine::this());
+    let before = micro::before(output, &machine);
+    print!("{}", table::test_runs(&micro, before.as_ref()));
+    if !quick {
+        micro::record(output, &machine, &micro)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(args: &Args, output: &Path, agent: PathBuf) -> Result<ExitCode> {
     signals::clean_up_on_signals(|| {
         eprintln!("\nCleaning up …");
         bpf_stats::restore();
     })
     .context("listening to signals")?;
-    let output = args
-        .output
-        .clone()
-        .unwrap_or_else(|| workspace().join("target/bench"));
     let plan = Plan::new(args.quick, args.rounds);
     let systems: Vec<&System> = if args.systems.is_empty() {
         systems::ALL.iter().collect()
@@ -101,17 +122,22 @@ fn measure(args: &Args, agent: PathBuf) -> Result<ExitCode> {
     drop(running);
     report.live = live::run(&plan, &setting)?;
     report.standing_starts = standing_start::run(&plan, &setting)?;
-    println!("Test runs …");
     let micro = micro::run(&setting.agent, plan.quick)?;
-    let before = micro::before(&output, &report.machine);
+    report.micro_before = micro::before(output, &report.machine);
     report.stages = stages::run(&plan, &setting, &micro.stages)?;
     report.micro = Some(micro);
     // A quick run is a check: its figures are no measure of anything.
     if !plan.quick {
         report.targets = targets::of(&report);
     }
-    print!("{}", table::render(&report, before.as_ref()));
-    output::write(&output, &report)?;
+    print!("{}", table::render(&report));
+    output::write(output, &report)?;
+    // Its test runs are short.
+    if !plan.quick
+        && let Some(micro) = &report.micro
+    {
+        micro::record(output, &report.machine, micro)?;
+    }
     Ok(sanity::verdict(&report))
 }
 

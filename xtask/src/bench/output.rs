@@ -12,19 +12,20 @@ use super::report::Report;
 
 /// Writes `bench.json` and `bench.html`.
 pub(super) fn write(dir: &Path, report: &Report) -> Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    give(dir);
     let json = serde_json::to_string_pretty(report).context("writing JSON")?;
     println!();
-    for (name, text) in [
-        ("bench.json", json + "\n"),
-        ("bench.html", page::render(report)),
-    ] {
-        let path = dir.join(name);
-        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-        give(&path);
-        println!("wrote {}", path.display());
-    }
+    write_file(dir, "bench.json", &(json + "\n"))?;
+    write_file(dir, "bench.html", &page::render(report))
+}
+
+/// Writes one of them, and says so.
+pub(super) fn write_file(dir: &Path, name: &str, text: &str) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    give(dir);
+    let path = dir.join(name);
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    give(&path);
+    println!("wrote {}", path.display());
     Ok(())
 }
 

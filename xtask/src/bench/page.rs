@@ -50,13 +50,7 @@ pub(super) fn render(report: &Report) -> String {
     page += &standing_starts(report);
     page += &method(report);
     page += &marked(report);
-    if let Some(micro) = &report.micro {
-        let _ = write!(
-            page,
-            "<h2>Test runs</h2>\n<pre>{}</pre>\n",
-            escape(&micro::render(micro, None))
-        );
-    }
+    page += &test_runs(report);
     if !report.not_measured.is_empty() {
         let what = report.not_measured.iter().map(|what| escape(what));
         page += &list("Not measured", what);
@@ -102,6 +96,21 @@ fn live_stages(report: &Report) -> String {
 fn standing_starts(report: &Report) -> String {
     let table = standing_start::table(&report.standing_starts);
     explained(standing_start::TITLE, standing_start::METHOD, &[table])
+}
+
+fn test_runs(report: &Report) -> String {
+    let (Some(micro), before) = (&report.micro, report.micro_before.as_ref()) else {
+        return String::new();
+    };
+    let mut text = format!(
+        "<h2>Test runs</h2>\n<p class=\"soft\">{}. {}</p>\n",
+        escape(micro::METHOD),
+        escape(&micro::compared(before))
+    );
+    for (title, table) in micro::tables(micro, before) {
+        text += &format!("<h3>{}</h3>\n{}", escape(title), plain(&table));
+    }
+    text
 }
 
 /// Tables under a title, and how their numbers came about.

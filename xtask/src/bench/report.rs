@@ -9,7 +9,7 @@ use super::live::Live;
 use super::loads;
 use super::machine::Machine;
 use super::marks::{Disturbance, Taken};
-use super::micro::Micro;
+use super::micro::{Micro, Record};
 use super::plan::Plan;
 use super::search_list::Cost;
 use super::stages::LiveStage;
@@ -58,6 +58,8 @@ pub(super) struct Report {
     pub(super) stages: Vec<LiveStage>,
     /// Test runs.
     pub(super) micro: Option<Micro>,
+    /// The last ones on this machine and kernel.
+    pub(super) micro_before: Option<Record>,
     /// In the order in which they were taken.
     pub(super) samples: Vec<Sample>,
 }
@@ -116,6 +118,7 @@ impl Report {
             standing_starts: Vec::new(),
             stages: Vec::new(),
             micro: None,
+            micro_before: None,
             samples,
         }
     }
@@ -171,7 +174,9 @@ impl Report {
             let place = format!("search lists, {}, {}", cost.workload, cost.system);
             (place, &cost.remarks)
         });
-        let all = samples.chain(others).chain(costs);
+        let micro = self.micro.iter();
+        let micro = micro.map(|micro| ("test runs".to_owned(), &micro.remarks));
+        let all = samples.chain(others).chain(costs).chain(micro);
         all.filter(|(_, remarks)| !remarks.is_empty())
             .map(|(place, remarks)| format!("{place}: {}", remarks.join("; ")))
             .collect()

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use super::figures::Figure;
-use super::micro::{self, Micro};
+use super::micro::{self, Micro, Record};
 use super::report::{Measured, Report};
 use super::{live, search_list, stages, standing_start, targets};
 
-/// All of a run, and test runs beside earlier ones of this machine.
-pub(super) fn render(report: &Report, before: Option<&Micro>) -> String {
+/// All of a run.
+pub(super) fn render(report: &Report) -> String {
     let mut text = loads(report);
     if !report.search_lists.is_empty() {
         text += "\nQueries that a look-up by a pod's search list costs\n";
@@ -37,10 +37,22 @@ pub(super) fn render(report: &Report, before: Option<&Micro>) -> String {
                 stages::METHOD
             );
         }
-        text += &micro::render(micro, before);
+        text += &test_runs(micro, report.micro_before.as_ref());
     }
     text += &ends(report);
     text
+}
+
+/// Test runs, beside the last ones.
+pub(super) fn test_runs(micro: &Micro, before: Option<&Record>) -> String {
+    let mut text = String::new();
+    for (title, table) in micro::tables(micro, before) {
+        text += &format!("\n{title}\n\n{}", align(&table));
+    }
+    for remark in &micro.remarks {
+        text += &format!("* marked: {remark}\n");
+    }
+    text + &format!("({})\n{}\n", micro::METHOD, micro::compared(before))
 }
 
 /// Medians with their spread, and ratios.
