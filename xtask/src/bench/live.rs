@@ -22,6 +22,8 @@ pub(super) struct Live {
     pub(super) nanos: Summary,
     /// Queries that the kernel answered, over all rounds.
     pub(super) hit_percent: f64,
+    /// Queries without an answer, over all rounds.
+    pub(super) lost_percent: f64,
     pub(super) rounds: Vec<Taken>,
 }
 
@@ -46,6 +48,7 @@ struct Size {
     random: Random,
     rounds: Vec<Taken>,
     hits: u64,
+    answered: u64,
     sent: u64,
 }
 
@@ -65,6 +68,7 @@ impl Size {
             random: Random::new(0),
             rounds: Vec::new(),
             hits: 0,
+            answered: 0,
             sent: 0,
         })
     }
@@ -88,6 +92,7 @@ impl Size {
             counters.answered(&agent.counters()),
         );
         self.hits += hits;
+        self.answered += outcome.times.len() as u64;
         self.sent += outcome.sent;
         let nanos = per_hit(runs, hits).context("the kernel answered nothing")?;
         let taken = Taken::new(round, nanos, disturbance).lost(outcome.lost_percent());
@@ -102,10 +107,12 @@ impl Size {
     }
 
     fn summary(self) -> Result<Live> {
+        let percent = |queries: u64| queries as f64 / self.sent.max(1) as f64 * 100.0;
         Ok(Live {
             entries: self.entries,
             nanos: marks::summary(&self.rounds).context("no round")?,
-            hit_percent: self.hits as f64 / self.sent.max(1) as f64 * 100.0,
+            hit_percent: percent(self.hits),
+            lost_percent: percent(self.sent.saturating_sub(self.answered)),
             rounds: self.rounds,
         })
     }

@@ -7,7 +7,7 @@ use super::cpu::{Meter, Used};
 use super::statistics::Summary;
 
 /// From here on a round is marked for lost queries.
-const LOSS_PERCENT: f64 = 0.1;
+pub(super) const LOSS_PERCENT: f64 = 0.1;
 /// From here on a round is marked for CPU time that the hypervisor took away.
 const STEAL_PERCENT: f64 = 1.0;
 /// From here on a round is marked for what else ran on the machine.

@@ -48,6 +48,7 @@ use order::Order;
 use plan::Plan;
 use progress::Progress;
 use report::{Report, Sample};
+use sanity::Limits;
 use search_list::Cost;
 use systems::{Running, Setting, System};
 
@@ -166,6 +167,7 @@ fn search_lists(plan: &Plan, running: &[Running], setting: &Setting) -> Result<V
 fn rounds(plan: &Plan, running: &[Running]) -> Result<Vec<Sample>> {
     let mut order = Order::new();
     let mut samples = Vec::new();
+    let limits = Limits { quick: plan.quick };
     let mut progress = Progress::new(plan.measurements(running));
     for round in 1..=plan.rounds {
         for load in plan.loads(round) {
@@ -184,7 +186,7 @@ fn rounds(plan: &Plan, running: &[Running]) -> Result<Vec<Sample>> {
                                 format!("{}, {}", system.system.title, load.title)
                             })?;
                             progress.show(plan, load, system, &sample);
-                            let sound = sanity::faults_of(&sample).is_empty();
+                            let sound = sanity::faults_of(&sample, limits).is_empty();
                             samples.push(sample);
                             sound
                         }
