@@ -75,7 +75,7 @@ pub(super) const CPU: &str = "fixed_rate.cpu_us";
 pub(super) const CPU_PARTS: [&str; 2] = ["fixed_rate.server_cpu_us", "programs.run_time_us"];
 
 /// All of them, in the order of a table's columns.
-pub(super) const ALL: [Figure; 22] = [
+pub(super) const ALL: [Figure; 26] = [
     higher("flat_out.qps", "qps", "all cached, flat out", "queries/s"),
     higher(
         "xdp.replies",
@@ -157,6 +157,34 @@ pub(super) const ALL: [Figure; 22] = [
         "added",
         "a miss, added to a direct query over TCP",
         "%",
+        0,
+    )),
+    beside(lower(
+        "misses.cpu_us",
+        "CPU a miss",
+        "beside it: CPU time of the system's threads a miss",
+        "µs",
+        1,
+    )),
+    beside(lower(
+        "misses.wait_us",
+        "wait a miss",
+        "beside it: their wait for a CPU a miss",
+        "µs",
+        1,
+    )),
+    beside(lower(
+        "misses.sleeps",
+        "sleeps",
+        "beside it: how often one of them went to sleep a miss",
+        "times",
+        2,
+    )),
+    beside(lower(
+        "misses.direct_placed_p50_us",
+        "placed relay",
+        "beside it: by a relay in the agent's place, through the tc programs",
+        "µs",
         0,
     )),
     beside(lower(

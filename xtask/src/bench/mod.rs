@@ -8,6 +8,7 @@ mod figures;
 mod fill;
 mod generator;
 mod kxdpgun;
+mod ledger;
 mod live;
 mod loads;
 mod machine;
@@ -33,6 +34,7 @@ mod svg;
 mod systems;
 mod table;
 mod targets;
+mod threads;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -157,7 +159,9 @@ fn start(systems: &[&'static System], setting: &Setting) -> Result<Vec<Running>>
 
 /// On all that resolve names, and on dns-cache without cuts.
 fn search_lists(plan: &Plan, running: &[Running], setting: &Setting) -> Result<Vec<Cost>> {
-    let resolving = running.iter().filter(|running| running.system.resolves);
+    let resolving = running
+        .iter()
+        .filter(|running| running.system.resolves && running.system.only.is_none());
     let without_cuts = start(&[&systems::WITHOUT_CUTS], setting)?;
     let systems: Vec<_> = without_cuts.iter().chain(resolving).collect();
     search_list::run(plan.search_lists, &systems)

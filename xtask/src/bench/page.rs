@@ -7,7 +7,7 @@ use super::figures::{Better, CPU, CPU_PARTS, Figure};
 use super::micro;
 use super::report::{Measured, Report};
 use super::svg::{self, Bar, Curve};
-use super::{live, search_list, stages, standing_start, targets};
+use super::{ledger, live, search_list, stages, standing_start, targets};
 
 const STYLE: &str = include_str!("page.css");
 /// The colours that the style defines.
@@ -44,6 +44,7 @@ pub(super) fn render(report: &Report) -> String {
     page += &medians(report);
     page += &ratios(report);
     page += &plots(report);
+    page += &ledger(report);
     page += &search_lists(report);
     page += &live_hits(report);
     page += &live_stages(report);
@@ -75,6 +76,12 @@ fn search_lists(report: &Report) -> String {
     let title = "Queries that a look-up by a pod's search list costs";
     let tables = search_list::tables(&report.search_lists);
     explained(title, search_list::METHOD, &tables)
+}
+
+fn ledger(report: &Report) -> String {
+    ledger::table(report).map_or_else(String::new, |table| {
+        explained(ledger::TITLE, ledger::METHOD, &[table])
+    })
 }
 
 fn live_hits(report: &Report) -> String {
@@ -271,7 +278,8 @@ fn latencies(report: &Report) -> String {
 }
 
 fn method(report: &Report) -> String {
-    let systems = report.systems.iter().map(|system| {
+    let all = report.systems.iter().chain(&report.explaining);
+    let systems = all.map(|system| {
         format!(
             "<b>{}</b> ({}, {}): {}.",
             escape(system.title),

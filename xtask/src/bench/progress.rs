@@ -35,6 +35,8 @@ impl Progress {
         let left = self.left();
         let mut figures: Vec<_> = figures::ALL
             .iter()
+            // What only explains is for the tables.
+            .filter(|figure| !figure.key.contains(".direct_"))
             .filter_map(|figure| {
                 let value = sample.figures.get(figure.key)?;
                 Some(format!(

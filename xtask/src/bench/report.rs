@@ -48,6 +48,8 @@ pub(super) struct Report {
     /// Its arguments but for server and names.
     pub(super) dnsperf: String,
     pub(super) systems: Vec<Measured>,
+    /// Those that explain others' figures.
+    pub(super) explaining: Vec<Measured>,
     pub(super) loads: Vec<Method>,
     pub(super) figures: Vec<Figure>,
     pub(super) not_measured: Vec<String>,
@@ -89,10 +91,13 @@ pub(super) struct Method {
 
 impl Report {
     pub(super) fn new(plan: &Plan, running: &[Running], samples: Vec<Sample>) -> Self {
-        let systems: Vec<_> = running
-            .iter()
-            .map(|system| Measured::of(system, &samples))
-            .collect();
+        let explains = |running: &&Running| running.system.only.is_some();
+        let (explaining, shown): (Vec<_>, Vec<_>) = running.iter().partition(explains);
+        let measured = |running: Vec<&Running>| -> Vec<_> {
+            let all = running.into_iter();
+            all.map(|system| Measured::of(system, &samples)).collect()
+        };
+        let (explaining, systems) = (measured(explaining), measured(shown));
         let not_measured = missing(&systems);
         Self {
             machine: Machine::this(),
@@ -102,6 +107,7 @@ impl Report {
             fixed_rate_qps: plan.rate,
             dnsperf: super::dnsperf::arguments(plan).join(" "),
             systems,
+            explaining,
             loads: loads::ALL
                 .iter()
                 .map(|load| Method {
@@ -121,6 +127,13 @@ impl Report {
             micro_before: None,
             samples,
         }
+    }
+
+    /// A system's median.
+    pub(super) fn median(&self, system: &str, figure: &str) -> Option<f64> {
+        let mut systems = self.systems.iter().chain(&self.explaining);
+        let system = systems.find(|measured| measured.key == system)?;
+        Some(system.summaries.get(figure)?.median)
     }
 
     /// The figures that some system has.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::figures::Figure;
 use super::micro::{self, Micro, Record};
 use super::report::{Measured, Report};
-use super::{live, search_list, stages, standing_start, targets};
+use super::{ledger, live, search_list, stages, standing_start, targets};
 
 /// All of a run.
 pub(super) fn render(report: &Report) -> String {
@@ -16,6 +16,10 @@ pub(super) fn render(report: &Report) -> String {
             text += &format!("\n{}", align(&table));
         }
         text += &format!("({})\n", search_list::METHOD);
+    }
+    if let Some(ledger) = ledger::table(report) {
+        let (title, method) = (ledger::TITLE, ledger::METHOD);
+        text += &format!("\n{title}\n\n{}({method})\n", align(&ledger));
     }
     if !report.standing_starts.is_empty() {
         let table = align(&standing_start::table(&report.standing_starts));

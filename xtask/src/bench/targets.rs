@@ -65,9 +65,7 @@ struct Figures<'a>(&'a Report);
 
 impl Figures<'_> {
     fn median(&self, system: &str, figure: &str) -> Option<f64> {
-        let mut systems = self.0.systems.iter();
-        let system = systems.find(|measured| measured.key == system)?;
-        Some(system.summaries.get(figure)?.median)
+        self.0.median(system, figure)
     }
 
     fn replies(&self, title: &'static str, figure: &str) -> Option<Target> {
@@ -132,6 +130,9 @@ impl Figures<'_> {
         );
         if let Some(relay) = of("misses.direct_relay_p50_us") {
             beside += &format!(", {relay:.0} µs by a relay that does nothing else");
+        }
+        if let Some(placed) = of("misses.direct_placed_p50_us") {
+            beside += &format!(", {placed:.0} µs by that relay in the agent's place");
         }
         if let Some(trip) = self.median(USERSPACE, "sequential.p50_us") {
             beside += &format!("; to the resolver and back, for what it knows, {trip:.0} µs");

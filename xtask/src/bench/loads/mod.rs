@@ -95,7 +95,10 @@ impl Load {
             Needs::Names => system.resolves,
             Needs::Programs => system.programs,
         };
-        let suitable = systems.enumerate().filter(|(_, system)| suits(system));
+        let is_for_it = |system: &System| system.only.is_none_or(|load| load == self.key);
+        let suitable = systems
+            .enumerate()
+            .filter(|(_, system)| is_for_it(system) && suits(system));
         suitable.map(|(index, _)| index).collect()
     }
 

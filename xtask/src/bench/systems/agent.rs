@@ -12,6 +12,7 @@ pub(super) const KERNEL: System = System {
     about: "the agent as it is installed: the tc program on the pod's veth answers what is cached, the rest goes to the resolver as below",
     resolves: true,
     programs: true,
+    only: None,
     start: |setting| start(setting, AgentConfig::default()),
 };
 
@@ -22,12 +23,33 @@ pub(super) const USERSPACE: System = System {
     about: "the same with cache.kernel: false: hand-over to the resolver's namespace, its own cache; CoreDNS is asked over TCP",
     resolves: true,
     programs: true,
+    only: None,
     start: |setting| {
         let extra = "cache:\n  kernel: false\n".to_owned();
         start(
             setting,
             AgentConfig {
                 extra,
+                ..AgentConfig::default()
+            },
+        )
+    },
+};
+
+pub(in crate::bench) const UDP: System = System {
+    key: "dns-cache-udp",
+    title: "dns-cache, upstream over UDP",
+    short: "over UDP",
+    about: "the agent with cluster.transport: udp",
+    resolves: true,
+    programs: true,
+    only: Some("misses"),
+    start: |setting| {
+        let cluster = "  transport: udp\n".to_owned();
+        start(
+            setting,
+            AgentConfig {
+                cluster,
                 ..AgentConfig::default()
             },
         )
@@ -42,6 +64,7 @@ pub(in crate::bench) const WITHOUT_CUTS: System = System {
     about: "the agent with cluster.nxdomainCut: false",
     resolves: true,
     programs: true,
+    only: None,
     start: |setting| {
         let cluster = "  nxdomainCut: false\n".to_owned();
         start(

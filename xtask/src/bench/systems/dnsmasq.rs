@@ -13,6 +13,7 @@ pub(super) const SYSTEM: System = System {
     about: "dnsmasq on the node with 10,000 entries, at 169.254.20.10 with NodeLocalDNS's NOTRACK rules; CoreDNS is asked over UDP",
     resolves: true,
     programs: false,
+    only: None,
     start,
 };
 

@@ -11,6 +11,7 @@ pub(super) const SYSTEM: System = System {
     about: "CoreDNS in a pod, reached at the ClusterIP by kube-proxy's iptables rules (DNAT, conntrack); the zone is a file in its memory",
     resolves: true,
     programs: false,
+    only: None,
     start,
 };
 

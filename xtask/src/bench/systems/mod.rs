@@ -34,14 +34,16 @@ pub(super) struct System {
     pub(super) resolves: bool,
     /// Whether it has tc programs.
     pub(super) programs: bool,
+    /// The one load that it is for: it explains the others' figures there, and has no column of its own.
+    pub(super) only: Option<&'static str>,
     start: fn(&Setting) -> Result<Started>,
 }
 
 /// The agent in other forms, where only it is measured.
-pub(super) use agent::{WITHOUT_CUTS, with_room};
+pub(super) use agent::{UDP, WITHOUT_CUTS, with_room};
 
 /// All of them.
-pub(super) const ALL: [System; 7] = [
+pub(super) const ALL: [System; 8] = [
     agent::KERNEL,
     reflect::SYSTEM,
     agent::USERSPACE,
@@ -49,11 +51,12 @@ pub(super) const ALL: [System; 7] = [
     dnsmasq::SYSTEM,
     node_local::SYSTEM,
     kube_proxy::SYSTEM,
+    UDP,
 ];
 
 /// The system with this key.
 pub(super) fn find(key: &str) -> Result<&'static System, String> {
-    static SYSTEMS: [System; 7] = ALL;
+    static SYSTEMS: [System; 8] = ALL;
     SYSTEMS
         .iter()
         .find(|system| system.key == key)

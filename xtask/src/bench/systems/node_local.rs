@@ -13,6 +13,7 @@ pub(super) const SYSTEM: System = System {
     about: "CoreDNS on the node under NodeLocalDNS's Corefile, at 169.254.20.10 with its NOTRACK rules; the cluster's zones are forwarded over TCP to the ClusterIP",
     resolves: true,
     programs: false,
+    only: None,
     start,
 };
 

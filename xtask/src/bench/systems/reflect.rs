@@ -12,6 +12,7 @@ pub(super) const SYSTEM: System = System {
     about: "the limit of this machine and this client: a tc program on the pod's veth that swaps addresses, sets the QR bit and sends the query back; it resolves nothing",
     resolves: false,
     programs: true,
+    only: None,
     start,
 };
 

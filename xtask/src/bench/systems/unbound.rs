@@ -15,6 +15,7 @@ pub(super) const SYSTEM: System = System {
     about: "Unbound on the node, 2 threads with so-reuseport, at 169.254.20.10 with NodeLocalDNS's NOTRACK rules; CoreDNS is asked over UDP",
     resolves: true,
     programs: false,
+    only: None,
     start,
 };
 
