@@ -23,6 +23,7 @@ mod page;
 mod plan;
 mod probe;
 mod progress;
+mod readme;
 mod relay;
 mod report;
 mod sanity;

@@ -8,14 +8,19 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::page;
+use super::readme;
 use super::report::Report;
 
-/// Writes `bench.json` and `bench.html`.
+/// Writes `bench.json`, `bench.html`, and what the README shows, if anything was to be reached.
 pub(super) fn write(dir: &Path, report: &Report) -> Result<()> {
     let json = serde_json::to_string_pretty(report).context("writing JSON")?;
     println!();
     write_file(dir, "bench.json", &(json + "\n"))?;
-    write_file(dir, "bench.html", &page::render(report))
+    write_file(dir, "bench.html", &page::render(report))?;
+    if report.targets.is_empty() {
+        return Ok(());
+    }
+    write_file(dir, readme::FILE, &readme::render(report))
 }
 
 /// Writes one of them, and says so.
