@@ -9,12 +9,14 @@ use anyhow::{Context, Result};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::neighbours::Neighbours;
+use super::threads::Activity;
 
 /// CPU time between two moments.
 #[derive(Debug)]
 pub(super) struct Meter {
     pids: Vec<i32>,
-    processes: u64,
+    /// Seconds.
+    processes: f64,
     machine: Machine,
     neighbours: Neighbours,
 }
@@ -43,13 +45,12 @@ impl Meter {
 
     /// What was used until now.
     pub(super) fn stop(self) -> Result<Used> {
-        let hertz = ticks_per_second()?;
         let machine = Machine::now()?;
         let all = machine.all.saturating_sub(self.machine.all).max(1) as f64;
         let others = Neighbours::now().since(self.neighbours) as f64;
         let stolen = machine.steal.saturating_sub(self.machine.steal) as f64;
         Ok(Used {
-            processes: processes(&self.pids)?.saturating_sub(self.processes) as f64 / hertz,
+            processes: processes(&self.pids)? - self.processes,
             steal_percent: stolen / all * 100.0,
             others_percent: others / all * 100.0,
         })
@@ -72,7 +73,16 @@ fn ticks_per_second() -> Result<f64> {
     Ok(ticks as f64)
 }
 
-fn processes(pids: &[i32]) -> Result<u64> {
+/// Seconds of processes, by the scheduler's account of their threads; where the kernel keeps none, in whole ticks, one of
+/// which is more than what an agent uses in a second in which the kernel answers.
+fn processes(pids: &[i32]) -> Result<f64> {
+    if let Some(activity) = Activity::of(pids) {
+        return Ok(activity.run_nanos as f64 / 1e9);
+    }
+    Ok(ticks(pids)? as f64 / ticks_per_second()?)
+}
+
+fn ticks(pids: &[i32]) -> Result<u64> {
     pids.iter()
         .map(|pid| {
             let path = format!("/proc/{pid}/stat");
@@ -170,5 +180,23 @@ mod tests {
         assert!(resident(&own).unwrap() > 0);
         let used = Meter::start(&own).unwrap().stop().unwrap();
         assert!(used.processes >= 0.0 && used.steal_percent >= 0.0);
+        assert!(ticks(&own).is_ok() && ticks_per_second().unwrap() > 0.0);
+        let none = Meter::start(&[]).unwrap().stop().unwrap();
+        assert_eq!(none.processes, 0.0);
+    }
+
+    /// A millisecond of work is a tenth of a tick.
+    #[test]
+    fn less_than_a_tick_is_seen() {
+        let own = [nix::unistd::getpid().as_raw()];
+        if Activity::of(&own).is_none() {
+            println!("skipped: this kernel has no schedstat (CONFIG_SCHED_INFO)");
+            return;
+        }
+        let (meter, start) = (Meter::start(&own).unwrap(), std::time::Instant::now());
+        while start.elapsed() < std::time::Duration::from_millis(1) {}
+        // A sleep, for the scheduler to take note.
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(meter.stop().unwrap().processes > 0.0);
     }
 }

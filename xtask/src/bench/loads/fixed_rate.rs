@@ -10,7 +10,7 @@ use crate::bench::{names, open_loop};
 pub(super) const LOAD: Load = Load {
     key: "fixed_rate",
     title: "all cached, fixed rate",
-    method: "own client (dnsperf 2.10 has no histogram): 20 sockets, open loop, each query timed from its send to the return of its recv; server CPU is utime + stime of its processes (/proc/PID/stat)",
+    method: "own client (dnsperf 2.10 has no histogram): 20 sockets, open loop, each query timed from its send to the return of its recv; server CPU is the time that the threads of its processes ran (/proc/PID/task/*/schedstat)",
     once: false,
     needs: Needs::Nothing,
     run,
