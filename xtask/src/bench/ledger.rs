@@ -7,7 +7,7 @@ use super::systems::UDP;
 pub(super) const TITLE: &str = "A miss, by what stands between the pod and CoreDNS";
 
 /// How the numbers came about, for whoever reads them.
-pub(super) const METHOD: &str = "medians of the load `misses`, from the systems' own labs. From the relay to that in the agent's place: the way through the tc programs into the resolver's namespace. From there to the agent: what the agent does, and its hand-overs between threads, each of which is a sleep and a wake-up";
+pub(super) const METHOD: &str = "medians of the load misses, from the systems' own labs. From the relay to that in the agent's place: the way through the tc programs into the resolver's namespace. From there to the agent: what the agent does, and its hand-overs between threads, each of which is a sleep and a wake-up";
 
 const KERNEL: &str = "dns-cache-kernel";
 const USERSPACE: &str = "dns-cache-userspace";

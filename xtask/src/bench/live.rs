@@ -1,10 +1,15 @@
 //! What a hit costs among few and among many entries, under a real load.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use dns_cache_tests::random::Random;
 use serde::Serialize;
 
 use super::bpf_stats::{self, Runs};
+use super::figures::grouped;
+use super::loads::memory;
 use super::marks::{self, Disturbance, Taken};
 use super::plan::Plan;
 use super::statistics::Summary;
@@ -13,6 +18,9 @@ use super::{fill, names, open_loop};
 
 /// How the numbers came about, for whoever reads them.
 pub(super) const METHOD: &str = "a pod asks for names at random among all entries at the fixed rate; run time of the agent's tc programs (bpf_stats, whose own two looks at the clock are in it) over the queries that the kernel answered, by the agent's own count; an agent for each size, all filled by queries, measured in turns";
+
+/// How long the kernel's part of a cache may take to be filled.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Hits among so many entries.
 #[derive(Debug, Clone, Serialize)]
@@ -62,6 +70,7 @@ impl Size {
             names::entry,
             |percent| println!("  {percent} % of {entries}"),
         )?;
+        settle(&system, entries)?;
         Ok(Self {
             entries,
             system,
@@ -118,6 +127,15 @@ impl Size {
     }
 }
 
+/// Waits until what is put into the kernel after its answer is there. What is still not there then, the hits tell.
+fn settle(system: &Running, entries: u32) -> Result<()> {
+    let end = Instant::now() + SETTLED;
+    while memory::counted(system)?.unwrap_or(0) < u64::from(entries) && Instant::now() < end {
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 /// What a hit costs. Over the queries sent, those that are lost before the programs see them would make it cheap; and
 /// the number of runs is no number of hits, for a miss has two. What misses take is in it: with few of them, little.
 fn per_hit(runs: Runs, hits: u64) -> Option<f64> {
@@ -142,7 +160,7 @@ pub(super) fn table(live: &[Live], test_runs: &[(u32, u64)]) -> Vec<Vec<String>>
     for size in live {
         let median = size.nanos.median;
         let mut row = vec![
-            size.entries.to_string(),
+            grouped(&size.entries.to_string()),
             format!("{median:.0}{}", marks::star(&size.rounds)),
             size.nanos.range(),
             format!("{:.2}", median / first),

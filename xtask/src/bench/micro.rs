@@ -8,12 +8,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::figures::grouped;
 use super::machine::Machine;
 use super::marks::Disturbance;
 use super::output;
 
 /// How the numbers came about, for whoever reads them.
-pub(super) const METHOD: &str = "BPF_PROG_TEST_RUN, medians; the stages: the same packet again and again, put back for each run, which is in `send`; names at random: up to `find`, each a run of its own, with what starting a run costs. The verifier's figures do not depend on the machine";
+pub(super) const METHOD: &str = "BPF_PROG_TEST_RUN, medians; the stages: the same packet again and again, put back for each run, which is in send; names at random: up to find, each a run of its own, with what starting a run costs. The verifier's figures do not depend on the machine";
 
 /// Entries in the cache for hits of names at random, and how many of these.
 const ENTRIES: [u32; 3] = [1_000, 100_000, 1_000_000];
@@ -280,7 +281,7 @@ fn sizes(micro: &Micro, before: Option<&Micro>) -> Vec<Vec<String>> {
         });
         let ratio = *nanos as f64 / first.max(1) as f64;
         let own = [
-            entries.to_string(),
+            grouped(&entries.to_string()),
             nanos.to_string(),
             format!("{ratio:.2}"),
         ];
@@ -411,7 +412,7 @@ pod_egress            591                       ?             360               
         let earlier = before(dir.path(), &machine("6.18"));
         let [stages, sizes, programs] = tables(&micro(150), earlier.as_ref());
         assert_eq!(stages.1[1], ["find", "150", "+150", "200", "-25.0 %"]);
-        assert_eq!(sizes.1[2], ["100000", "300", "2.00", "400", "-25.0 %"]);
+        assert_eq!(sizes.1[2], ["100,000", "300", "2.00", "400", "-25.0 %"]);
         assert_eq!(programs.1[1][4..], ["437784", "437784", "+0.0 %"]);
         assert_eq!(programs.1[2][4..], ["?", "–", "–"]);
         let [stages, ..] = tables(&micro(150), None);

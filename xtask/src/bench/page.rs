@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::escape::escape;
 use super::figures::{Better, CPU, CPU_PARTS, Figure};
 use super::micro;
-use super::report::{Measured, Report};
+use super::report::{Measured, Report, show_ratio};
 use super::svg::{self, Bar, Curve};
 use super::{ledger, live, search_list, stages, standing_start, targets};
 
@@ -169,9 +169,10 @@ fn ratios(report: &Report) -> String {
         return String::new();
     };
     let table = table(report, &report.comparable(), |figure, system| {
-        report
-            .ratio(figure, system)
-            .map_or_else(|| "<td>–".to_owned(), |ratio| format!("<td>{ratio:.2}"))
+        report.ratio(figure, system).map_or_else(
+            || "<td>–".to_owned(),
+            |ratio| format!("<td>{}", show_ratio(ratio)),
+        )
     });
     format!(
         "<h2>{} ÷ each system</h2>\n<p class=\"soft\">Queries a second: more is better. All else: less is better.</p>\n{table}",

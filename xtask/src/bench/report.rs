@@ -176,7 +176,12 @@ impl Report {
     /// Every mark: where, and why.
     pub(super) fn marks(&self) -> Vec<String> {
         let samples = self.samples.iter().map(|sample| {
-            let place = format!("round {}, {}, {}", sample.round, sample.load, sample.system);
+            let attempt = match sample.attempt {
+                1 => String::new(),
+                attempt => format!(", attempt {attempt}"),
+            };
+            let (round, load, system) = (sample.round, sample.load, sample.system);
+            let place = format!("round {round}{attempt}, {load}, {system}");
             (place, &sample.remarks)
         });
         let others = self.others().into_iter().map(|(what, _, taken)| {
@@ -212,11 +217,22 @@ impl Report {
     }
 }
 
+/// A ratio as people read it: what is small has two digits that say something.
+pub(super) fn show_ratio(ratio: f64) -> String {
+    let digits = match ratio {
+        ratio if ratio >= 100.0 => 0,
+        ratio if ratio >= 0.1 => 2,
+        ratio if ratio >= 0.01 => 3,
+        _ => 4,
+    };
+    format!("{ratio:.digits$}")
+}
+
 impl Measured {
     fn of(running: &Running, samples: &[Sample]) -> Self {
         let system = running.system;
-        let own: Vec<_> = samples
-            .iter()
+        let own: Vec<_> = latest(samples)
+            .into_iter()
             .filter(|sample| sample.system == system.key)
             .collect();
         let mut marked: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
@@ -251,6 +267,16 @@ impl Measured {
     }
 }
 
+/// The last measurement of each round: earlier ones were taken anew.
+pub(super) fn latest(samples: &[Sample]) -> Vec<&Sample> {
+    let same = |a: &Sample, b: &Sample| (a.round, a.load, a.system) == (b.round, b.load, b.system);
+    let last = samples.iter().enumerate().filter(|(index, sample)| {
+        let later = &samples[index + 1..];
+        !later.iter().any(|other| same(sample, other))
+    });
+    last.map(|(_, sample)| sample).collect()
+}
+
 /// Without the rounds in which someone else used the machine, for each load and system that has others. What decides is
 /// not the outcome, so the choice favours nobody.
 pub(super) fn undisturbed<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
@@ -273,7 +299,6 @@ fn cpu(samples: &[&Sample]) -> Vec<f64> {
     for sample in samples {
         for part in figures::CPU_PARTS {
             if let Some(value) = sample.figures.get(part) {
-                // What was taken anew counts.
                 rounds.entry(sample.round).or_default().insert(part, *value);
             }
         }
@@ -366,6 +391,24 @@ mod tests {
         assert_eq!(cpu(&[]), [0.0; 0]);
         let apart = [process(1, 0.25), process(2, 0.75), programs(3, 7.0)];
         assert_eq!(cpu(&apart.iter().collect::<Vec<_>>()), [7.5]);
+    }
+
+    #[test]
+    fn small_ratios_say_something() {
+        let shown = [579.54, 8.981, 0.2351, 0.0241, 0.0016].map(show_ratio);
+        assert_eq!(shown, ["580", "8.98", "0.24", "0.024", "0.0016"]);
+    }
+
+    #[test]
+    fn what_was_taken_anew_counts_once() {
+        let again = Sample {
+            attempt: 2,
+            ..sample("a", 1, false)
+        };
+        let samples = [sample("a", 1, true), sample("b", 1, false), again];
+        let attempts = latest(&samples);
+        let attempts: Vec<_> = attempts.iter().map(|s| (s.load, s.attempt)).collect();
+        assert_eq!(attempts, [("b", 1), ("a", 2)]);
     }
 
     #[test]

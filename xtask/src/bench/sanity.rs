@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::live::Live;
 use super::loads::memory::FEWEST_HELD_PERCENT;
 use super::marks;
-use super::report::{Report, Sample, undisturbed};
+use super::report::{Report, Sample, latest, undisturbed};
 use super::search_list::Cost;
 use super::stages::LiveStage;
 use super::standing_start::{self, StandingStart};
@@ -114,14 +114,8 @@ fn retries(samples: &[Sample], limits: Limits) -> Vec<String> {
 
 /// What is wrong with the last measurement of each round: earlier ones were taken anew.
 fn faults(samples: &[Sample], limits: Limits) -> Vec<String> {
-    let same = |a: &Sample, b: &Sample| (a.round, a.load, a.system) == (b.round, b.load, b.system);
-    let last = samples.iter().enumerate().filter(|(index, sample)| {
-        let later = &samples[index + 1..];
-        !later.iter().any(|other| same(sample, other))
-    });
-    let last: Vec<_> = last.map(|(_, sample)| sample).collect();
     let mut faults = Vec::new();
-    for sample in undisturbed(&last) {
+    for sample in undisturbed(&latest(samples)) {
         let place = format!("{}, {}, round {}", sample.system, sample.load, sample.round);
         faults.extend(
             faults_of(sample, limits)

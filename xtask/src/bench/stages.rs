@@ -145,6 +145,8 @@ pub(super) fn table(live: &[LiveStage], test_runs: &[Stage]) -> Vec<Vec<String>>
             row.push(run.nanos.to_string());
             row.push(format!("{:+}", run.nanos.cast_signed() - last_run));
             last_run = run.nanos.cast_signed();
+        } else {
+            row.extend(["–", "–"].map(str::to_owned));
         }
         rows.push(row);
     }

@@ -167,7 +167,9 @@ fn remaining(share: f64) -> f64 {
 }
 
 fn time_label(micros: f64) -> String {
-    if micros >= 1000.0 {
+    if micros >= 1e6 {
+        format!("{} s", micros / 1e6)
+    } else if micros >= 1000.0 {
         format!("{} ms", micros / 1000.0)
     } else {
         format!("{} µs", (micros * 10.0).round() / 10.0)
@@ -251,6 +253,8 @@ mod tests {
     fn labels_of_times() {
         assert_eq!(time_label(10f64.powf(0.0)), "1 µs");
         assert_eq!(time_label(10f64.powf(3.0)), "1 ms");
+        // Five digits would not fit beside the axis.
+        assert_eq!(time_label(10f64.powf(7.0)), "10 s");
         assert!((remaining(99.0) - 2.0).abs() < 1e-9);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::figures::Figure;
 use super::micro::{self, Micro, Record};
-use super::report::{Measured, Report};
+use super::report::{Measured, Report, show_ratio};
 use super::{ledger, live, search_list, stages, standing_start, targets};
 
 /// All of a run.
@@ -87,7 +87,7 @@ fn loads(report: &Report) -> String {
         text += &columns(report, &report.comparable(), |figure, system| {
             report
                 .ratio(figure, system)
-                .map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"))
+                .map_or_else(|| "–".to_owned(), show_ratio)
         });
     }
     text

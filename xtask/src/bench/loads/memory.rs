@@ -105,8 +105,8 @@ const fn cost(empty: &Resident, full: &Resident, maps: u64) -> u64 {
     full.own().saturating_sub(empty.own()) + maps
 }
 
-/// How many answers an agent holds. To ask for them would be a use, which moves entries in a cache that is full.
-fn counted(system: &Running) -> Result<Option<u64>> {
+/// How many answers an agent holds; `None` if the system is none. To ask for them would be a use, which moves entries in a cache that is full.
+pub(in crate::bench) fn counted(system: &Running) -> Result<Option<u64>> {
     let Some(agent) = system.agent() else {
         return Ok(None);
     };
