@@ -308,7 +308,7 @@ fn a_start_that_fails_harms_nobody() {
         let lab = Lab::builder().start();
         let client = client(&lab, Family::V4);
         assert_web(&lab.pod(0).client(Family::V4), Transport::Tcp);
-        let obstacle = || lab.node().netns().ip("link add dnscache1 type dummy");
+        let obstacle = || lab.node().netns().ip("link add dnscache1 type bridge");
         let fail = |file: &Path| {
             let process = Process::start(
                 lab.node().netns(),
