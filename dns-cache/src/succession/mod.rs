@@ -41,9 +41,9 @@ pub const PROTOCOL: u32 = 1;
 
 /// For an agent that is asked to answer: it only gathers what it has.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For a successor's next word: programs are verified, and a slow machine may take some seconds for that. Meanwhile the
-/// old agent does not follow interfaces and endpoints.
-const START: Duration = Duration::from_secs(20);
+/// For a successor's next word: programs are verified, for which a starved machine was seen to take over 20 s. Meanwhile
+/// the old agent does not follow interfaces and endpoints.
+const START: Duration = Duration::from_secs(40);
 /// For the old agent's end, which comes when its queries are answered, or not in time.
 const END: Duration = Duration::from_secs(60);
 
