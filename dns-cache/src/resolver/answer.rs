@@ -302,7 +302,7 @@ impl Resolver {
     }
 
     /// Enters a real answer into the cache. One that may not be kept still ends what was there.
-    fn keep(&self, key: &[u8], entry: &Arc<Entry>) {
+    pub(super) fn keep(&self, key: &[u8], entry: &Arc<Entry>) {
         for refuted in self.zones().cuts.learn(key, entry, self.clock.now()) {
             let cached = self.cache.get(&refuted);
             if cached.is_some_and(|cached| cached.covers_below()) {

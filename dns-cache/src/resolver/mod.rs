@@ -2,6 +2,7 @@
 
 mod addresses;
 mod answer;
+mod by_hand;
 mod cache;
 mod clock;
 mod compress;

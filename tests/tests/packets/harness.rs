@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ pub(super) struct Harness {
     hits: PerCpuArray<MapData, u64>,
     traffic: PerCpuHashMap<MapData, u32, [u8; 24]>,
     refreshes: RingBuf<MapData>,
-    cache: Option<KernelCache>,
+    cache: Option<Arc<KernelCache>>,
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
     connections: Vec<TcpStream>,
@@ -155,6 +156,7 @@ impl Harness {
             .set(allowed)
             .unwrap();
         let cache = size.map(|size| datapath::kernel_cache(&ebpf, size, seed, 0).unwrap());
+        let cache = cache.map(Arc::new);
         datapath::link_stages(&mut ebpf).unwrap();
         let mut harness = Self {
             intercept: ebpf.take_map(names::INTERCEPT).unwrap().try_into().unwrap(),
@@ -408,7 +410,7 @@ impl Harness {
     }
 
     /// The kernel cache.
-    pub(super) fn cache(&self) -> &KernelCache {
+    pub(super) fn cache(&self) -> &Arc<KernelCache> {
         self.cache.as_ref().unwrap()
     }
 

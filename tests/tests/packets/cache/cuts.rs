@@ -7,19 +7,19 @@ use dns_cache_common::types::rtype;
 use super::super::harness::{Harness, Outcome};
 use super::super::packet::udp;
 use super::message::{Opt, QUESTION, Query, Record, Response};
-use super::oracle::{self, Contents, expected};
+use super::oracle::Oracle;
 use super::{CAPS, NEVER, SECOND, SIZE, ZONE, key, now};
 
 const NXDOMAIN: u16 = 0x8583;
 const CUT: &str = "cache_cuts";
 const ABSENT: &str = "cache_misses_absent";
 
-/// A kernel cache with cuts in [`ZONE`], and what is in it.
+/// A kernel cache with cuts in [`ZONE`], and a resolver with the same entries.
 struct Bench {
     harness: Harness,
     /// Of what is put in, in seconds.
     ttl: u32,
-    contents: Contents,
+    oracle: Oracle,
 }
 
 /// A name below [`ZONE`] in wire form.
@@ -36,11 +36,12 @@ impl Bench {
         Self {
             harness,
             ttl: 300,
-            contents: Contents::new(),
+            oracle: Oracle::new(),
         }
     }
 
-    /// Puts in what an upstream says of a name; whether it is a cut is the resolver's to say.
+    /// Puts in what an upstream says of a name, on both sides; whether it is a cut is said, too, where the resolver
+    /// would not take it for one.
     fn put(&mut self, name: &str, rtype: u16, bits: u8, flags: u16, cut: bool, stored: Time) {
         let name = wire(name);
         let mut response = Response::new(&name, rtype, Vec::new());
@@ -59,7 +60,7 @@ impl Bench {
         let parts = KeyParts::read(key.as_bytes()).unwrap();
         let entry = || Entry::new(&response.bytes(), &parts, terms).unwrap();
         self.harness.cache().put(key.as_bytes(), &entry(), NEVER);
-        oracle::put(&mut self.contents, key.as_bytes(), entry());
+        self.oracle.resolver().put(key.as_bytes(), entry());
     }
 
     fn cut(&mut self, name: &str) {
@@ -76,7 +77,8 @@ impl Bench {
                 .with_partial_checksum();
             let before = now();
             let outcome = self.harness.sent_by_pod(pod, &query);
-            expected(&self.contents, &query, [before, now()]).check(&query, &outcome);
+            let expected = self.oracle.expected(&query, [before, now()]);
+            expected.check(&query, &outcome);
             last = Some(outcome);
         }
         last.unwrap()
@@ -238,7 +240,7 @@ fn until_it_expires_or_is_taken_out() {
         .harness
         .cache()
         .remove_cut(key(&wire("com"), 1, 0).as_bytes());
-    bench.contents.clear();
+    bench.oracle = Oracle::new();
     assert!(!bench.is_cut("google.com"));
     bench.put("com", 1, 0, NXDOMAIN, false, now());
     bench

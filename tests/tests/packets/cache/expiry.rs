@@ -5,7 +5,7 @@ use dns_cache::resolver::Time;
 use super::super::harness::{Harness, Outcome};
 use super::super::packet::udp;
 use super::message::{QUESTION, Query, Record, Response};
-use super::oracle::{self, Contents, expected};
+use super::oracle::Oracle;
 use super::{NAME, NEVER, SECOND, SIZE, key, now, put, put_addresses};
 
 /// Asks for [`NAME`], whose entry came `age` nanoseconds ago (negative: comes later) with these TTLs.
@@ -18,16 +18,15 @@ fn asked(harness: &mut Harness, ttls: &[u32], age: i64) -> Outcome {
     let response = Response::new(NAME, 1, records.collect());
     let stored = Time::from_nanos(now().nanos().saturating_add_signed(-age));
     let key = key(NAME, 1, 0);
-    let mut contents = Contents::new();
-    oracle::put(
-        &mut contents,
-        key.as_bytes(),
-        put(harness, &key, &response, stored, NEVER),
-    );
+    let oracle = Oracle::new();
+    let entry = put(harness, &key, &response, stored, NEVER);
+    oracle.resolver().put(key.as_bytes(), entry);
     let query = udp(pod, true).with(|p| p.payload = Query::new(NAME, 1).bytes());
     let before = now();
     let outcome = harness.sent_by_pod(pod, &query);
-    expected(&contents, &query, [before, now()]).check(&query, &outcome);
+    oracle
+        .expected(&query, [before, now()])
+        .check(&query, &outcome);
     harness.cache().remove(key.as_bytes());
     outcome
 }

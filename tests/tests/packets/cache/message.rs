@@ -56,6 +56,11 @@ impl Response {
         Self::new(name, rtype::A, (0..count).map(address).collect())
     }
 
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut out = vec![0, 0];
         out.extend(self.flags.to_be_bytes());

@@ -1,13 +1,18 @@
-//! What must come of a query: what the resolver says by the same entry, or the query as it was.
+//! What must come of a query: what a resolver with the same entries says, or the query as it was.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use dns_cache::resolver::{Entry, Time};
+use dns_cache::config;
+use dns_cache::kernel_cache::KernelCache;
+use dns_cache::resolver::{Answer, Resolver, Time};
 use dns_cache_common::cached::{MAX_BODY, MAX_RECORDS};
 use dns_cache_common::cut;
-use dns_cache_common::header::{self, Flags};
+use dns_cache_common::header::{self, Flags, Header};
 use dns_cache_common::question::{self, Key, KeyParts, Parsed, Scanned, Transport};
-use dns_cache_common::reply::{Reply, Source, is_fresh};
+use dns_cache_common::reply::Rotation;
 
 use super::super::harness::{Outcome, RESOLVER_MAC, Verdict};
 use super::super::packet::Packet;
@@ -17,20 +22,19 @@ use super::{ZONE, headers};
 const MAX_OPTIONS: usize = 4;
 const MAX_QUERY: usize = 512;
 
-/// What is in the cache, by its key.
-pub(super) type Contents = HashMap<Vec<u8>, Entry>;
+/// Nobody is ever asked: nothing is refreshed. A zone within the cluster's is another server's, so that what is above it
+/// may not be cut.
+const CONFIG: &str = "
+listen: [192.0.2.1]
+cluster: {upstreams: [192.0.2.2]}
+zones:
+  - {zone: ., upstreams: [192.0.2.3]}
+  - {zone: stub.label7.svc.cluster.local, upstreams: [192.0.2.4]}
+cache: {maxEntries: 100000, maxBytes: 256Mi, kernel: false, prefetch: {percent: 0}}
+";
 
-/// Puts an entry in as the kernel cache does: one that it cannot give takes the old one out, a newer one stays.
-pub(super) fn put(contents: &mut Contents, key: &[u8], entry: Entry) {
-    let stored = entry.stored();
-    let fits = stored.body.len() <= MAX_BODY && stored.records.len() <= MAX_RECORDS;
-    let is_newer = |old: &Entry| old.stored_at() > entry.stored_at();
-    if entry.ttl().is_none() || !fits {
-        contents.remove(key);
-    } else if !contents.get(key).is_some_and(is_newer) {
-        contents.insert(key.to_vec(), entry);
-    }
-}
+/// The resolver that is asked as well.
+pub(super) struct Oracle(Arc<Resolver>);
 
 /// What may come of a query.
 #[derive(Debug)]
@@ -43,63 +47,113 @@ pub(super) struct Expected {
     by_cut: bool,
 }
 
-/// What may come of a query that is sent between two times.
-pub(super) fn expected(contents: &Contents, query: &Packet, sent: [Time; 2]) -> Expected {
-    let mut expected = Expected {
-        replies: BTreeSet::new(),
-        handed_over: true,
-        by_cut: false,
-    };
-    let Some(asked) = answerable(query) else {
-        return expected;
-    };
-    let Some((entry, by_cut)) = entry(contents, asked.key.as_bytes(), sent[1]) else {
-        return expected;
-    };
-    let opt = asked
-        .client
-        .edns
-        .map_or(0, |_| dns_cache_common::edns::OPT_LEN);
-    let whole = header::LEN + asked.question.len() + entry.stored().body.len() + opt;
-    if whole > asked.client.limit {
-        return expected;
-    }
-    expected.by_cut = by_cut;
-    let Some(ttl) = entry.ttl() else {
-        return expected;
-    };
-    let [from, to] = sent.map(|time| entry.seconds_old(time));
-    expected.handed_over = !is_fresh(ttl, to);
-    let turns = entry.stored().rotation.map_or(1, |set| set.count);
-    for age in (from..=to).take_while(|age| is_fresh(ttl, *age)) {
-        let replies = (0..turns).map(|turn| reply(&asked, entry, age, turn.into()));
-        expected.replies.extend(replies);
-    }
-    expected
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    HandedOver,
+    Answered { by_cut: bool },
 }
 
-/// The resolver's reply, as `Resolver::answer_cached` makes it.
-fn reply(asked: &question::Query<'_>, entry: &Entry, age: u32, turn: u32) -> Vec<u8> {
-    let source = Source::Cache { age };
-    let reply = Reply::new(&asked.client, asked.question, entry.stored(), source).turned(turn);
-    let mut out = vec![0; reply.size()];
-    reply.write(&mut out).unwrap();
-    out
+impl Oracle {
+    /// One that knows nothing yet.
+    pub(super) fn new() -> Self {
+        let config = config::parse(CONFIG, Path::new("oracle")).unwrap();
+        Self(Resolver::new(&config).unwrap())
+    }
+
+    /// One that gives what it takes in to the kernel as well.
+    pub(super) fn mirroring(kernel: &Arc<KernelCache>) -> Self {
+        let oracle = Self::new();
+        oracle.0.mirror_into(Arc::clone(kernel));
+        oracle
+    }
+
+    pub(super) fn resolver(&self) -> &Arc<Resolver> {
+        &self.0
+    }
+
+    /// What may come of a query that is sent between two times.
+    pub(super) fn expected(&self, query: &Packet, sent: [Time; 2]) -> Expected {
+        let mut expected = Expected {
+            replies: BTreeSet::new(),
+            handed_over: true,
+            by_cut: false,
+        };
+        let Some(asked) = answerable(query) else {
+            return expected;
+        };
+        let own = self.0.entry(asked.key.as_bytes());
+        expected.handed_over = false;
+        for time in moments(sent) {
+            let reply = self.reply(query, Transport::Udp, time);
+            let whole = self.reply(query, Transport::Tcp, time);
+            let is_whole = reply.as_ref().map(Vec::len) == whole.map(|whole| whole.len());
+            let Some(reply) = reply.filter(|reply| is_whole && fits(&asked, reply)) else {
+                expected.handed_over = true;
+                continue;
+            };
+            let own = own.as_ref().filter(|entry| entry.age(time).is_some());
+            expected.by_cut = own.is_none();
+            expected.handed_over |= own.is_none() && self.is_masked(asked.key.as_bytes(), time);
+            let rotation = own.and_then(|entry| entry.stored().rotation);
+            let set_at = header::LEN + asked.question.len();
+            expected.replies.extend(turned(&reply, rotation, set_at));
+        }
+        expected
+    }
+
+    /// Whether the kernel leaves a name below a cut to the resolver: it goes by the first one above the name, though that may
+    /// have expired.
+    fn is_masked(&self, key: &[u8], time: Time) -> bool {
+        let name = KeyParts::read(key).unwrap().name;
+        let above = cut::points(name, ZONE).above();
+        let mut above = above.filter_map(|at| self.0.entry(Key::of_ancestor(key, at)?.as_bytes()));
+        let first = above.find(|entry| entry.covers_below());
+        first.is_some_and(|first| first.age(time).is_none())
+    }
+
+    /// The resolver's own reply, if it has one at hand; over TCP it has room for all.
+    fn reply(&self, query: &Packet, transport: Transport, time: Time) -> Option<Vec<u8>> {
+        let (message, mut reply) = (&query.payload, Vec::new());
+        match self.0.answer_cached(message, transport, time, &mut reply) {
+            Answer::Reply(len) => {
+                assert_eq!(len, reply.len());
+                Some(reply)
+            }
+            Answer::Miss(_) => None,
+            Answer::Drop => panic!("a sound query is dropped: {message:x?}"),
+        }
+    }
 }
 
-/// The entry that a key is answered by, and whether that is a cut: as `Resolver::at_hand` looks them up.
-fn entry<'a>(contents: &'a Contents, key: &[u8], now: Time) -> Option<(&'a Entry, bool)> {
-    let own = contents.get(key);
-    if let Some(entry) = own.filter(|entry| entry.age(now).is_some()) {
-        return Some((entry, false));
-    }
-    let name = KeyParts::read(key)?.name;
-    let cut = cut::points(name, ZONE).above().find_map(|at| {
-        let entry = contents.get(Key::of_ancestor(key, at)?.as_bytes())?;
-        entry.covers_below().then_some(entry)
-    });
-    cut.map(|entry| (entry, true))
-        .or(own.map(|entry| (entry, false)))
+/// Moments of which each second between these two has one: answers age by whole seconds.
+fn moments([from, to]: [Time; 2]) -> impl Iterator<Item = Time> {
+    let seconds = (0..).map(move |seconds| from.after(Duration::from_secs(seconds)));
+    seconds.take_while(move |time| *time < to).chain([to])
+}
+
+/// Whether the kernel has room for such an answer.
+fn fits(asked: &question::Query<'_>, reply: &[u8]) -> bool {
+    let opt = asked.client.edns.map(|_| dns_cache_common::edns::OPT_LEN);
+    let around = header::LEN + asked.question.len() + opt.unwrap_or(0);
+    let header = Header::read(reply).unwrap();
+    let records: usize = header.records.iter().copied().map(usize::from).sum();
+    reply.len() - around <= MAX_BODY && records - usize::from(opt.is_some()) <= MAX_RECORDS
+}
+
+/// A reply with its addresses in every order in which they may be; the body begins there.
+fn turned(reply: &[u8], rotation: Option<Rotation>, body_at: usize) -> Vec<Vec<u8>> {
+    let Some(Rotation { start, len, count }) = rotation else {
+        return vec![reply.to_vec()];
+    };
+    let [start, len, count] = [start, len, count].map(usize::from);
+    let set = body_at + start..body_at + start + len * count;
+    let turn = |turn| {
+        let mut reply = reply.to_vec();
+        reply[set.clone()].rotate_left(turn * len);
+        reply
+    };
+    (0..count).map(turn).collect()
 }
 
 /// The question, if the kernel is to answer it where it can.
@@ -120,8 +174,8 @@ fn answerable(query: &Packet) -> Option<question::Query<'_>> {
 }
 
 impl Expected {
-    /// Checks what came of the query; whether that is an answer.
-    pub(super) fn check(&self, query: &Packet, outcome: &Outcome) -> bool {
+    /// Checks what came of the query, and says it.
+    pub(super) fn check(&self, query: &Packet, outcome: &Outcome) -> Came {
         assert_eq!(outcome.verdict, Verdict::Redirect, "{outcome:?}");
         let moved = |start| {
             let names = outcome.counted.keys();
@@ -140,11 +194,12 @@ impl Expected {
                 query.payload,
                 self.replies
             );
+            Came::Answered { by_cut: cut == 1 }
         } else {
             assert!(self.handed_over, "not answered: {outcome:?}");
             untouched(query, outcome);
+            Came::HandedOver
         }
-        answered
     }
 }
 
