@@ -12,10 +12,12 @@
 //! within one element. The index (map `INDEX`) is an array of buckets: the hash says which bucket, and eight ways
 //! in it hold the upper bits of a hash and the cell of its entry.
 //!
-//! **Consistency.** A writer takes the entry's way out of the index, sets its generation to 0, writes it, gives it
-//! a generation that no entry ever had, and puts the way in. A reader copies the entry between two looks at its
-//! way and its generation; if both are still the same, the copy is of one writing. What a reader writes itself
-//! (hits) is in the bucket, not in the entry: a late write must not hit memory that has become another entry's.
+//! **Consistency.** A writer sets an entry's generation to 0, writes it, and gives it a generation that no entry ever
+//! had. A reader copies the entry between two looks at its way and its generation; if both are still the same, the copy
+//! is of one writing. A new answer to the same question that fits is written where the old one is: entry and way stay at
+//! their places, and the generation tells. Before memory is used anew, where its entry's first word may be anything, the
+//! entry's way is taken out of the index; the new one's is put in when it is written. What a reader writes itself (hits)
+//! is in the bucket, not in the entry: a late write must not hit memory that has become another entry's.
 
 use crate::header::{self, Flags};
 use crate::name;

@@ -19,6 +19,7 @@ pub mod cluster_dns;
 pub mod conntrack;
 pub mod conntrack_max;
 pub mod coredns;
+pub mod cpus;
 pub mod embedded;
 pub mod fixed_port;
 pub mod incidents;

@@ -6,10 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
-
 use crate::client::Client;
+use crate::cpus;
 use crate::or_panic::OrPanic;
 use crate::wire::{Query, flag, rtype};
 use crate::zones;
@@ -102,7 +100,7 @@ impl Pair {
 fn send(batch: &[Pair]) {
     let arrived = AtomicUsize::new(0);
     let both = &|which: usize| {
-        run_on_cpu(which);
+        let _ = cpus::stay_on(which);
         for (index, pair) in batch.iter().enumerate() {
             arrived.fetch_add(1, Ordering::AcqRel);
             let started = Instant::now();
@@ -121,16 +119,4 @@ fn send(batch: &[Pair]) {
             scope.spawn(move || both(which));
         }
     });
-}
-
-/// Keeps this thread on one of the CPUs that it may run on; with one alone there is nothing to choose.
-fn run_on_cpu(nth: usize) {
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this).or_panic("asking for the CPUs");
-    let mut cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true));
-    if let Some(cpu) = cpus.nth(nth) {
-        let mut only = CpuSet::new();
-        only.set(cpu).or_panic("a CPU's number");
-        sched_setaffinity(this, &only).or_panic("choosing a CPU");
-    }
 }
