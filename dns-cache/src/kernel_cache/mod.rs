@@ -15,7 +15,7 @@ mod refreshes;
 mod ring;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 use std::os::fd::BorrowedFd;

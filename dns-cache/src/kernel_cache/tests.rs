@@ -41,6 +41,11 @@ struct Live {
     generation: u64,
 }
 
+/// A cache that no program reads.
+pub(crate) fn in_memory(size: Size) -> KernelCache {
+    Bench::new(size).cache
+}
+
 impl Bench {
     fn new(size: Size) -> Self {
         let memory = |bytes: u64| {

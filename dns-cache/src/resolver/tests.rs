@@ -4,6 +4,7 @@ mod cuts;
 mod failures;
 mod local;
 mod lookup;
+mod mirror;
 mod prefetch;
 mod stale;
 
