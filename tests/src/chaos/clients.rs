@@ -117,6 +117,8 @@ pub(super) struct Asker {
     tcp: Option<(Tcp, u32)>,
     /// The last removal at which an answer went astray, and when its query was sent.
     astray: Option<(u64, Instant)>,
+    /// When the last lookup began.
+    last: Option<Instant>,
 }
 
 /// Why a try brought nothing.
@@ -138,6 +140,7 @@ impl Asker {
             udp: None,
             tcp: None,
             astray: None,
+            last: None,
         }
     }
 
@@ -161,6 +164,11 @@ impl Asker {
             self.udp = None;
         }
         let sent = Instant::now();
+        // What answers the lookup before comes to the same port.
+        let before = self
+            .last
+            .replace(sent)
+            .filter(|_| self.style == Style::Fixed);
         let mut why = Vec::new();
         for _ in 0..TRIES {
             let Err(bad) = self.attempt(world, &mut open, sent) else {
@@ -168,12 +176,17 @@ impl Asker {
             };
             let wrong = match bad {
                 Bad::Failed(failure) => {
+                    let wrong = failure.to_string();
                     let astray = matches!(failure, Failure::WrongSource(_));
-                    if !astray || self.may_go_astray(world, sent) {
-                        why.push(failure.to_string());
+                    if !astray || self.may_go_astray(world, before.unwrap_or(sent)) {
+                        if astray {
+                            // A client takes no notice of it, and tries again when it has waited long enough.
+                            world.pass(TIMEOUT);
+                        }
+                        why.push(wrong);
                         continue;
                     }
-                    failure.to_string()
+                    wrong
                 }
                 Bad::Nothing(nothing) => {
                     why.push(nothing);
@@ -188,31 +201,32 @@ impl Asker {
         world.ledger.failed(&what, sent, self.excuses);
     }
 
-    /// Whether the answers to what was sent at this moment may come from where nobody was asked: while kube-proxy's rules
-    /// go or come, the kernel has no translation for a moment. To the node's own, whose sockets' true servers are in a map,
+    /// Whether the answers to what was sent since this moment may come from where nobody was asked. While kube-proxy's rules
+    /// go or come, the kernel has no translation for a moment: for those who take the ordinary path, which are all while the
+    /// agent is away, and new pods. To the node's own, whose sockets' true servers are in a map,
     /// while the maps begin anew. And from a link-local address's fallback, if it is an
     /// answer to no query, by its ID, or is on its way when the programs are removed; that is one a removal.
-    fn may_go_astray(&mut self, world: &World<'_>, sent: Instant) -> bool {
-        if world.ledger.had(Cause::NoRules, sent) {
+    fn may_go_astray(&mut self, world: &World<'_>, since: Instant) -> bool {
+        let had = |cause| world.ledger.had(cause, since);
+        let away = had(Cause::Away) || had(Cause::Late);
+        let unseen = self.excuses.contains(&Cause::Unseen);
+        if had(Cause::NoRules) && (away || unseen) {
             return true;
         }
         let nodes_own = self.excuses.contains(&Cause::Table);
-        if nodes_own && world.ledger.had(Cause::NewLayout, sent) {
+        if nodes_own && had(Cause::NewLayout) {
             return true;
         }
         if !self.excuses.contains(&Cause::Detached) {
             return false;
         }
-        let at_removal = world.ledger.removal(sent).is_some_and(|number| {
-            let (last, of) = *self.astray.get_or_insert((number, sent));
-            self.astray = Some((number, if last == number { of } else { sent }));
-            last != number || of == sent
+        let at_removal = world.ledger.removal(since).is_some_and(|number| {
+            let (last, of) = *self.astray.get_or_insert((number, since));
+            self.astray = Some((number, if last == number { of } else { since }));
+            last != number || of == since
         });
-        let nobody = [Cause::Servers, Cause::Ordinary, Cause::Late];
-        at_removal
-            || nobody
-                .into_iter()
-                .any(|cause| world.ledger.had(cause, sent))
+        let nobody = had(Cause::Servers) || had(Cause::Ordinary) || had(Cause::Late);
+        at_removal || away && nobody
     }
 
     fn describe(&self, name: &str) -> String {

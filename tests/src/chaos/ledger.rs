@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Outcome;
+use super::{LATE, Outcome};
 
 /// What is wrong with the world just now.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,18 +23,12 @@ pub(super) struct Wrongs {
     pub(super) full: bool,
     /// The agent's maps begin anew, in another layout.
     pub(super) new_layout: bool,
-    /// The machine does not get round to its work: whose fault a time-out is cannot be told.
-    pub(super) late: bool,
 }
 
 impl Wrongs {
     /// Whether the ordinary path, which knows nothing of its servers' health, may lose a lookup.
     fn mars_the_ordinary_path(self) -> bool {
         self.bad.contains(&true) || self.no_rules || self.full
-    }
-
-    fn is_any(self) -> bool {
-        self.late || self.away || self.mars_the_ordinary_path()
     }
 }
 
@@ -45,6 +39,8 @@ pub enum Cause {
     Servers,
     /// The agent is away, and the ordinary path is not whole.
     Ordinary,
+    /// The agent is away. No excuse alone: the ordinary path is there.
+    Away,
     /// The agent may not have seen the pod yet, and the ordinary path is not whole.
     Unseen,
     /// The agent was detached, and link-local addresses are nobody's.
@@ -55,14 +51,15 @@ pub enum Cause {
     NoRules,
     /// The agent's maps begin anew.
     NewLayout,
-    /// The machine is late.
+    /// The machine does not get round to its work, for so long that whose fault a time-out is cannot be told.
     Late,
 }
 
 impl Cause {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Servers,
         Self::Ordinary,
+        Self::Away,
         Self::Unseen,
         Self::Detached,
         Self::Table,
@@ -75,6 +72,7 @@ impl Cause {
         match self {
             Self::Servers => "no server answered rightly",
             Self::Ordinary => "the agent was away, the ordinary path not whole",
+            Self::Away => "the agent was away",
             Self::Unseen => "a pod was new, the ordinary path not whole",
             Self::Detached => "nobody had the link-local address",
             Self::Table => "the node's own, and the conntrack table was full",
@@ -90,25 +88,32 @@ impl Cause {
             // A connection that is lost while the table is full cannot be made anew.
             Self::Servers => one && other || wrongs.full && (one || other),
             Self::Ordinary => wrongs.away && wrongs.mars_the_ordinary_path(),
+            Self::Away => wrongs.away,
             Self::Unseen => wrongs.mars_the_ordinary_path(),
             Self::Detached => wrongs.detached,
             Self::Table => wrongs.full,
             Self::NoRules => wrongs.no_rules,
             Self::NewLayout => wrongs.new_layout,
-            Self::Late => wrongs.late,
+            // Not a state, but a sum: `State::is_late`.
+            Self::Late => false,
         }
     }
 
     /// For how long it is felt: the agent remembers failures for up to five seconds (RFC 9520), the ordinary path none.
     const fn felt(self) -> Duration {
         match self {
-            Self::Servers | Self::Late => SETTLE,
+            Self::Servers => SETTLE,
             _ => Duration::ZERO,
         }
     }
 }
 
 const SETTLE: Duration = Duration::from_secs(6);
+/// A machine that was late by so much in the time that a failure is felt may have lost a lookup: this is how long an agent
+/// that makes no progress is waited for until it is passed by. A beat or two that come late lose none.
+const MUCH: Duration = Duration::from_millis(500);
+/// Of all lookups, one in so many may be excused by that, or nothing is proved.
+const MOST_LATE: u64 = 5;
 
 /// Lookups that need not have succeeded, by what excused each.
 #[derive(Debug, Clone, Copy, Default)]
@@ -170,7 +175,10 @@ struct State {
     times: [Time; Cause::ALL.len()],
     removing: Time,
     removals: u64,
-    trouble: Time,
+    /// When the machine was late, and by how much.
+    late: Vec<(Instant, Duration)>,
+    /// The last beat.
+    beat: Option<Instant>,
     answered: u64,
     excused: Excused,
     events: Vec<String>,
@@ -179,13 +187,38 @@ struct State {
 
 impl State {
     fn had(&self, cause: Cause, since: Instant) -> bool {
-        self.times[cause as usize].overlaps(since)
+        match cause {
+            Cause::Late => self.is_late(since),
+            cause => self.times[cause as usize].overlaps(since),
+        }
     }
 
     /// What of this excuses a lookup that began at this moment.
     fn excuse(&self, excuses: &[Cause], began: Instant) -> Option<Cause> {
-        let touches = |c: &Cause| self.times[*c as usize].touches(began, c.felt());
-        excuses.iter().copied().find(touches)
+        excuses.iter().copied().find(|c| self.touches(*c, began))
+    }
+
+    /// Whether what began at this moment, and lasts until now, had to do with it.
+    fn touches(&self, cause: Cause, began: Instant) -> bool {
+        match cause {
+            Cause::Late => self.is_late(began),
+            cause => self.times[cause as usize].touches(began, cause.felt()),
+        }
+    }
+
+    /// Whether the machine was late by much since this moment, or shortly before it.
+    fn is_late(&self, since: Instant) -> bool {
+        let latest = self.late.iter().rev();
+        let felt = latest.take_while(|(at, _)| since <= *at + SETTLE);
+        let told: Duration = felt.map(|(_, by)| *by).sum();
+        // It may be so late that it has not been told yet.
+        let pending = self.beat.map_or(Duration::ZERO, |beat| beat.elapsed());
+        let pending = if pending > LATE {
+            pending
+        } else {
+            Duration::ZERO
+        };
+        told + pending >= MUCH
     }
 }
 
@@ -224,7 +257,6 @@ impl Ledger {
         for cause in Cause::ALL {
             state.times[cause as usize].follow(cause.is_now(wrongs));
         }
-        state.trouble.follow(wrongs.is_any());
     }
 
     /// Whether a server should answer at once.
@@ -233,14 +265,14 @@ impl Ledger {
         !wrongs.bad[server] && !wrongs.slow[server]
     }
 
-    /// Whether the machine does not get round to its work just now.
-    pub(super) fn late(&self, late: bool) {
-        if self.state().wrongs.late != late {
-            let what = match late {
-                true => "the machine is late",
-                false => "the machine is in time",
-            };
-            self.change(what, |wrongs| wrongs.late = late);
+    /// The machine got round to what was due, late by so much.
+    pub(super) fn beat(&self, late: Duration) {
+        let mut state = self.state();
+        state.beat = Some(Instant::now());
+        if late > LATE {
+            let event = self.line(&format!("the machine is late by {late:?}"));
+            state.late.push((Instant::now(), late));
+            state.events.push(event);
         }
     }
 
@@ -267,9 +299,12 @@ impl Ledger {
         self.state().faults.push(line);
     }
 
-    /// Whether answers after their TTL are right for a query of this moment: a server was failing, or has just been.
+    /// Whether answers after their TTL are right for a query of this moment: no server answers rightly, or none has until
+    /// just now, or it cannot be told.
     pub(super) fn allows_stale(&self, sent: Instant) -> bool {
-        self.state().trouble.touches(sent, SETTLE)
+        let state = self.state();
+        let mut either = [Cause::Servers, Cause::Late].into_iter();
+        either.any(|cause| state.touches(cause, sent))
     }
 
     /// Whether this was so at some time since this moment.
@@ -297,7 +332,17 @@ impl Ledger {
 
     pub(super) fn outcome(self, seed: u64, log: String) -> Outcome {
         let state = self.state.into_inner();
-        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        let (late, all) = (
+            state.excused.by(Cause::Late),
+            state.answered + state.excused.all(),
+        );
+        if late * MOST_LATE > all {
+            let what = format!(
+                "of {all} lookups {late} are excused by a machine that is too busy: this proves nothing"
+            );
+            state.faults.push(what);
+        }
         Outcome {
             seed,
             answered: state.answered,
@@ -355,6 +400,33 @@ mod tests {
         let outcome = ledger.outcome(1, String::new());
         assert_eq!(outcome.excused.by(Cause::Servers), 2);
         assert_eq!(outcome.events.len(), 4);
+    }
+
+    #[test]
+    fn a_late_beat_excuses_nothing_but_many_do() {
+        const LATELY: &[Cause] = &[Cause::Late];
+        let ledger = Ledger::new();
+        ledger.beat(MUCH / 2);
+        ledger.beat(LATE / 2);
+        assert_eq!(fails(&ledger, LATELY), (0, 1));
+        assert!(!ledger.allows_stale(Instant::now()));
+        ledger.beat(MUCH / 2);
+        assert_eq!(fails(&ledger, LATELY), (1, 1));
+        assert!(ledger.allows_stale(Instant::now()));
+        let later = Instant::now() + SETTLE + LATE;
+        assert!(!ledger.had(Cause::Late, later), "it is over by then");
+        let outcome = ledger.outcome(1, String::new());
+        assert!(outcome.faults[1].contains("proves nothing"), "{outcome}");
+    }
+
+    #[test]
+    fn an_agent_that_is_away_gives_nothing_old() {
+        let ledger = Ledger::new();
+        ledger.change("killed", |wrongs| wrongs.away = true);
+        ledger.change("a server is silent", |wrongs| wrongs.bad[0] = true);
+        assert!(!ledger.allows_stale(Instant::now()));
+        ledger.change("both are", |wrongs| wrongs.bad = [true; 2]);
+        assert!(ledger.allows_stale(Instant::now()));
     }
 
     #[test]
