@@ -71,7 +71,9 @@ fn lookups_pass_ipvs_by() {
     }
 }
 
-/// INCIDENTS.md, 3, where it happened: many clients at once, each of which looks where its answers come from.
+/// INCIDENTS.md, 3, where it happened: many clients at once, each of which looks where its answers come from. What IPVS does
+/// wrong is a race, which a machine under qemu may not show: it is told. `cargo xtask reproduce ipvs` makes it happen by a
+/// server that stands still, and wants to see it.
 #[test]
 fn each_answer_comes_from_the_address_that_was_asked() {
     const CLIENTS: u16 = 8;

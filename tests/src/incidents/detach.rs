@@ -14,7 +14,7 @@ pub(super) fn run(setting: &Setting) -> Report {
     life.agent.detach();
     let ended = life.end();
 
-    let mut report = ended.report("");
+    let mut report = ended.report(setting);
     let entries = ended.lab.node().conntrack().pod_dns().len();
     report.agent_line(
         "entries of the ordinary path afterwards",

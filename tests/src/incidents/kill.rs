@@ -20,7 +20,7 @@ pub(super) fn run(setting: &Setting) -> Report {
     life.succeed(life.lab.agent(&setting.agent()));
     let mut ended = life.end();
 
-    let mut report = ended.report("20,000/s");
+    let mut report = ended.report(setting);
     ended.hits(&mut report);
     let (packets, unanswered) = ended.packets();
     report.agent_line(

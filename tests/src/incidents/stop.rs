@@ -33,7 +33,7 @@ fn stopped(setting: &Setting) -> (Report, Duration) {
     let late = pulse.end();
     let mut ended = life.end();
 
-    let mut report = ended.report("20,000/s");
+    let mut report = ended.report(setting);
     ended.hits(&mut report);
     let mut holes = Vec::new();
     for ((outcome, from), to) in ended.outcomes.iter().zip(from).zip(to) {

@@ -41,7 +41,7 @@ fn upgrades(setting: &Setting, before: impl Fn(&Agent)) -> (Ended, Report) {
     }
     let ended = life.end();
 
-    let mut report = ended.report("20,000/s");
+    let mut report = ended.report(setting);
     let entries = ended.lab.node().conntrack().pod_dns().len();
     report.agent_line(
         "entries of the ordinary path",
