@@ -9,7 +9,8 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use dns_cache_tests::addresses::{CLUSTER_IP, GATEWAY};
-use dns_cache_tests::{Client, Family, Lab, Netns, OrPanic, Pair};
+use dns_cache_tests::node::BRIDGE;
+use dns_cache_tests::{Client, Family, Flavour, Lab, Netns, OrPanic, Pair};
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, State};
@@ -24,6 +25,8 @@ const GROUP: u32 = 7_777;
 pub(super) struct Crowd {
     runtime: Runtime,
     node: Handle,
+    /// The bridge's index, where pods hang on one.
+    bridge: Option<u32>,
     places: Vec<Place>,
     index: usize,
     made: usize,
@@ -52,9 +55,19 @@ impl Crowd {
                 handle,
             }
         };
+        let places = (0..places).map(place).collect();
+        let node = handle(&runtime, lab.node().netns());
+        let bridge = match lab.node().flavour() {
+            Flavour::Routed => None,
+            Flavour::Bridged => {
+                let bridge = runtime.block_on(self::index(&node, BRIDGE));
+                Some(bridge.or_panic("looking for the bridge"))
+            }
+        };
         Self {
-            places: (0..places).map(place).collect(),
-            node: handle(&runtime, lab.node().netns()),
+            places,
+            node,
+            bridge,
             runtime,
             index,
             made: 0,
@@ -71,9 +84,12 @@ impl Crowd {
         self.made += names.len();
         let all = async {
             for (index, (place, name)) in self.places.iter().zip(&names).enumerate() {
-                place
-                    .fill(&self.node, name, self.group(), addresses(index))
-                    .await?;
+                let veth = Veth {
+                    name,
+                    group: self.group(),
+                    bridge: self.bridge,
+                };
+                place.fill(&self.node, veth, addresses(index)).await?;
             }
             for name in &names {
                 carrier(&self.node, name).await?;
@@ -102,6 +118,11 @@ impl Crowd {
         GROUP + self.index as u32
     }
 
+    /// The namespaces of all places.
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = &Netns> {
+        self.places.iter().map(|place| &*place.netns)
+    }
+
     /// A client in the pod at this place.
     pub(super) fn client(&self, place: usize, family: Family) -> Client {
         let netns = Arc::clone(&self.places[place].netns);
@@ -121,15 +142,21 @@ fn handle(runtime: &Runtime, netns: &Netns) -> Handle {
     handle
 }
 
+/// A new pod's interface in the node.
+struct Veth<'a> {
+    name: &'a str,
+    group: u32,
+    bridge: Option<u32>,
+}
+
 impl Place {
-    /// As the plugin ptp does it.
-    async fn fill(
-        &self,
-        node: &Handle,
-        name: &str,
-        group: u32,
-        addresses: Pair,
-    ) -> Result<(), Error> {
+    /// As the plugins ptp and bridge do it.
+    async fn fill(&self, node: &Handle, veth: Veth<'_>, addresses: Pair) -> Result<(), Error> {
+        let Veth {
+            name,
+            group,
+            bridge,
+        } = veth;
         let eth0 = LinkMessageBuilder::<LinkUnspec>::new()
             .name("eth0")
             .setns_by_fd(self.file.as_raw_fd())
@@ -137,19 +164,26 @@ impl Place {
         let veth = LinkMessageBuilder::<LinkVeth>::new(name, "eth0")
             .set_info_data(InfoData::Veth(InfoVeth::Peer(eth0)))
             .link_group(group)
-            .up()
-            .build();
-        node.link().add(veth).execute().await?;
+            .up();
+        let veth = match bridge {
+            Some(bridge) => veth.controller(bridge),
+            None => veth,
+        };
+        node.link().add(veth.build()).execute().await?;
         let (veth, eth0) = (index(node, name).await?, index(&self.handle, "eth0").await?);
         let own = &self.handle;
         let up = LinkUnspec::new_with_index(eth0).up();
         own.link().set(up.build()).execute().await?;
         for family in Family::BOTH {
             let (pod, gateway) = (addresses.of(family), GATEWAY.of(family));
-            address(node, veth, gateway).await?;
-            route(node, on_link(veth, pod)).await?;
-            address(own, eth0, pod).await?;
-            route(own, on_link(eth0, gateway)).await?;
+            if bridge.is_some() {
+                address(own, eth0, pod, in_subnet(pod)).await?;
+            } else {
+                address(node, veth, gateway, bits(gateway)).await?;
+                route(node, on_link(veth, pod)).await?;
+                address(own, eth0, pod, bits(pod)).await?;
+                route(own, on_link(eth0, gateway)).await?;
+            }
             route(own, everything_by(gateway)).await?;
         }
         Ok(())
@@ -191,8 +225,13 @@ async fn addresses_settle(handle: &Handle) -> Result<(), Error> {
     }
 }
 
-async fn address(handle: &Handle, interface: u32, address: IpAddr) -> Result<(), Error> {
-    let request = handle.address().add(interface, address, bits(address));
+async fn address(
+    handle: &Handle,
+    interface: u32,
+    address: IpAddr,
+    prefix: u8,
+) -> Result<(), Error> {
+    let request = handle.address().add(interface, address, prefix);
     request.execute().await
 }
 
@@ -221,6 +260,11 @@ fn everything_by(gateway: IpAddr) -> Route {
     let to = Route::new().destination_prefix(any, 0);
     let by = to.and_then(|to| to.gateway(gateway));
     by.or_panic("addresses of one family")
+}
+
+/// The length of the prefix of the pods' subnet.
+const fn in_subnet(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 24 } else { 64 }
 }
 
 const fn bits(address: IpAddr) -> u8 {
