@@ -1,6 +1,7 @@
 //! Answers from the kernel, on the packet's own way.
 
-use std::collections::BTreeSet;
+use std::env;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -14,7 +15,7 @@ use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::EXPECTED;
 use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, addresses};
 
-use crate::{SetOnDrop, WEB, WEB_A, assert_web, fresh, lab_with_agent, warm};
+use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent, warm};
 
 const UDP: [Transport; 2] = [Transport::Connected, Transport::Unconnected];
 
@@ -251,19 +252,21 @@ fn checksums_are_right_in_the_bytes() {
 /// Names in use are refreshed before they expire: no client ever waits for the upstream. TTL 5, 5,000 queries a
 /// second over 1,000 names for a minute, which all come due together; the upstream is asked at most 1.3 times a name
 /// and TTL.
+///
+/// That is asked for in stretches of a TTL. One in which the machine did not hold the rate, nor in the one before, proves
+/// little, and is made up for, for some minutes: names were asked for too seldom, or their refreshes came too late.
 #[test]
 fn names_in_use_are_never_missed() {
     const NAMES: u16 = 1_000;
     const TTL: u32 = 5;
     const RATE: u32 = 5_000;
-    const SECONDS: u32 = 60;
+    /// Stretches, a TTL long, that have to be held, and that there are at most.
+    const STRETCHES: u32 = 12;
+    const MOST: u32 = 5 * STRETCHES;
     /// Of a name that is asked for more seldom, the last part of the TTL may go by unseen.
     const SELDOM: Duration = Duration::from_millis(700);
-    /// A query that is so late is a sign of a machine that may not have refreshed either: what is missed then, and in
-    /// the TTL after it, is not counted,
+    /// A query that is so late is a sign of a machine that may not have refreshed either.
     const LATE: Duration = Duration::from_millis(100);
-    /// in so many TTLs at most.
-    const EXCUSED: usize = 2;
 
     let _alone = Turn::alone();
     let lab = Lab::builder().replicas(1).start();
@@ -288,67 +291,51 @@ fn names_in_use_are_never_missed() {
     for query in queries.iter().chain(&queries) {
         let _ = socket.ask(query).or_panic("warming up");
     }
-    let asked_before = asked();
-    let start = Instant::now();
+    let (asked_before, start) = (asked(), Instant::now());
     let gap = Duration::from_secs(1) / RATE;
     let mut last = vec![start; queries.len()];
-    let mut seldom = 0;
-    // By the TTL in which it was.
-    let cycle = || start.elapsed().as_secs() as u32 / TTL;
-    let mut late = BTreeSet::new();
-    let over = AtomicBool::new(false);
-    let counts = thread::scope(|scope| {
-        let _ends = SetOnDrop(&over);
-        let counts = scope.spawn(|| {
-            let mut counts = vec![(0, agent.counters())];
-            while !over.load(Relaxed) {
-                thread::sleep(Duration::from_millis(20));
-                if cycle() > counts[counts.len() - 1].0 {
-                    counts.push((cycle(), agent.counters()));
-                }
-            }
-            counts.push((cycle() + 1, agent.counters()));
-            counts
-        });
-        for number in 0..RATE * SECONDS {
-            match (gap * number).checked_sub(start.elapsed()) {
+    let (mut held, mut missed, mut seldom, mut sent) = (0, 0, 0, 0);
+    let mut holds = true;
+    for _ in 0..MOST {
+        let (before, begun) = (agent.counters(), Instant::now());
+        let held_before = mem::replace(&mut holds, true);
+        for number in 0..RATE * TTL {
+            match (gap * number).checked_sub(begun.elapsed()) {
                 Some(wait) => thread::sleep(wait),
-                None if start.elapsed() - gap * number > LATE => drop(late.insert(cycle())),
-                None => {}
+                None => holds &= begun.elapsed() - gap * number <= LATE,
             }
             let which = number as usize % queries.len();
             let now = Instant::now();
-            seldom += u64::from(now - last[which] > SELDOM);
+            if now - last[which] > SELDOM {
+                holds = false;
+                seldom += 1;
+            }
             last[which] = now;
             let _ = socket.ask(&queries[which]).or_panic("an answer");
+            sent += 1;
         }
-        over.store(true, Relaxed);
-        counts
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    let took = start.elapsed();
-    let asked_after = asked();
-    let (mut missed, mut excused) = (0, Vec::new());
-    for pair in counts.windows(2) {
-        let [(cycle, before), (_, after)] = pair else {
-            unreachable!("windows of two");
-        };
-        match before.resolved(after) {
-            0 => {}
-            count if late.contains(cycle) || late.contains(&cycle.wrapping_sub(1)) => {
-                excused.push(count)
-            }
-            count => missed += count,
+        let misses = before.resolved(&agent.counters());
+        if holds && held_before {
+            assert_eq!(misses, 0, "misses, and the rate was held");
+            held += 1;
+        }
+        missed += misses;
+        if held == STRETCHES {
+            break;
         }
     }
-    let all = missed + excused.iter().sum::<u64>();
-    assert!(
-        all <= seldom || missed <= seldom && excused.len() <= EXCUSED,
-        "{missed} misses, {excused:?} while the asker was late, and {seldom} queries for a name that was asked for too seldom"
-    );
+    let took = start.elapsed();
+    let queries = (asked() - asked_before) as f64;
     let most = took.as_secs_f64() / f64::from(TTL) * f64::from(NAMES) * 1.3;
-    let queries = (asked_after - asked_before) as f64;
+    println!(
+        "{:.0} queries a second for {took:?}; {held} stretches of {TTL} s at {RATE} without a miss; in others {missed} misses, \
+         and {seldom} queries for a name that was asked for too seldom; {queries} upstream queries, at most {most:.0}",
+        f64::from(sent) / took.as_secs_f64(),
+    );
+    assert!(
+        held == STRETCHES || missed <= seldom,
+        "{held} stretches were held; {missed} misses, and {seldom} queries for a name that was asked for too seldom"
+    );
     assert!(
         queries <= most,
         "{queries} upstream queries, at most {most}"
@@ -396,15 +383,23 @@ fn ten_thousand_entries_cost_at_most_20_mb() {
     );
 }
 
-/// A pod asks for twenty thousand names that do not exist, twenty times what the cache holds; the names in use are
-/// still answered in the kernel, though each is asked for only once in five thousand others, which is five times what
-/// a cache of the latest would hold. (A million against ten thousand: a test of the store alone.)
+/// Names that do not exist of which one pod asks: a variable for the long form of the test.
+const SCANNED: (&str, u32) = ("DNS_CACHE_TEST_SCAN", 120_000);
+
+/// A pod asks for names that do not exist, many times what the cache holds; the thousand names in use are still answered
+/// in the kernel, though each is asked for only once in ten thousand others, which is as many as a cache of the latest
+/// would hold.
 #[test]
 fn a_scan_of_random_names_does_not_push_out_what_is_in_use() {
-    const HOT: u16 = 100;
+    const HOT: u16 = 1_000;
+    const ENTRIES: u32 = 10_000;
+    let scanned = env::var(SCANNED.0).map_or(SCANNED.1, |text| text.parse().or_panic(SCANNED.0));
     let lab = Lab::builder().start();
     let agent = lab.agent(&AgentConfig {
-        extra: "cache:\n  maxEntries: 1000\n  maxBytes: 8Mi\n".to_owned(),
+        // They expire after half a minute, and a slow machine comes round to each every ten seconds: that is another matter.
+        extra: format!(
+            "cache: {{maxEntries: {ENTRIES}, maxBytes: 64Mi, prefetch: {{percent: 90}}}}\n"
+        ),
         log_level: "info".to_owned(),
         positive_ttl: Some(300),
         ..AgentConfig::default()
@@ -425,23 +420,26 @@ fn a_scan_of_random_names_does_not_push_out_what_is_in_use() {
     for query in hot.iter().cycle().take(3 * hot.len()) {
         let _ = user.ask(query).or_panic("a name that comes into use");
     }
-    for number in 0..20_000_u32 {
+    let (start, every) = (Instant::now(), ENTRIES / u32::from(HOT));
+    for number in 0..scanned {
         let name = format!(
             "x{:08x}.default.svc.cluster.local",
             number.wrapping_mul(0x9e37_79b9)
         );
         let _ = scan.ask(&Query::new(&name, rtype::A)).or_panic(&name);
-        if number % 50 == 0 {
-            let query = &hot[number as usize / 50 % hot.len()];
+        if number % every == 0 {
+            let query = &hot[(number / every) as usize % hot.len()];
             let _ = user.ask(query).or_panic("a name in use");
         }
     }
+    let took = start.elapsed();
     let before = agent.counters();
     for query in &hot {
         let reply = user.ask(query).or_panic("a name in use");
         assert_eq!(reply.message.rcode(), 0);
     }
     let kernel = before.answered(&agent.counters());
+    println!("{scanned} names in {took:?}; then {kernel} of {HOT} were answered in the kernel");
     assert!(kernel >= u64::from(HOT) * 99 / 100, "{kernel} of {HOT}");
     assert_eq!(
         assert_web(&lab.pod(0).client(Family::V4), Transport::Connected).data(),
