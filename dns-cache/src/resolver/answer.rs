@@ -19,6 +19,14 @@ use super::zones::Zone;
 use super::{Answer, Miss, Resolver};
 use crate::upstream;
 
+/// An answer that may be given although its TTL is over.
+#[derive(Debug)]
+pub(super) struct Expired {
+    entry: Arc<Entry>,
+    /// The key that it stands under, if it is a cut's.
+    cut: Option<Key>,
+}
+
 impl Resolver {
     /// Answers a message at once if it can be: from what is at hand, or by an error. The reply is appended
     /// to `out`; nothing is allocated if that has room. Must be called within a tokio runtime: upstreams are asked
@@ -121,15 +129,22 @@ impl Resolver {
             self.counters.cuts.add(1);
             return Some(self.give_cached(cut.as_bytes(), entry, age, now));
         }
-        let remembered = self.failures.get(key, now)?;
-        let stale = cached.filter(|entry| self.stale.allows(entry, now));
+        let stale = self.expired(key, cached, now);
+        let failures = [Some(key), stale.as_ref().and_then(Expired::cut)].map(|key| {
+            // What failed for a cut fails for all that it covers.
+            key.and_then(|key| self.failures.get(key, now))
+        });
+        let remembered = failures
+            .into_iter()
+            .flatten()
+            .max_by_key(|last| last.until)?;
         match stale {
-            Some(entry) if remembered.is_recent(now) => {
+            Some(stale) if remembered.is_recent(now) => {
                 // The upstreams may be well again, but no client shall wait for the proof.
                 if !remembered.holds(now) {
-                    self.refresh(key);
+                    self.refresh(stale.cut().unwrap_or(key));
                 }
-                Some(self.give_stale(key, entry))
+                Some(self.give_stale(key, stale.entry))
             }
             None if remembered.holds(now) => {
                 self.counters.remembered_failures.add(1);
@@ -153,12 +168,16 @@ impl Resolver {
         let now = self.clock.now();
         if let Some(above) = self.zones().cuts.worth_asking(key, now)
             && self.cache.fresh(above.as_bytes(), now).is_none()
-            && !self
-                .failures
-                .get(above.as_bytes(), now)
-                .is_some_and(|failed| failed.holds(now))
         {
-            self.refresh(above.as_bytes());
+            self.ask_for_cut(above.as_bytes(), now);
+        }
+    }
+
+    /// Asks whether a name exists that others are below, unless that failed just now.
+    fn ask_for_cut(self: &Arc<Self>, above: &[u8], now: Time) {
+        let failed = self.failures.get(above, now);
+        if !failed.is_some_and(|failed| failed.holds(now)) {
+            self.refresh(above);
         }
     }
 
@@ -172,6 +191,8 @@ impl Resolver {
     /// answer.
     async fn wait(self: &Arc<Self>, key: &[u8], arrived: Instant) -> Waited {
         let mut joined = false;
+        let stale = self.stale(key);
+        let cut = stale.as_ref().and_then(Expired::cut);
         let landing = match self
             .flights
             .board(key, || self.cache.fresh(key, self.clock.now()))
@@ -191,17 +212,20 @@ impl Resolver {
             }
             Boarding::New(landing, flight) => {
                 tokio::spawn(Arc::clone(self).fly(flight));
-                if self.zones().cuts.is_deep(key) {
-                    self.ask_above(key);
+                match cut {
+                    Some(cut) => self.ask_for_cut(cut, self.clock.now()),
+                    None if self.zones().cuts.is_deep(key) => self.ask_above(key),
+                    None => {}
                 }
                 landing
             }
         };
         let mut until = arrived + self.deadline;
-        let stale = self.stale(key);
         if stale.is_some() {
-            // By the flight's time: who comes later need not wait as long again.
-            until = until.min(landing.began + self.stale.patience(self.silence(key)));
+            // By the flight's time, or the cut's: who comes later need not wait as long again.
+            let of_cut = cut.and_then(|cut| self.flights.began(cut));
+            let began = of_cut.map_or(landing.began, |began| began.min(landing.began));
+            until = until.min(began + self.stale.patience(self.silence(key)));
         }
         let (given, failure) = match timeout_at(until, landing.outcome()).await {
             Ok(Some(Ok(entry))) => (Given::Entry(entry, Source::Upstream, None), None),
@@ -211,8 +235,9 @@ impl Resolver {
                     Ok(Some(Err(failure))) => failure,
                     _ => Failure::Timeout,
                 };
-                let given =
-                    stale.map_or(Given::Failure(failure), |entry| self.give_stale(key, entry));
+                let given = stale.map_or(Given::Failure(failure), |stale| {
+                    self.give_stale(key, stale.entry)
+                });
                 (given, Some(failure))
             }
         };
@@ -236,9 +261,32 @@ impl Resolver {
     }
 
     /// An expired answer that may still be given.
-    fn stale(&self, key: &[u8]) -> Option<Arc<Entry>> {
-        let entry = self.cache.get(key)?;
-        self.stale.allows(&entry, self.clock.now()).then_some(entry)
+    fn stale(&self, key: &[u8]) -> Option<Expired> {
+        self.expired(key, self.cache.get(key), self.clock.now())
+    }
+
+    /// The same; `own` is what the cache has for the key itself.
+    fn expired(&self, key: &[u8], own: Option<Arc<Entry>>, now: Time) -> Option<Expired> {
+        let allowed = |entry: &Arc<Entry>| self.stale.allows(entry, now);
+        if let Some(entry) = own.filter(allowed) {
+            return Some(Expired { entry, cut: None });
+        }
+        self.stale_cut(key, now)
+    }
+
+    /// The expired entry of a name above that said that there is nothing below it. Names below it that were found since
+    /// have taken it out of the cache.
+    pub(super) fn stale_cut(&self, key: &[u8], now: Time) -> Option<Expired> {
+        self.zones().cuts.above(key).find_map(|above| {
+            let entry = self.cache.get(above.as_bytes())?;
+            let may_be_given = entry.covers_below()
+                && self.stale.allows(&entry, now)
+                && !self.is_refuted(above.as_bytes(), &entry);
+            may_be_given.then_some(Expired {
+                entry,
+                cut: Some(above),
+            })
+        })
     }
 
     fn give_stale(&self, key: &[u8], entry: Arc<Entry>) -> Given {
@@ -250,8 +298,9 @@ impl Resolver {
     }
 
     fn stale_or(&self, key: &[u8], failure: Failure) -> Given {
-        self.stale(key)
-            .map_or(Given::Failure(failure), |entry| self.give_stale(key, entry))
+        self.stale(key).map_or(Given::Failure(failure), |stale| {
+            self.give_stale(key, stale.entry)
+        })
     }
 
     /// Brings a flight to its end: fetches its answer, keeps it, and gives it to all who wait.
@@ -368,6 +417,12 @@ impl Resolver {
         .await
         .map_err(|_| Failure::Timeout)??;
         Ok(answer?)
+    }
+}
+
+impl Expired {
+    pub(super) fn cut(&self) -> Option<&[u8]> {
+        self.cut.as_ref().map(Key::as_bytes)
     }
 }
 

@@ -108,7 +108,7 @@ impl From<upstream::Failure> for Failure {
 pub(super) struct Remembered {
     pub(super) failure: Failure,
     /// Until then nobody is asked again.
-    until: Time,
+    pub(super) until: Time,
     /// How many there were in a row.
     count: u32,
 }

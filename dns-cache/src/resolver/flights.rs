@@ -91,6 +91,11 @@ impl Flights {
         self.enter(&mut self.lock(), key).map(|(_, flight)| flight)
     }
 
+    /// When the flight for a key began, if there is one.
+    pub(super) fn began(&self, key: &[u8]) -> Option<Instant> {
+        self.lock().get(key).map(|landing| landing.began)
+    }
+
     /// Ends a flight: what comes from now on for the same key begins another. `keep` remembers its outcome;
     /// it is left out if the key was forgotten meanwhile.
     pub(super) fn land(

@@ -203,12 +203,20 @@ impl Resolver {
         let cached = self.cache.get(key);
         let outcome = cached.as_ref().map(|entry| in_cache(entry, now));
         trace.step("cache", outcome.unwrap_or_else(nothing));
-        if cached.is_some_and(|entry| entry.age(now).is_some()) {
+        if cached.as_ref().is_some_and(|entry| entry.age(now).is_some()) {
             return;
         }
         if let Some((cut, ..)) = self.cut(key, now) {
             trace.step("cut", nothing_below(cut.as_bytes()));
-        } else if let Some(remembered) = self.failures.get(key, now)
+            return;
+        }
+        if cached.is_none()
+            && let Some(stale) = self.stale_cut(key, now)
+            && let Some(cut) = stale.cut()
+        {
+            trace.step("cut", nothing_below(cut) + ", expired");
+        }
+        if let Some(remembered) = self.failures.get(key, now)
             && remembered.is_recent(now)
         {
             trace.step("remembered", told_cause(remembered.failure));

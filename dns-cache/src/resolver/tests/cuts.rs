@@ -279,3 +279,54 @@ async fn not_where_it_is_off_and_not_in_other_zones() {
         assert_eq!(std::mem::take(&mut *stub.asked.lock().unwrap()).len(), 1);
     }
 }
+
+/// New names cost no query of their own then.
+#[tokio::test]
+async fn a_cut_outlives_its_time_where_its_servers_fail() {
+    for is_on in [true, false] {
+        let cluster = Cluster::with(|config| config.serve_stale.enabled = is_on).await;
+        cluster.ask("google.com", 1).await;
+        cluster.bench.pass(5.0);
+        let say = |answer| {
+            for name in ["com", "redis.com", "mysql.com"] {
+                cluster.answers.lock().unwrap().insert(name, answer);
+            }
+        };
+        say(0x8182);
+        let (rcode, _) = cluster.ask("redis.com", 1).await;
+        if !is_on {
+            assert_eq!(rcode, 2);
+            continue;
+        }
+        assert_eq!((rcode, cluster.bench.count("stale")), (3, 1));
+        assert_eq!(cluster.ask("mysql.com", 28).await, (3, vec![]));
+        cluster.bench.pass(1.0);
+        // Its servers are asked for it on the side, for all that is below.
+        assert_eq!(
+            cluster.ask("mysql.com", 1).await,
+            (3, vec!["com".to_owned()])
+        );
+        say(0x8583);
+        cluster.bench.pass(2.0);
+        for (asked, stale) in [(vec!["com".to_owned()], 4), (vec![], 4)] {
+            assert_eq!(cluster.ask("ldap.com", 1).await, (3, asked));
+            assert_eq!(cluster.bench.count("stale"), stale);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_overloaded_resolver_gives_a_cut_after_its_time() {
+    let cluster = Cluster::new().await;
+    cluster.ask("google.com", 1).await;
+    cluster.bench.pass(5.0);
+    let (mut out, now) = (vec![], cluster.bench.resolver.clock().now());
+    let query = query(1, "redis.com.cluster.local", 1, 0x0100);
+    let answer = cluster
+        .bench
+        .resolver
+        .answer_cached(&query, Transport::Udp, now, &mut out);
+    let Answer::Miss(miss) = answer else { panic!() };
+    let reply = cluster.bench.resolver.turn_away(&miss, Failure::Overload);
+    assert_eq!(flags(&reply) & 15, 3);
+}
