@@ -39,7 +39,7 @@ impl ResolvConf {
     /// Gives the group the file's servers, if the file is another than before, and says whether it is. With a file that
     /// names none, the group keeps those that it has.
     pub(super) fn reread(&mut self, group: &Group) -> bool {
-        let text = fs::read_to_string(&self.path).map_err(|error| error.to_string());
+        let text = text(&self.path);
         if self.last.as_ref() == Some(&text) {
             return false;
         }
@@ -73,6 +73,12 @@ impl Resolver {
     }
 }
 
+/// The file's text, whatever the encoding of its comments.
+fn text(path: &Path) -> Result<String, String> {
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// The servers of a resolv.conf, or of none. Our own addresses are left out: to ask them is to ask ourselves.
 fn servers(
     path: &Path,
@@ -84,14 +90,12 @@ fn servers(
         reason,
     };
     let text = text.as_ref().map_err(|reason| error(reason.clone()))?;
-    let (config, _) = parse_resolv_conf(text).map_err(|e| error(e.to_string()))?;
-    let (ours, servers): (Vec<_>, Vec<_>) = config
-        .name_servers()
-        .iter()
-        .filter_map(|server| {
-            let address = address(server.ip, text);
+    let (ours, servers): (Vec<_>, Vec<_>) = named(path, text)
+        .into_iter()
+        .filter_map(|ip| {
+            let address = address(ip, text);
             if address.is_none() {
-                tracing::warn!(ip = %server.ip, path = %path.display(), "skipped a link-local nameserver: the interface in its scope does not exist");
+                tracing::warn!(%ip, path = %path.display(), "skipped a link-local nameserver: the interface in its scope does not exist");
             }
             address
         })
@@ -122,13 +126,40 @@ fn address(ip: IpAddr, text: &str) -> Option<SocketAddr> {
 
 /// The scope that a resolv.conf gives with a server's address.
 fn scope(ip: Ipv6Addr, text: &str) -> Option<&str> {
-    text.lines().find_map(|line| {
-        let (address, scope) = line
-            .trim()
-            .strip_prefix("nameserver")?
-            .trim()
-            .split_once('%')?;
-        (address.parse() == Ok(ip)).then_some(scope.split_whitespace().next()?)
+    lines(text).find_map(|(_, server)| {
+        let (address, scope) = server.split_once('%')?;
+        (address.parse() == Ok(ip)).then_some(scope)
+    })
+}
+
+/// The addresses that a resolv.conf names. What else stands in it loses none of them: one domain of `search` that is no
+/// name, and the parser has nothing but an error for the whole file.
+fn named(path: &Path, text: &str) -> Vec<IpAddr> {
+    if let Ok((config, _)) = parse_resolv_conf(text)
+        && config.name_servers().len() == lines(text).count()
+    {
+        return config
+            .name_servers()
+            .iter()
+            .map(|server| server.ip)
+            .collect();
+    }
+    let address = |(line, server): (usize, &str)| {
+        let ip = server.split('%').next()?.parse().ok();
+        if ip.is_none() {
+            tracing::warn!(path = %path.display(), line, server, "skipped a nameserver that is no IP address");
+        }
+        ip
+    };
+    lines(text).filter_map(address).collect()
+}
+
+/// What stands in each `nameserver` line, up to the next space, with the number of that line.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().zip(1..).filter_map(|(line, number)| {
+        let line = line.split([';', '#']).next()?;
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| (number, words.next().unwrap_or_default()))
     })
 }
 
@@ -140,8 +171,46 @@ mod tests {
     use crate::upstream::{Timings, Transport};
 
     fn read(path: &Path, own: &[IpAddr]) -> Result<Vec<SocketAddr>, Error> {
-        let text = fs::read_to_string(path).map_err(|error| error.to_string());
-        servers(path, &text, own)
+        servers(path, &text(path), own)
+    }
+
+    /// What is odd, or wrong, in one line is nothing to the servers in others.
+    #[test]
+    fn no_line_loses_the_servers_of_another() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let lo = if_nametoindex("lo").unwrap();
+        let scoped = SocketAddrV6::new("fe80::1".parse().unwrap(), 53, 0, lo).into();
+        let plain: SocketAddr = "192.0.2.53:53".parse().unwrap();
+        let other: SocketAddr = "[2001:db8::53]:53".parse().unwrap();
+        let long = format!("search {}.example\n", "x".repeat(64));
+        let table: [(&[u8], &[SocketAddr]); 12] = [
+            (b"", &[]),
+            (
+                b"options edns0 trust-ad ndots:5 timeout:1 retrans:1 retry:1 single-request-reopen bogus ndots:x\n",
+                &[],
+            ),
+            (b"nameserfer 192.0.2.1\nfamily inet6\nlookup file bind\n", &[]),
+            (b"# caf\xe9\n; \xff\xfe\n", &[]),
+            (b"search caf\xe9.example\n", &[]),
+            (b"search a..b\n", &[]),
+            (long.as_bytes(), &[]),
+            (b"sortlist 130.155.160.0/255.255.240.0 x\ndomain\nnameserver\n", &[]),
+            (b"nameserver 192.0.2.300\nnameserver dns.example\n", &[]),
+            (b"  nameserver\tfe80::1%lo # here\n", &[scoped]),
+            (b"nameserver fe80::1%br-none.7\n", &[]),
+            (b"search a..b\nnameserver fe80::1%lo;here\n", &[scoped]),
+        ];
+        for (text, more) in table {
+            let good = [
+                &b"nameserver 192.0.2.53\n"[..],
+                text,
+                b"nameserver 2001:db8::53\n",
+            ];
+            fs::write(file.path(), good.concat()).unwrap();
+            let servers = [&[plain], more, &[other]].concat();
+            let shown = String::from_utf8_lossy(text);
+            assert_eq!(read(file.path(), &[]).unwrap(), servers, "{shown}");
+        }
     }
 
     #[test]
