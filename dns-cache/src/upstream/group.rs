@@ -38,8 +38,11 @@ pub struct Group {
     broken: AtomicU64,
 }
 
-/// Attempts under way.
-type Running = FuturesUnordered<BoxFuture<'static, Step>>;
+/// An error is the answer once so many servers that are well have had nothing better.
+const OPINIONS: usize = 2;
+
+/// Attempts under way, each with the place of its server.
+type Running = FuturesUnordered<BoxFuture<'static, (usize, Step)>>;
 
 /// Why a group has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +68,8 @@ enum Next {
     Ask,
     /// Another server may be asked as well.
     Hedge,
+    /// An error must be checked with another server.
+    Check,
 }
 
 impl Group {
@@ -134,8 +139,10 @@ impl Group {
     ///
     /// Another server is asked when one fails or has not answered in an attempt's time, and, within the budget of
     /// hedges, when it takes longer than 95 % of its answers; a late answer of the first is still welcome. An error
-    /// from a server (SERVFAIL and the like) is the answer only if no other server, ejected or not, has a better one
-    /// within an attempt's time; if one has, it counts against the server, as does what `read` refuses.
+    /// from a server (SERVFAIL and the like) is the answer only if another one that is well has none better within an
+    /// attempt's time. The rest of the servers, those that are ejected among them, are asked for a better one only now
+    /// and then, and the ejected ones waited for only for a moment. If a server has one, that counts against those with
+    /// errors, as does what `read` refuses.
     pub async fn ask<T, E: std::fmt::Display>(
         &self,
         query: &Arc<Query>,
@@ -144,9 +151,11 @@ impl Group {
         let servers = self.servers();
         self.probe(&servers, query);
         let mut asked = Vec::new();
+        // Those that may still answer.
+        let mut waiting = Vec::new();
         let mut rounds = 1;
         // An error, and how long something better is waited for.
-        let mut second_best = None;
+        let mut second_best: Option<(T, Instant)> = None;
         let mut erring: Vec<Arc<Server>> = Vec::new();
         let mut failure = match servers.is_empty() {
             true => Failure::NoServers,
@@ -165,14 +174,26 @@ impl Group {
             if next == Next::Ask && again {
                 (asked, rounds) = (Vec::new(), rounds + 1);
             }
-            if let Some(index) = choice::choose(&servers, &asked)
-                && (next == Next::Ask || self.may_hedge(&servers[index]))
-            {
+            let is_well = |index: &usize| !servers[*index].health.is_ejected();
+            let hopes = |waiting: &[usize]| waiting.iter().filter(|index| is_well(index)).count();
+            let may_ask = |index: usize| match next {
+                Next::Ask => true,
+                Next::Hedge => self.may_hedge(&servers[index]),
+                Next::Check if is_well(&index) && erring.len() < OPINIONS => {
+                    erring.len() + hopes(&waiting) < OPINIONS
+                }
+                // One that has come back may know better, but errors alone shall not cost a query to each.
+                Next::Check => {
+                    hopes(&waiting) == 0 && servers[index].health.claim_check(&self.timings)
+                }
+            };
+            if let Some(index) = choice::choose(&servers, &asked).filter(|index| may_ask(*index)) {
                 // Only failures that came at once get into the second round so early: let the servers draw breath.
                 let pause = (rounds > 1 && asked.is_empty() && running.is_empty())
                     .then_some(self.timings.pause);
                 asked.push(index);
-                if next == Next::Ask {
+                waiting.push(index);
+                if next != Next::Hedge {
                     self.earn();
                 }
                 let (server, query) = (Arc::clone(&servers[index]), Arc::clone(query));
@@ -181,19 +202,27 @@ impl Group {
                         if let Some(pause) = pause {
                             sleep(pause).await;
                         }
-                        Attempt::new(server, query).next().await
+                        (index, Attempt::new(server, query).next().await)
                     }
                     .boxed(),
                 );
             }
-            let step = match &second_best {
+            let step = match &mut second_best {
                 None => running.next().await,
-                Some((_, end)) => timeout_at(*end, running.next()).await.ok().flatten(),
+                Some((_, end)) => {
+                    if hopes(&waiting) == 0 {
+                        *end = (*end).min(Instant::now() + self.timings.check);
+                    }
+                    timeout_at(*end, running.next()).await.ok().flatten()
+                }
             };
-            let Some(step) = step else {
+            let Some((index, step)) = step else {
                 see_off(running);
                 return second_best.map(|(answer, _)| answer).ok_or(failure);
             };
+            if !matches!(step, Step::Slow(_) | Step::Overdue(_)) {
+                waiting.retain(|waiting| *waiting != index);
+            }
             next = match step {
                 Step::Answer(response, server) => match read(&response, server.upstream.address) {
                     Ok(answer) => {
@@ -210,10 +239,9 @@ impl Group {
                         if rounds > 1 {
                             return Ok(answer);
                         }
-                        // A server that is ejected may be well again: it is asked, too.
                         let end = Instant::now() + self.timings.attempt;
                         second_best.get_or_insert((answer, end));
-                        Next::Ask
+                        Next::Check
                     }
                     Err(error) => {
                         tracing::debug!(server = %server.upstream.address, %error, "a response of no use");
@@ -228,17 +256,17 @@ impl Group {
                     Next::Ask
                 }
                 Step::Slow(attempt) => {
-                    running.push(attempt.next().boxed());
-                    match second_best {
-                        None => Next::Hedge,
-                        Some(_) => Next::Ask,
-                    }
+                    running.push(waited_for(index, attempt));
+                    Next::Hedge
                 }
                 Step::Overdue(attempt) => {
-                    running.push(attempt.next().boxed());
+                    running.push(waited_for(index, attempt));
                     Next::Ask
                 }
             };
+            if next == Next::Ask && second_best.is_some() {
+                next = Next::Check;
+            }
         }
     }
 
@@ -255,7 +283,7 @@ impl Group {
             let server = Arc::clone(server);
             let probe = Attempt::new(Arc::clone(&server), Arc::clone(query));
             tokio::spawn(async move {
-                bring_to_end(Running::from_iter([probe.next().boxed()])).await;
+                bring_to_end(Running::from_iter([waited_for(0, probe)])).await;
                 if server.health.is_ejected() {
                     server.health.exchanges.failed_probes.fetch_add(1, Relaxed);
                 }
@@ -298,6 +326,10 @@ impl Group {
     }
 }
 
+fn waited_for(index: usize, attempt: Attempt) -> BoxFuture<'static, (usize, Step)> {
+    attempt.next().map(move |step| (index, step)).boxed()
+}
+
 /// Attempts that nobody waits for any more are brought to their end all the same: it says how their servers are.
 fn see_off(running: Running) {
     if !running.is_empty() {
@@ -306,14 +338,14 @@ fn see_off(running: Running) {
 }
 
 async fn bring_to_end(mut running: Running) {
-    while let Some(step) = running.next().await {
+    while let Some((index, step)) = running.next().await {
         match step {
             Step::Answer(response, server) if is_error(&response) => server.health.erred(),
             Step::Answer(_, server) => server.health.succeeded(),
             Step::Failed | Step::Busy => {}
             Step::Overdue(attempt) if attempt.is_datagram() => {}
             Step::Slow(attempt) | Step::Overdue(attempt) => {
-                running.push(attempt.next().boxed());
+                running.push(waited_for(index, attempt));
             }
         }
     }

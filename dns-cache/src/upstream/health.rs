@@ -64,6 +64,8 @@ struct State {
     unanswered: Option<Instant>,
     /// Until when it is asked without EDNS.
     plain: Option<Instant>,
+    /// When it may next be asked because others have errors only.
+    check_at: Option<Instant>,
 }
 
 /// A time without queries, but for a probe at its end.
@@ -233,6 +235,17 @@ impl Health {
             }
             _ => false,
         }
+    }
+
+    /// Whether the caller shall ask the server now because others had errors only; only one gets the task each time.
+    pub(super) fn claim_check(&self, timings: &Timings) -> bool {
+        let now = Instant::now();
+        let mut state = self.state();
+        let is_due = state.check_at.is_none_or(|at| at <= now);
+        if is_due {
+            state.check_at = Some(now + timings.check_pause);
+        }
+        is_due
     }
 
     pub(super) fn quantiles(&self) -> Option<Quantiles> {

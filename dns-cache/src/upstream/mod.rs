@@ -54,6 +54,10 @@ pub struct Timings {
     pub probe_first: Duration,
     /// The longest pause between probes.
     pub probe_most: Duration,
+    /// How long an ejected server is waited for where others have errors only.
+    pub check: Duration,
+    /// How often a server is asked for that, if it is ejected or others enough were asked.
+    pub check_pause: Duration,
     /// Pause after all servers have failed at once, before the second and last round.
     pub pause: Duration,
 }
@@ -68,6 +72,8 @@ impl Default for Timings {
             abandon: Duration::from_secs(5),
             probe_first: Duration::from_secs(1),
             probe_most: Duration::from_secs(30),
+            check: Duration::from_millis(100),
+            check_pause: Duration::from_secs(1),
             pause: Duration::from_millis(200),
         }
     }

@@ -33,6 +33,8 @@ fn timings() -> Timings {
         abandon: PATIENCE,
         probe_first: PATIENCE,
         probe_most: PATIENCE,
+        check: PATIENCE,
+        check_pause: PATIENCE,
         pause: Duration::from_millis(10),
     }
 }
@@ -477,6 +479,73 @@ async fn an_error_is_checked_with_an_ejected_server_too() {
     assert!(group.status()[0].suspect);
     well.store(true, SeqCst);
     assert_eq!(ask(&group, "x").await.unwrap()[3] & 15, 0);
+}
+
+/// A server that has an error for everything.
+async fn failing() -> (Fake, Arc<AtomicUsize>) {
+    Fake::start_counting(|query| respond(query, 0x8182, [0; 3], &[])).await
+}
+
+#[tokio::test]
+async fn errors_are_not_checked_with_every_server_each_time() {
+    let (one, first) = failing().await;
+    let (two, second) = failing().await;
+    let (three, third) = failing().await;
+    let (four, fourth) = failing().await;
+    let addresses = [&one, &two, &three, &four].map(|fake| fake.address);
+    let group = group_of(&addresses, patient());
+    for _ in 0..10 {
+        assert_eq!(ask(&group, "x").await.unwrap()[3] & 15, 2);
+    }
+    let asked: usize = [first, second, third, fourth]
+        .iter()
+        .map(|count| count.load(SeqCst))
+        .sum();
+    // Two each, and each server once more at most.
+    assert!((20..=24).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
+async fn two_servers_errors_are_checked_with_a_third_now_and_then() {
+    let (one, _) = failing().await;
+    let (two, _) = failing().await;
+    let (good, _) = Fake::answering().await;
+    let timings = Timings {
+        check_pause: Duration::ZERO,
+        ..patient()
+    };
+    let group = group_of(&[one.address, two.address, good.address], timings);
+    let suspects = || group.status().iter().filter(|s| s.suspect).count();
+    let end = Instant::now() + PATIENCE;
+    while suspects() < 2 {
+        assert!(Instant::now() < end);
+        assert_eq!(ask(&group, "x").await.unwrap()[3] & 15, 0);
+    }
+}
+
+/// Names that are broken everywhere take no longer because a server is away.
+#[tokio::test]
+async fn an_error_waits_for_an_ejected_server_only_now_and_then() {
+    let silent = Fake::start(|stream, _| hang(stream)).await;
+    let (failing, errors) = failing().await;
+    let timings = Timings {
+        check: Duration::from_millis(100),
+        ..timings()
+    };
+    let group = Group::new(
+        &first_and_second(&silent, &failing),
+        Transport::Tcp,
+        timings,
+    );
+    assert_eq!(ask(&group, "x").await.unwrap()[3] & 15, 2);
+    assert!(group.status()[0].suspect);
+    let began = Instant::now();
+    for _ in 0..30 {
+        assert_eq!(ask(&group, "x").await.unwrap()[3] & 15, 2);
+    }
+    // Each would have taken an attempt's time.
+    assert!(began.elapsed() < timings.attempt * 10);
+    assert_eq!((group.status()[0].queries, errors.load(SeqCst)), (2, 31));
 }
 
 #[tokio::test]
