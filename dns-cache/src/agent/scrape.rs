@@ -382,11 +382,14 @@ fn zones(out: &mut Exposition, zones: &[ZoneStatus]) {
 
 fn upstreams(out: &mut Exposition, upstreams: &[UpstreamStatus]) {
     type Value = fn(&UpstreamStatus) -> Option<f64>;
-    let columns: [(&Metric, Value); 8] = [
+    let columns: [(&Metric, Value); 9] = [
         (&names::UPSTREAM_QUERIES, |server| {
             Some(server.queries as f64)
         }),
         (&names::UPSTREAM_HEDGES, |server| Some(server.hedges as f64)),
+        (&names::UPSTREAM_RETRIES, |server| {
+            Some(server.retries as f64)
+        }),
         (&names::UPSTREAM_EJECTIONS, |server| {
             Some(server.ejections as f64)
         }),

@@ -309,6 +309,7 @@ pub(super) mod tests {
                     in_flight: 0,
                     queries: 12,
                     hedges: 0,
+                    retries: 0,
                     failures: 0,
                     failures_by_kind: BTreeMap::new(),
                     unmatched: 0,

@@ -135,7 +135,9 @@ metrics! {
     UPSTREAM_QUERIES: Counter "dns_cache_upstream_queries_total"
         "Queries sent to a server.",
     UPSTREAM_HEDGES: Counter "dns_cache_upstream_hedges_total"
-        "Queries that were sent to a server because another one took long.",
+        "Queries that were sent to a server because another one took longer than nearly always; one in 20 at most.",
+    UPSTREAM_RETRIES: Counter "dns_cache_upstream_retries_total"
+        "Queries that were sent to a server because another one had not answered in time (500 ms, or more if it is slow but not silent).",
     UPSTREAM_EJECTIONS: Counter "dns_cache_upstream_ejections_total"
         "How often a server was left out because it failed.",
     UPSTREAM_UNMATCHED: Counter "dns_cache_upstream_unmatched_total"

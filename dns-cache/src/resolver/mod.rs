@@ -191,6 +191,9 @@ pub struct UpstreamStatus {
     pub queries: u64,
     /// Of them, those that were sent because another server took long.
     pub hedges: u64,
+    /// And those because another server had not answered in time.
+    #[serde(default)]
+    pub retries: u64,
     /// Attempts that ended without an answer, or without one in time.
     pub failures: u64,
     /// The same by kind: `unreachable`, `busy`, `closed`, `timeout`, `mismatched`, `malformed`,
@@ -422,6 +425,7 @@ impl UpstreamStatus {
             in_flight: server.in_flight as u64,
             queries: server.queries,
             hedges: server.hedges,
+            retries: server.retries,
             failures: server.failures,
             failures_by_kind: kinds
                 .map(|(kind, count)| (kind.to_owned(), count))

@@ -1,6 +1,7 @@
 //! One attempt to get an answer from one server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dns_cache_common::edns::Edns;
@@ -29,6 +30,8 @@ pub(super) struct Attempt {
     started: Instant,
     stage: Stage,
     tries: usize,
+    /// How long the answer may take; known once it has taken an attempt's time.
+    time: Option<Duration>,
     /// What fits into a datagram came, and it was not all.
     truncated: Option<Bytes>,
     /// The server refused the query with its OPT record, and is asked without.
@@ -80,6 +83,7 @@ impl Attempt {
             started: Instant::now(),
             stage: Stage::Fresh,
             tries: 0,
+            time: None,
             truncated: None,
             refused_edns: false,
             sent: None,
@@ -153,9 +157,13 @@ impl Attempt {
     fn end_of_stage(&self) -> Option<Instant> {
         match self.stage {
             Stage::Fresh => Some(self.started + self.server.patience()),
-            Stage::Slow => Some(self.started + self.server.timings().attempt),
+            Stage::Slow => Some(self.started + self.time()),
             Stage::Overdue => None,
         }
+    }
+
+    fn time(&self) -> Duration {
+        self.time.unwrap_or(self.server.timings().attempt)
     }
 
     /// A query lost with its connection is asked again at once, over the next one.
@@ -187,8 +195,11 @@ impl Attempt {
     }
 
     fn late(mut self, sent: Sent) -> Step {
-        let overdue = self.started.elapsed() >= self.server.timings().attempt;
-        if !overdue {
+        let elapsed = self.started.elapsed();
+        if self.time.is_none() && elapsed >= self.time() {
+            self.time = Some(self.server.time(self.started));
+        }
+        if elapsed < self.time() {
             self.stage = Stage::Slow;
             self.sent = Some(sent);
             return Step::Slow(self);

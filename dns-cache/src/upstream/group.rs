@@ -66,6 +66,8 @@ pub enum Failure {
 enum Next {
     /// Another server must be asked.
     Ask,
+    /// The same, because one has not answered in time.
+    Retry,
     /// Another server may be asked as well.
     Hedge,
     /// An error must be checked with another server.
@@ -137,7 +139,8 @@ impl Group {
 
     /// Asks until a server has an answer that `read` takes. The caller sets the deadline.
     ///
-    /// Another server is asked when one fails or has not answered in an attempt's time, and, within the budget of
+    /// Another server is asked when one fails or has not answered in an attempt's time (one that is slow, and not silent, has
+    /// [longer](Server::time)), and, within the budget of
     /// hedges, when it takes longer than 95 % of its answers; a late answer of the first is still welcome. An error
     /// from a server (SERVFAIL and the like) is the answer only if another one that is well has none better within an
     /// attempt's time. The rest of the servers, those that are ejected among them, are asked for a better one only now
@@ -171,13 +174,13 @@ impl Group {
             let repeats = matches!(self.transport, Transport::Udp) && !running.is_empty();
             let again =
                 all_asked && rounds < ROUNDS && second_best.is_none() && !all_busy && !repeats;
-            if next == Next::Ask && again {
+            if matches!(next, Next::Ask | Next::Retry) && again {
                 (asked, rounds) = (Vec::new(), rounds + 1);
             }
             let is_well = |index: &usize| !servers[*index].health.is_ejected();
             let hopes = |waiting: &[usize]| waiting.iter().filter(|index| is_well(index)).count();
             let may_ask = |index: usize| match next {
-                Next::Ask => true,
+                Next::Ask | Next::Retry => true,
                 Next::Hedge => self.may_hedge(&servers[index]),
                 Next::Check if is_well(&index) && erring.len() < OPINIONS => {
                     erring.len() + hopes(&waiting) < OPINIONS
@@ -195,6 +198,9 @@ impl Group {
                 waiting.push(index);
                 if next != Next::Hedge {
                     self.earn();
+                }
+                if next == Next::Retry {
+                    servers[index].health.retries.fetch_add(1, Relaxed);
                 }
                 let (server, query) = (Arc::clone(&servers[index]), Arc::clone(query));
                 running.push(
@@ -261,10 +267,10 @@ impl Group {
                 }
                 Step::Overdue(attempt) => {
                     running.push(waited_for(index, attempt));
-                    Next::Ask
+                    Next::Retry
                 }
             };
-            if next == Next::Ask && second_best.is_some() {
+            if next != Next::Hedge && second_best.is_some() {
                 next = Next::Check;
             }
         }

@@ -43,6 +43,7 @@ pub(super) enum Fault {
 pub(super) struct Health {
     pub(super) queries: AtomicU64,
     pub(super) hedges: AtomicU64,
+    pub(super) retries: AtomicU64,
     pub(super) unmatched: AtomicU64,
     pub(super) ejections: AtomicU64,
     pub(super) exchanges: Exchanges,
@@ -171,6 +172,11 @@ impl Health {
     /// Whether it has answered anything, ever or since a moment.
     pub(super) fn was_heard(&self, since: Option<Instant>) -> bool {
         self.state().heard.is_some_and(|heard| Some(heard) >= since)
+    }
+
+    /// Since when it has not answered anything that it was asked; `None` if nothing is open.
+    pub(super) fn unanswered(&self) -> Option<Instant> {
+        self.state().unanswered
     }
 
     /// From now on, for some minutes, it is asked without EDNS.

@@ -44,7 +44,7 @@ pub struct Timings {
     pub hedge_floor: Duration,
     /// See `hedge_floor`.
     pub hedge_cap: Duration,
-    /// Until a query without an answer must go to another server.
+    /// Until a query without an answer must go to another server, unless the first one is slow with most.
     pub attempt: Duration,
     /// Until an attempt to connect fails.
     pub connect: Duration,
@@ -96,6 +96,8 @@ pub struct ServerStatus {
     pub queries: u64,
     /// Of them, those that were sent because another server took long.
     pub hedges: u64,
+    /// And those because another server had not answered in time.
+    pub retries: u64,
     /// Attempts that ended without an answer, or without one in time.
     pub failures: u64,
     /// The same by kind.

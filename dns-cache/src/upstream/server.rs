@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::connection::{Connection, Lost, Waiting};
 use super::datagram;
 use super::exchanges::Exchanged;
 use super::health::{Fault, Health};
 use super::pool::Pool;
 use super::query::Query;
+use super::rtt::Quantiles;
 use super::transport::Transport;
 use super::{ServerStatus, Timings};
 use crate::config::Upstream;
@@ -69,6 +72,28 @@ impl Server {
         self.health.quantiles().map_or(attempt, |quantiles| {
             quantiles.p95.clamp(hedge_floor, hedge_cap).min(attempt)
         })
+    }
+
+    /// How long an answer may take to a query of that moment before another server must be asked: an attempt's time. One
+    /// whose answers mostly take longer, or that is slow with this one while it answers others, has up to three times as
+    /// long, or each question would cost two queries, and no answer would come sooner. One that is silent has not.
+    pub(super) fn time(&self, asked: Instant) -> Duration {
+        let attempt = self.timings.attempt;
+        let Some(Quantiles { p50, p95 }) = self.health.quantiles() else {
+            return attempt;
+        };
+        let longer = (p95 * 2).min(attempt * 3);
+        let is_alive = match self.health.was_heard(Some(asked)) {
+            true => p95 > attempt,
+            false => {
+                let silence = self
+                    .health
+                    .unanswered()
+                    .map_or(Duration::ZERO, |at| at.elapsed());
+                p50 > attempt && silence < longer
+            }
+        };
+        if is_alive { longer } else { attempt }
     }
 
     /// Sends a query; one whose answer was truncated over UDP by TCP (RFC 7766 §5).
@@ -138,6 +163,7 @@ impl Server {
             in_flight: self.health.in_flight(),
             queries: self.health.queries.load(Relaxed),
             hedges: self.health.hedges.load(Relaxed),
+            retries: self.health.retries.load(Relaxed),
             unmatched: self.health.unmatched.load(Relaxed),
             ejections: self.health.ejections.load(Relaxed),
             failures: failures.iter().map(|(_, count)| count).sum(),

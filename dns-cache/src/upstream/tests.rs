@@ -642,6 +642,97 @@ async fn a_silent_server_is_ejected_though_hedges_win() {
     }
 }
 
+/// A server whose answers to names that begin with `s` take a time, and which has none to those with `d`.
+async fn slow(time: Duration) -> Fake {
+    Fake::start(move |stream, _| async move {
+        let (mut reading, mut writing) = stream.into_split();
+        let (answers, mut answered) = tokio::sync::mpsc::unbounded_channel::<Vec<u8>>();
+        let answering = async {
+            while let Some(answer) = answered.recv().await {
+                let _: std::io::Result<()> = writing.write_all(&frame(&answer)).await;
+            }
+        };
+        let asked = async {
+            while let Some(query) = read(&mut reading).await {
+                let answers = answers.clone();
+                let time = if query[13] == b's' {
+                    time
+                } else {
+                    Duration::ZERO
+                };
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    if query[13] != b'd' {
+                        let _ = answers.send(address(&query));
+                    }
+                });
+            }
+        };
+        tokio::select! { () = answering => {}, () = asked => {} }
+    })
+    .await
+}
+
+/// As the agent has them, but for the hedges.
+fn half_a_second() -> Timings {
+    let attempt = Duration::from_millis(500);
+    Timings {
+        hedge_cap: attempt,
+        hedge_floor: attempt,
+        attempt,
+        ..timings()
+    }
+}
+
+#[tokio::test]
+async fn servers_that_are_slow_are_not_asked_twice() {
+    let time = Duration::from_millis(700);
+    let (one, two) = (slow(time).await, slow(time).await);
+    let upstreams = first_and_second(&one, &two);
+    let group = Group::new(&upstreams, Transport::Tcp, half_a_second());
+    // That it is slow is not known before.
+    ask(&group, "s").await.unwrap();
+    let queries = |group: &Group| {
+        let second = &group.status()[1];
+        (second.queries, second.retries, second.hedges)
+    };
+    assert_eq!(queries(&group), (1, 1, 0));
+    // On a quiet connection, and many at once.
+    ask(&group, "s").await.unwrap();
+    let names: Vec<_> = (0..15).map(|number| format!("s{number}")).collect();
+    for result in join_all(names.iter().map(|name| ask(&group, name))).await {
+        result.unwrap();
+    }
+    assert_eq!(queries(&group), (1, 1, 0));
+    assert_eq!(group.status()[0].failures, 1);
+}
+
+/// What some of its answers take is nothing to one that does not answer any more.
+#[tokio::test]
+async fn a_server_that_falls_silent_is_not_waited_for_as_a_slow_one() {
+    let first = slow(Duration::from_millis(1_300)).await;
+    let (good, _) = Fake::answering().await;
+    let upstreams = first_and_second(&first, &good);
+    let group = Group::new(&upstreams, Transport::Tcp, half_a_second());
+    let mut asked = vec!["a"; 14];
+    asked.push("s");
+    for name in asked {
+        ask(&group, name).await.unwrap();
+    }
+    let end = Instant::now() + PATIENCE;
+    while group.status()[0].in_flight > 0 {
+        assert!(Instant::now() < end);
+        sleep(Duration::from_millis(5)).await;
+    }
+    let p95 = group.status()[0].rtt_p95.unwrap();
+    assert!(p95 > half_a_second().attempt);
+    let began = Instant::now();
+    ask(&group, "d").await.unwrap();
+    let took = began.elapsed();
+    assert!(took < half_a_second().attempt * 3, "{took:?}");
+    assert_eq!(group.status()[1].retries, 2);
+}
+
 #[tokio::test]
 async fn without_budget_a_query_waits_for_the_attempt() {
     let forgetful = forgetful(2).await;
