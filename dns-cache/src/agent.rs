@@ -157,6 +157,7 @@ pub async fn run(
     });
     tasks.spawn(probe(Arc::clone(&agent.resolver)));
     tasks.spawn(Arc::clone(&agent.resolver).follow_resolv_conf());
+    tasks.spawn(Arc::clone(&agent.resolver).follow_authorities());
     tasks.spawn(Arc::clone(&agent.resolver).watch_for_loops());
     if let Some(metrics) = metrics {
         tasks.spawn(metrics.run(Arc::clone(&agent) as Arc<dyn metrics::Source>));

@@ -102,6 +102,7 @@ impl Agent {
         let new = self.discovery.complete(&loaded);
         let waiting = self.take_over(server, &new).await?;
         self.discovery.rebase(loaded);
+        self.resolver.renew_authorities();
         Ok(waiting)
     }
 

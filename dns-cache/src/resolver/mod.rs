@@ -2,6 +2,7 @@
 
 mod addresses;
 mod answer;
+mod authorities;
 mod by_hand;
 mod cache;
 mod clock;

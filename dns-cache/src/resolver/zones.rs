@@ -10,7 +10,7 @@ use super::cuts::Cuts;
 use super::local::Local;
 use super::resolv_conf::ResolvConf;
 use crate::config::{self, Config, TtlCaps, Upstream};
-use crate::upstream::{Group, Timings, Transport};
+use crate::upstream::{Group, Timings, TlsError, Transport};
 
 /// Servers that share a purpose: the cluster's, a stub zone's, or everybody else's.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub(super) struct Zones {
 
 impl Zones {
     pub(super) fn new(config: &Config, timings: Timings) -> Result<Self, Error> {
-        let this = Self::read(config, timings)?;
+        let this = Self::read(config, timings, None)?;
         let _ = this.reread_resolv_conf();
         Ok(this)
     }
@@ -75,7 +75,7 @@ impl Zones {
     /// The zones of a configuration that takes the place of this one's. What is the same is taken over: a whole
     /// zone, or a zone's servers and the connections to them.
     pub(super) fn reload(&self, config: &Config) -> Result<Self, Error> {
-        let mut new = Self::read(config, self.timings)?;
+        let mut new = Self::read(config, self.timings, Some(self))?;
         if new.cuts.are_as(&self.cuts) {
             new.cuts = Arc::clone(&self.cuts);
         }
@@ -89,11 +89,13 @@ impl Zones {
         {
             cluster.group.set(&config.cluster.upstreams);
         }
+        let _ = new.renew_authorities();
         let _ = new.reread_resolv_conf();
         Ok(new)
     }
 
-    fn read(config: &Config, timings: Timings) -> Result<Self, Error> {
+    /// `old` is what these take the place of.
+    fn read(config: &Config, timings: Timings, old: Option<&Self>) -> Result<Self, Error> {
         let mut this = Self {
             zones: Vec::new(),
             by_name: HashMap::new(),
@@ -109,18 +111,24 @@ impl Zones {
             None => named(&cluster.upstreams),
         };
         let origin = Origin::new(servers, &cluster.transport);
-        this.add(&cluster.domain, origin, &cluster.upstreams, cluster.ttl)?;
+        this.add(
+            &cluster.domain,
+            origin,
+            &cluster.upstreams,
+            cluster.ttl,
+            old,
+        )?;
         for reverse in &cluster.reverse_zones {
             this.by_name.insert(wire_name(reverse)?, 0);
         }
         for zone in &config.zones {
             let origin = Origin::new(named(&zone.upstreams), &zone.transport);
-            this.add(&zone.zone, origin, &zone.upstreams, zone.ttl)?;
+            this.add(&zone.zone, origin, &zone.upstreams, zone.ttl, old)?;
         }
         if !this.by_name.contains_key(&[0][..]) {
             let file = Servers::File(config.resolv_conf.clone());
             let origin = Origin::new(file, &config.default_transport);
-            this.add(".", origin, &[], config.default_ttl)?;
+            this.add(".", origin, &[], config.default_ttl, old)?;
             let resolv_conf = ResolvConf::new(&config.resolv_conf, &config.listen);
             this.resolv_conf = Some(Mutex::new(resolv_conf));
         }
@@ -134,6 +142,26 @@ impl Zones {
         };
         let mut resolv_conf = resolv_conf.lock().unwrap_or_else(PoisonError::into_inner);
         resolv_conf.reread(&zone.group)
+    }
+
+    /// Takes up what the files of authorities say by now. Returns what is wrong with one, by the zone's name.
+    pub(super) fn renew_authorities(&self) -> HashMap<String, TlsError> {
+        let mut wrong = HashMap::new();
+        for zone in &self.zones {
+            match zone.group.renew_authorities() {
+                Ok(true) => tracing::info!(zone = zone.name, "new authorities for TLS"),
+                Ok(false) => {}
+                Err(error) => drop(wrong.insert(zone.name.clone(), error)),
+            }
+        }
+        wrong
+    }
+
+    /// How the servers of the zone of this name are asked, if that is what the configuration says.
+    fn transport(&self, name: &str, configured: &config::Transport) -> Option<Transport> {
+        let mut zones = self.zones.iter();
+        let zone = zones.find(|zone| zone.name == name && zone.origin.transport == *configured)?;
+        Some(Transport::clone(&zone.group.transport()))
     }
 
     /// The zone of a name in wire form and lower case.
@@ -178,10 +206,15 @@ impl Zones {
         origin: Origin,
         servers: &[Upstream],
         caps: TtlCaps,
+        old: Option<&Self>,
     ) -> Result<(), Error> {
-        let transport = Transport::new(&origin.transport).map_err(|reason| Error::Tls {
-            zone: name.to_owned(),
-            reason,
+        let transport = Transport::new(&origin.transport).or_else(|reason| {
+            // A file that broke since is nothing against what else is new; whoever follows the files tells of it.
+            let known = old.and_then(|old| old.transport(name, &origin.transport));
+            known.ok_or_else(|| Error::Tls {
+                zone: name.to_owned(),
+                reason,
+            })
         })?;
         self.by_name.insert(wire_name(name)?, self.zones.len());
         self.zones.push(Arc::new(Zone {
@@ -331,6 +364,35 @@ mod tests {
             );
         }
         assert_eq!(of(&new, "www.example").caps.positive, 5);
+    }
+
+    /// A file of authorities that broke, or has changed, since the zone's servers were first asked.
+    #[test]
+    fn a_broken_file_of_authorities_refuses_new_zones_only() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |pem: &[u8]| std::fs::write(file.path(), pem).unwrap();
+        write(include_bytes!("../upstream/tests/ca.pem"));
+        let tls = config::Transport::Tls(config::Tls {
+            server_name: Some("dns.example".to_owned()),
+            ca_file: file.path().to_owned(),
+        });
+        let mut config = config(Path::new("/nonexistent"));
+        config.zones[0].transport = tls.clone();
+        let old = Zones::new(&config, Timings::default()).unwrap();
+        let name = wire_name("www.example").unwrap();
+        write(b"");
+        config.zones[1].ttl.positive = 5;
+        let new = old.reload(&config).unwrap();
+        assert!(new.agree(&old, &name));
+        let mut other = config.clone();
+        other.zones[1].transport = tls;
+        let error = old.reload(&other).unwrap_err().to_string();
+        assert!(error.contains("sub.cluster.local"), "{error}");
+        // Its answers stay, whoever vouches for its servers.
+        write(include_bytes!("../upstream/tests/server.pem"));
+        let new = new.reload(&config).unwrap();
+        assert!(new.agree(&old, &name));
+        assert!(new.renew_authorities().is_empty());
     }
 
     /// Whatever servers the cluster names, their answers stay, and so do those that are named again.

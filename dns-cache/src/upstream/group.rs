@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -16,7 +17,7 @@ use super::exchanges::Exchanged;
 use super::health::Fault;
 use super::query::Query;
 use super::server::Server;
-use super::{ServerStatus, Timings, Transport, choice};
+use super::{ServerStatus, Timings, TlsError, Transport, choice};
 use crate::config::Upstream;
 
 /// Each server is tried so often before a query fails.
@@ -30,7 +31,7 @@ const MOST_HEDGES: u32 = 10;
 #[derive(Debug)]
 pub struct Group {
     servers: RwLock<Arc<[Arc<Server>]>>,
-    transport: Transport,
+    transport: ArcSwap<Transport>,
     timings: Timings,
     /// Queries that no hedge was paid with.
     credit: AtomicU32,
@@ -80,7 +81,7 @@ impl Group {
     pub fn new(upstreams: &[Upstream], transport: Transport, timings: Timings) -> Self {
         let group = Self {
             servers: RwLock::new(Arc::new([])),
-            transport,
+            transport: ArcSwap::from_pointee(transport),
             timings,
             credit: AtomicU32::new(0),
             broken: AtomicU64::new(0),
@@ -100,12 +101,33 @@ impl Group {
                 Some(server) => Arc::new(server.placed(upstream.clone())),
                 None => Arc::new(Server::new(
                     upstream.clone(),
-                    self.transport.clone(),
+                    Transport::clone(&self.transport()),
                     self.timings,
                 )),
             }
         };
         *servers = upstreams.iter().map(server).collect();
+    }
+
+    /// How the servers are asked.
+    pub(crate) fn transport(&self) -> Arc<Transport> {
+        self.transport.load_full()
+    }
+
+    /// Takes up the authorities of TLS from their file, and says whether they are others than before. Then new
+    /// connections are made; queries that are on their way are not touched.
+    ///
+    /// # Errors
+    /// If the file cannot be read; nothing has changed then.
+    pub(crate) fn renew_authorities(&self) -> Result<bool, TlsError> {
+        let Some(transport) = self.transport().renewed()? else {
+            return Ok(false);
+        };
+        let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
+        let anew = |server: &Arc<Server>| Arc::new(server.anew(transport.clone()));
+        *servers = servers.iter().map(anew).collect();
+        self.transport.store(Arc::new(transport));
+        Ok(true)
     }
 
     /// The servers' state, in the order of the configuration.
@@ -153,6 +175,7 @@ impl Group {
     ) -> Result<T, Failure> {
         let servers = self.servers();
         self.probe(&servers, query);
+        let is_udp = matches!(**self.transport.load(), Transport::Udp);
         let mut asked = Vec::new();
         // Those that may still answer.
         let mut waiting = Vec::new();
@@ -171,7 +194,7 @@ impl Group {
             // More of the same would not help.
             let all_busy = failure == Failure::Busy && running.is_empty();
             // Datagrams are repeated where they are.
-            let repeats = matches!(self.transport, Transport::Udp) && !running.is_empty();
+            let repeats = is_udp && !running.is_empty();
             let again =
                 all_asked && rounds < ROUNDS && second_best.is_none() && !all_busy && !repeats;
             if matches!(next, Next::Ask | Next::Retry) && again {

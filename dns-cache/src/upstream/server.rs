@@ -56,6 +56,14 @@ impl Server {
         }
     }
 
+    /// The same server, asked over new connections.
+    pub(super) fn anew(&self, transport: Transport) -> Self {
+        Self {
+            health: Arc::clone(&self.health),
+            ..Self::new(self.upstream.clone(), transport, self.timings)
+        }
+    }
+
     pub(super) fn timings(&self) -> &Timings {
         &self.timings
     }

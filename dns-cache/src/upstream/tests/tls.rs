@@ -66,3 +66,31 @@ fn files_without_certificates_say_what_to_do() {
         assert!(error.contains(file) && error.contains("caFile"), "{error}");
     }
 }
+
+/// The authority changes hands: its file does, and nothing else.
+#[tokio::test]
+async fn a_new_file_of_authorities_is_taken_up() {
+    let fake = server().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |pem: &[u8]| std::fs::write(file.path(), pem).unwrap();
+    // A certificate, but of nobody who has signed the server's.
+    write(include_bytes!("server.pem"));
+    let transport = transport(None, file.path().to_str().unwrap()).unwrap();
+    let group = Group::new(&[fake.address.into()], transport, patient());
+    assert_eq!(ask(&group, "x").await, Err(Failure::Unreachable));
+    assert!(!group.renew_authorities().unwrap());
+    write(include_bytes!("ca.pem"));
+    assert!(group.renew_authorities().unwrap());
+    ask(&group, "x").await.unwrap();
+    let queries = group.status()[0].queries;
+    // What cannot be read changes nothing.
+    for pem in [&b""[..], b"-----BEGIN CERTIFICATE-----\nAA"] {
+        write(pem);
+        assert!(group.renew_authorities().is_err());
+        ask(&group, "x").await.unwrap();
+    }
+    write(include_bytes!("ca.pem"));
+    assert!(!group.renew_authorities().unwrap());
+    // It is the same server all the while.
+    assert_eq!(group.status()[0].queries, queries + 2);
+}
