@@ -226,6 +226,38 @@ fn musl_and_a_truncated_answer() {
     lab.node().conntrack().assert_no_pod_dns();
 }
 
+/// The cluster's DNS has been silent for longer than it is believed that there is no such name. That is believed on then, for
+/// names that nobody has asked for before as well, or musl would give up at the first SERVFAIL of its search list, and glibc
+/// wait 11 s: the servers of what lies outside are well.
+#[test]
+fn outside_names_are_found_while_the_clusters_dns_is_silent() {
+    let (lab, _agent) = lab_with_patient_agent();
+    let outside = |client: &str| {
+        let names = (0..5).map(|number| format!("{}-{number}.hosts.example.com", client.len()));
+        names.collect::<Vec<_>>()
+    };
+    let right = BTreeSet::from(["198.51.100.9", "2001:db8:80::9"].map(str::to_owned));
+    let found = look_up(&lab, "glibc", "", &outside("warm"));
+    assert!(found.iter().all(|found| *found == right), "{found:?}");
+    for replica in lab.dns().replicas() {
+        replica.black_hole();
+    }
+    thread::sleep(Duration::from_secs(6));
+    for (number, client) in ["glibc", "musl", NEWER_MUSL].into_iter().enumerate() {
+        let began = Instant::now();
+        let found = look_up(&lab, client, "", &outside(client));
+        let took = began.elapsed();
+        assert!(
+            found.iter().all(|found| *found == right),
+            "{client}: {found:?}"
+        );
+        // The first name shows that nobody answers; the others know.
+        let most = if number == 0 { LONGEST } else { LONGEST / 2 };
+        assert!(took < most, "{client}: {took:?}");
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
 #[test]
 fn go() {
     let (lab, agent) = lab_with_patient_agent();
