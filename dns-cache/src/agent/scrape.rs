@@ -108,8 +108,8 @@ impl Source for Agent {
             }
             Err(error) => reasons.push(format!("the programs cannot be asked: {error}")),
         }
-        // Upstreams that fail later are no reason: stale answers are for that.
-        if !self.resolver.has_been_answered() && !self.resolver.has_stale_answers() {
+        // Upstreams that fail later are no reason, nor are those that fail now: stale answers are for that.
+        if !self.resolver.is_ready() {
             reasons.push("no upstream has answered yet".to_owned());
         }
         reasons

@@ -86,6 +86,8 @@ pub struct Resolver {
     /// Who may ask; empty: everybody.
     access: ArcSwap<Vec<Network>>,
     loops: Loops,
+    /// Set once a server has been seen to have answered.
+    heard: OnceLock<()>,
     clock: Clock,
     counters: Counters,
     deadline: Duration,
@@ -244,6 +246,7 @@ impl Resolver {
             rate: ArcSwap::from_pointee(Rate::new(config.queries)),
             access: ArcSwap::from_pointee(config.access.clone()),
             loops: Loops::default(),
+            heard: OnceLock::new(),
             clock,
             counters: Counters::default(),
             deadline,

@@ -32,31 +32,30 @@ impl Resolver {
             .collect();
         while let Some(answer) = answers.next().await {
             if matches!(answer, Ok(Ok(_))) {
+                let _ = self.heard.set(());
                 return true;
             }
         }
         false
     }
 
-    /// Whether any server of any zone has answered since the start.
+    /// Whether queries can be answered, as far as it can be known before they come: stale answers are allowed, whether
+    /// there are some yet or not, or a server of some zone has answered since the start. Once that is so, it stays so.
     #[must_use]
-    pub fn has_been_answered(&self) -> bool {
-        let zones = self.zones();
-        let mut servers = zones.iter().flat_map(|zone| zone.group.status());
-        servers.any(|server| server.rtt_p50.is_some())
+    pub fn is_ready(&self) -> bool {
+        self.stale.is_on() || self.has_been_answered()
     }
 
-    /// Whether there are answers to be given for as long as no upstream answers: stale ones are allowed, and there are
-    /// some, or an earlier agent left fresh ones in the kernel. It may look at every entry.
-    #[must_use]
-    pub fn has_stale_answers(&self) -> bool {
-        let now = self.clock.now();
-        let allows = |entry: &_| self.stale.allows(entry, now);
-        if self.cache.iter().any(|(_, entry)| allows(&entry)) {
-            return true;
+    fn has_been_answered(&self) -> bool {
+        let is_heard = || {
+            let zones = self.zones();
+            let mut servers = zones.iter().flat_map(|zone| zone.group.status());
+            servers.any(|server| server.rtt_p50.is_some())
+        };
+        // The servers may be others by the next time.
+        if self.heard.get().is_none() && is_heard() {
+            let _ = self.heard.set(());
         }
-        let mut any = false;
-        self.for_each_mirrored(|seen, _| any |= now < seen.until);
-        any && self.stale.is_on()
+        self.heard.get().is_some()
     }
 }

@@ -193,10 +193,25 @@ async fn not_after_its_hour_and_not_if_turned_off() {
         bench.ask(&web(), Transport::Udp).await;
         says.store(0x8182, SeqCst);
         bench.pass(seconds);
-        assert_eq!(bench.resolver.has_stale_answers(), rcode == 0);
         let (reply, _) = bench.ask(&web(), Transport::Udp).await;
         assert_eq!(flags(&reply) & 15, rcode, "{enabled} {seconds}");
     }
+}
+
+#[tokio::test]
+async fn what_makes_it_ready_stays() {
+    let (fake, _) = Fake::answering().await;
+    let mut config = config(&[fake.address]);
+    assert!(Bench::with(&config, LONG).resolver.is_ready());
+    config.serve_stale.enabled = false;
+    let bench = Bench::with(&config, LONG);
+    assert!(!bench.resolver.is_ready());
+    bench.ask(&web(), Transport::Udp).await;
+    assert!(bench.resolver.is_ready());
+    bench.pass(3_700.0);
+    config.cluster.upstreams = vec!["127.0.0.1:1".parse::<SocketAddr>().unwrap().into()];
+    bench.resolver.reload(&config).unwrap();
+    assert!(bench.resolver.is_ready());
 }
 
 #[tokio::test]
