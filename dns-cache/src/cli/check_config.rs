@@ -8,6 +8,7 @@ use clap::Args;
 use super::print;
 use super::table::Table;
 use crate::config::{self, Config, Destination, Kubernetes, Overrides, Transport, no_fallback};
+use crate::resolver::resolv_conf_warnings;
 
 /// Check a configuration file and report every mistake in it
 ///
@@ -28,7 +29,7 @@ impl CheckConfig {
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let config = config::load(Some(&self.file), &self.overrides)?;
         print(&format!(
-            "{}: ok: listens on {}, for {}\n{}{}",
+            "{}: ok: listens on {}, for {}\n{}{}{}",
             self.file.display(),
             listen(&config),
             match &config.access[..] {
@@ -36,7 +37,8 @@ impl CheckConfig {
                 networks => joined(networks),
             },
             fallbacks(&config),
-            servers(&config)
+            servers(&config),
+            resolv_conf(&config)
         ))?;
         Ok(())
     }
@@ -122,8 +124,7 @@ fn servers(config: &Config) -> String {
             "1".to_owned(),
         ]);
     }
-    let others = config.zones.iter().map(|zone| &zone.zone);
-    if others.chain(&cluster.reverse_zones).all(|zone| zone != ".") {
+    if asks_resolv_conf(config) {
         table.row(vec![
             ".".to_owned(),
             config.resolv_conf.display().to_string(),
@@ -133,6 +134,25 @@ fn servers(config: &Config) -> String {
         ]);
     }
     table.render()
+}
+
+/// What this machine's resolv.conf would make of it, if that is the node's.
+fn resolv_conf(config: &Config) -> String {
+    if !asks_resolv_conf(config) {
+        return String::new();
+    }
+    let warnings = resolv_conf_warnings(&config.resolv_conf, &config.listen);
+    let lines = warnings
+        .iter()
+        .map(|warning| format!("warning: {warning}\n"));
+    lines.collect()
+}
+
+/// Whether no zone is everything.
+fn asks_resolv_conf(config: &Config) -> bool {
+    let others = config.zones.iter().map(|zone| &zone.zone);
+    let mut zones = others.chain(&config.cluster.reverse_zones);
+    zones.all(|zone| zone != ".")
 }
 
 fn transport_text(transport: &Transport) -> String {

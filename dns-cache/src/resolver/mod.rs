@@ -51,6 +51,7 @@ pub use dns_cache_common::question::Transport;
 pub use entry::{BadResponse, Entry, Terms};
 pub use lookup::{Lookup, Step};
 pub use loops::Loop;
+pub(crate) use resolv_conf::warnings as resolv_conf_warnings;
 
 use crate::config::{CacheLimits, Config, Network, Queries};
 use crate::kernel_cache::{self, KernelCache, Size};

@@ -59,6 +59,23 @@ impl ResolvConf {
     }
 }
 
+/// What is to be said of a resolv.conf before anybody is asked: lines that name one of our own addresses, and that no other
+/// server is left. Nothing of a file that is not there: this machine may not be the node.
+pub(crate) fn warnings(path: &Path, own: &[IpAddr]) -> Vec<String> {
+    let text = text(path);
+    let Ok(read) = &text else {
+        return Vec::new();
+    };
+    let ours = lines(read).filter_map(|(line, server)| {
+        let ip = server.split('%').next()?.parse().ok()?;
+        let path = path.display();
+        own.contains(&ip)
+            .then(|| format!("{path}:{line}: {ip} is this cache's own address, and is left out"))
+    });
+    let rest = servers(path, &text, own).err();
+    ours.chain(rest.map(|error| error.to_string())).collect()
+}
+
 impl Resolver {
     /// Follows the changes of resolv.conf, without end.
     pub async fn follow_resolv_conf(self: Arc<Self>) {
@@ -260,6 +277,33 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_loop_is_told_of_by_its_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let own = ["10.0.0.10".parse().unwrap()];
+        let path = file.path().display();
+        let ours = format!("{path}:2: 10.0.0.10 is this cache's own address, and is left out");
+        for (text, expected) in [
+            (
+                "# x\nnameserver 10.0.0.10\nnameserver 192.0.2.1\n",
+                vec![&*ours],
+            ),
+            ("nameserver 192.0.2.1\n", vec![]),
+            (
+                "# x\nnameserver 10.0.0.10\n",
+                vec![&*ours, "no usable servers"],
+            ),
+        ] {
+            fs::write(file.path(), text).unwrap();
+            let said = warnings(file.path(), &own);
+            assert_eq!(said.len(), expected.len(), "{text}");
+            for (said, expected) in said.iter().zip(expected) {
+                assert!(said.contains(expected), "{said}");
+            }
+        }
+        assert!(warnings(Path::new("/nonexistent"), &own).is_empty());
     }
 
     #[test]
