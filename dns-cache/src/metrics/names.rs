@@ -151,7 +151,7 @@ metrics! {
     UPSTREAM_UP: Gauge "dns_cache_upstream_up"
         "0 if a server did not answer lately and is asked last.",
     UPSTREAM_FAILURES: Counter "dns_cache_upstream_failures_total"
-        "Attempts at a server that ended without an answer, or without one in time, by kind: unreachable, busy, closed, timeout, mismatched, malformed, error (where another server had an answer), edns (it is asked without).",
+        "Attempts at a server that ended without an answer, or without one in time, by kind: unreachable, busy, closed, timeout, mismatched, malformed, error (where another server had an answer), edns (it is asked without), tcp (it takes none, and is asked over UDP).",
     KUBERNETES_UP: Gauge "dns_cache_kubernetes_api_up"
         "0 while the API server is not heard; the last known servers are asked. Only with kubernetes.",
     KUBERNETES_ERRORS: Counter "dns_cache_kubernetes_api_errors_total"

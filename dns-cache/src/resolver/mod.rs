@@ -201,7 +201,8 @@ pub struct UpstreamStatus {
     /// Attempts that ended without an answer, or without one in time.
     pub failures: u64,
     /// The same by kind: `unreachable`, `busy`, `closed`, `timeout`, `mismatched`, `malformed`,
-    /// `error` (where another server had an answer), `edns` (it is asked without).
+    /// `error` (where another server had an answer), `edns` (it is asked without), `tcp` (it takes none, and is asked
+    /// over UDP).
     pub failures_by_kind: BTreeMap<String, u64>,
     /// Messages that answered none of its queries, and were dropped.
     pub unmatched: u64,

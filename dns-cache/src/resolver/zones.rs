@@ -208,7 +208,13 @@ impl Zones {
         caps: TtlCaps,
         old: Option<&Self>,
     ) -> Result<(), Error> {
-        let transport = Transport::new(&origin.transport).or_else(|reason| {
+        let transport = Transport::new(&origin.transport);
+        let transport = transport.map(|transport| match (transport, &origin.servers) {
+            // A resolv.conf does not say how its servers are to be asked.
+            (Transport::Tcp, Servers::File(_)) => Transport::TcpOrUdp,
+            (transport, _) => transport,
+        });
+        let transport = transport.or_else(|reason| {
             // A file that broke since is nothing against what else is new; whoever follows the files tells of it.
             let known = old.and_then(|old| old.transport(name, &origin.transport));
             known.ok_or_else(|| Error::Tls {
@@ -426,6 +432,16 @@ mod tests {
             ca_file: "/nonexistent".into(),
             token_file: "/nonexistent".into(),
         }
+    }
+
+    #[test]
+    fn servers_of_which_only_a_resolv_conf_speaks_may_be_without_tcp() {
+        let zones = Zones::new(&config(Path::new("/nonexistent")), Timings::default()).unwrap();
+        let is_sure = |name: &str| {
+            let zone = zones.of(&wire_name(name).unwrap()).unwrap();
+            matches!(*zone.group.transport(), Transport::Tcp)
+        };
+        assert!(is_sure("a.cluster.local") && is_sure("www.example") && !is_sure("example.org"));
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub(super) struct Attempt {
     truncated: Option<Bytes>,
     /// The server refused the query with its OPT record, and is asked without.
     refused_edns: bool,
+    by_udp: bool,
+    /// There was no connection to be had, and so it is asked over UDP.
+    refused_tcp: bool,
     sent: Option<Sent>,
 }
 
@@ -77,6 +80,7 @@ impl Attempt {
             true => Arc::new(query.plain()),
             false => query,
         };
+        let by_udp = server.is_asked_over_udp();
         Self {
             server,
             query,
@@ -86,6 +90,8 @@ impl Attempt {
             time: None,
             truncated: None,
             refused_edns: false,
+            by_udp,
+            refused_tcp: false,
             sent: None,
         }
     }
@@ -126,6 +132,9 @@ impl Attempt {
                         self.truncated = Some(response);
                         continue;
                     }
+                    if self.refused_tcp && matches!(sent.carrier, Carrier::Datagram) {
+                        self.server.health.learn_without_tcp();
+                    }
                     return Step::Answer(response, self.server);
                 }
                 Ok(Ok(Err(Lost::Mismatched(waiting)))) => {
@@ -145,7 +154,9 @@ impl Attempt {
     }
 
     fn send(&self) -> Result<Sent, Lost> {
-        let (waiting, carrier) = self.server.send(&self.query, self.truncated.is_some())?;
+        // The rest of an answer that was truncated over UDP comes by TCP (RFC 7766 §5).
+        let by_udp = self.by_udp && self.truncated.is_none();
+        let (waiting, carrier) = self.server.send(&self.query, by_udp)?;
         Ok(Sent {
             // Not before: a new connection has been heard of by now.
             at: Instant::now(),
@@ -182,8 +193,21 @@ impl Attempt {
             self.server.health.noted(fault);
             return Some(Step::Busy);
         }
+        if self.falls_back() {
+            self.server.health.noted(fault);
+            return None;
+        }
         self.server.down(fault);
         Some(Step::Failed)
+    }
+
+    /// Whether the question is now asked over UDP: the server may be one without TCP.
+    fn falls_back(&mut self) -> bool {
+        let falls_back = !self.by_udp && self.server.may_be_without_tcp();
+        if falls_back {
+            (self.by_udp, self.refused_tcp) = (true, true);
+        }
+        falls_back
     }
 
     /// What came in a datagram is all that a server without TCP has to say, and no fault of a server that was to be asked
@@ -208,12 +232,14 @@ impl Attempt {
             return step;
         }
         let (server, health) = (&self.server, &self.server.health);
+        let mut is_connecting = false;
         match &sent.carrier {
             Carrier::Connection(connection) => {
+                is_connecting = connection.is_connecting();
                 let is_silent = connection.suspect_if_silent(sent.at);
                 // Nothing speaks for it: it never answered, or it does not even accept a new connection.
-                let is_new = !health.was_heard(None)
-                    || connection.is_connecting() && !health.was_heard(Some(sent.at));
+                let is_new =
+                    !health.was_heard(None) || is_connecting && !health.was_heard(Some(sent.at));
                 match is_silent && is_new {
                     true => server.down(Fault::Timeout),
                     false => health.late(sent.at, SILENT_QUERIES, server.timings()),
@@ -222,7 +248,9 @@ impl Attempt {
             Carrier::Datagram => health.late(sent.at, SILENT_DATAGRAMS, server.timings()),
         }
         self.stage = Stage::Overdue;
-        self.sent = Some(sent);
+        if !(is_connecting && self.falls_back()) {
+            self.sent = Some(sent);
+        }
         Step::Overdue(self)
     }
 }

@@ -384,6 +384,7 @@ impl Shared {
             drop(state);
             let took = now.duration_since(pending.sent);
             self.health.answered(&message, took);
+            self.health.by_tcp.store(true, Relaxed);
             if let Some(idle) = keepalive::timeout(&message) {
                 self.keep(idle);
             }

@@ -1,6 +1,6 @@
 //! What is known about a server from the queries it got.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::rtt::{Quantiles, Rtts};
 const FAILURES: u32 = 3;
 /// Questions in a row that a server had only errors for, and others an answer, after which it is ejected.
 const ERRORS: u32 = 5;
-/// How long it is remembered that a server does not know EDNS.
+/// How long it is remembered that a server does not know EDNS, or takes no TCP.
 const PLAIN: Duration = Duration::from_secs(300);
 
 /// Why an attempt failed.
@@ -36,6 +36,8 @@ pub(super) enum Fault {
     Error,
     /// It does not know EDNS: it was asked again without.
     Edns,
+    /// It takes no TCP: it was asked again over UDP.
+    Tcp,
 }
 
 /// A server's counts, round-trip times, and whether it can be relied on just now.
@@ -46,6 +48,8 @@ pub(super) struct Health {
     pub(super) retries: AtomicU64,
     pub(super) unmatched: AtomicU64,
     pub(super) ejections: AtomicU64,
+    /// It has answered over a connection.
+    pub(super) by_tcp: AtomicBool,
     pub(super) exchanges: Exchanges,
     faults: [AtomicU64; Fault::ALL.len()],
     in_flight: AtomicUsize,
@@ -65,6 +69,8 @@ struct State {
     unanswered: Option<Instant>,
     /// Until when it is asked without EDNS.
     plain: Option<Instant>,
+    /// Until when it is asked over UDP.
+    without_tcp: Option<Instant>,
     /// When it may next be asked because others have errors only.
     check_at: Option<Instant>,
 }
@@ -83,7 +89,7 @@ struct Ejection {
 pub(super) struct InFlight(Arc<Health>);
 
 impl Fault {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Unreachable,
         Self::Busy,
         Self::Closed,
@@ -92,6 +98,7 @@ impl Fault {
         Self::Malformed,
         Self::Error,
         Self::Edns,
+        Self::Tcp,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -104,6 +111,7 @@ impl Fault {
             Self::Malformed => "malformed",
             Self::Error => "error",
             Self::Edns => "edns",
+            Self::Tcp => "tcp",
         }
     }
 }
@@ -189,6 +197,17 @@ impl Health {
         self.state()
             .plain
             .is_some_and(|until| Instant::now() < until)
+    }
+
+    /// From now on, for some minutes, it is asked over UDP.
+    pub(super) fn learn_without_tcp(&self) {
+        self.count(Fault::Tcp).without_tcp = Some(Instant::now() + PLAIN);
+    }
+
+    /// Whether it is to be asked over UDP because it takes no TCP.
+    pub(super) fn is_without_tcp(&self) -> bool {
+        let until = self.state().without_tcp;
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     /// An attempt failed, as many do; only so many in a row count against the server.

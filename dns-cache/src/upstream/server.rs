@@ -104,19 +104,33 @@ impl Server {
         if is_alive { longer } else { attempt }
     }
 
-    /// Sends a query; one whose answer was truncated over UDP by TCP (RFC 7766 §5).
+    /// Whether queries go by datagrams: as configured, or because there was no TCP to be had a while ago.
+    pub(super) fn is_asked_over_udp(&self) -> bool {
+        match self.transport {
+            Transport::Udp => true,
+            Transport::TcpOrUdp => self.health.is_without_tcp(),
+            Transport::Tcp | Transport::Tls(_) => false,
+        }
+    }
+
+    /// Whether nobody has said that the server takes TCP, and it has never answered by it either.
+    pub(super) fn may_be_without_tcp(&self) -> bool {
+        matches!(self.transport, Transport::TcpOrUdp) && !self.health.by_tcp.load(Relaxed)
+    }
+
+    /// Sends a query as a datagram, or over a connection.
     pub(super) fn send(
         &self,
         query: &Arc<Query>,
-        truncated: bool,
+        by_udp: bool,
     ) -> Result<(Waiting, Carrier), Lost> {
         let (address, health) = (self.upstream.address, &self.health);
+        if by_udp {
+            let waiting = datagram::send(address, query, health, self.timings)?;
+            return Ok((waiting, Carrier::Datagram));
+        }
         let tls = match &self.transport {
-            Transport::Udp if !truncated => {
-                let waiting = datagram::send(address, query, health, self.timings)?;
-                return Ok((waiting, Carrier::Datagram));
-            }
-            Transport::Udp | Transport::Tcp => None,
+            Transport::Udp | Transport::Tcp | Transport::TcpOrUdp => None,
             Transport::Tls(tls) => Some(tls),
         };
         let mut opened = false;
@@ -152,7 +166,7 @@ impl Server {
 
     pub(super) fn exchanged(&self) -> Exchanged {
         let proto = match self.transport {
-            Transport::Tcp => "tcp",
+            Transport::Tcp | Transport::TcpOrUdp => "tcp",
             Transport::Udp => "udp",
             Transport::Tls(_) => "tcp-tls",
         };

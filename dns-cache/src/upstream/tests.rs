@@ -1023,6 +1023,18 @@ async fn truncating(
     Option<socket2::Socket>,
     tokio::task::JoinHandle<()>,
 ) {
+    without_tcp(drops, |query| respond(query, 0x8380, [0; 3], &[])).await
+}
+
+/// A server over UDP that does not listen on TCP, or takes no connections.
+async fn without_tcp(
+    drops: bool,
+    answer: fn(&[u8]) -> Vec<u8>,
+) -> (
+    SocketAddr,
+    Option<socket2::Socket>,
+    tokio::task::JoinHandle<()>,
+) {
     // Another test may hold the UDP port with the TCP port's number.
     let (listener, socket) = (0..100)
         .find_map(|_| {
@@ -1045,7 +1057,7 @@ async fn truncating(
     let task = tokio::spawn(async move {
         let mut buffer = [0; 512];
         while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
-            let answer = respond(&buffer[..length], 0x8380, [0; 3], &[]);
+            let answer = answer(&buffer[..length]);
             socket.send_to(&answer, client).await.unwrap();
         }
     });
@@ -1067,6 +1079,43 @@ async fn without_tcp_a_truncated_answer_is_an_answer() {
         let kind = if drops { "timeout" } else { "unreachable" };
         assert!(status.failures_by_kind.contains(&(kind, 2)), "{status:?}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_tcp_is_asked_over_udp() {
+    for drops in [false, true] {
+        let (at, _listener, _task) = without_tcp(drops, address).await;
+        let _filler = drops.then(|| std::net::TcpStream::connect(at).unwrap());
+        let group = Group::new(&[at.into()], Transport::TcpOrUdp, timings());
+        let began = Instant::now();
+        for name in ["a", "b", "c", "d"] {
+            assert_eq!(ask(&group, name).await.unwrap()[7], 1, "{drops}");
+        }
+        // It was found out once.
+        assert!(began.elapsed() < timings().attempt * 4, "{drops}");
+        let status = &group.status()[0];
+        assert!(status.failures_by_kind.contains(&("tcp", 1)), "{status:?}");
+        assert!(!status.suspect);
+    }
+    // Not where the configuration says that it takes TCP.
+    let (at, _listener, _task) = without_tcp(false, address).await;
+    let group = group_of(&[at], timings());
+    assert_eq!(ask(&group, "a").await, Err(Failure::Unreachable));
+}
+
+/// It is away, and whoever answers over UDP now is asked by nobody.
+#[tokio::test]
+async fn a_server_that_has_answered_over_tcp_is_not_asked_over_udp() {
+    let (fake, _task) = datagrams(|query| vec![address(query)]).await;
+    let group = Group::new(&[fake.address.into()], Transport::TcpOrUdp, patient());
+    ask(&group, "a").await.unwrap();
+    drop(fake);
+    let end = Instant::now() + PATIENCE;
+    while group.status()[0].connections > 0 {
+        assert!(Instant::now() < end);
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(ask(&group, "b").await, Err(Failure::Unreachable));
 }
 
 /// What a server says that does not know EDNS.

@@ -18,6 +18,9 @@ use crate::tls::{self, Error as TlsError};
 pub enum Transport {
     /// Over TCP connections that are kept.
     Tcp,
+    /// The same, but by datagrams where there is no connection to be had with a server that has never answered over one:
+    /// nobody has said that it takes them.
+    TcpOrUdp,
     /// By datagrams; what does not fit into one comes over TCP.
     Udp,
     /// Over TLS connections that are kept.
