@@ -14,7 +14,6 @@ class NettyLookups {
         DnsNameResolver resolver =
                 new DnsNameResolverBuilder(group.next())
                         .channelType(NioDatagramChannel.class)
-                        .queryTimeoutMillis(10_000)
                         .build();
         for (String name : names) {
             StringBuilder line = new StringBuilder(name);

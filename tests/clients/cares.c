@@ -1,8 +1,10 @@
 /* Looks names up by c-ares, as Node and Envoy do: one channel, which keeps its sockets and so its source ports.
-   Prints for each: name, microseconds, addresses. */
+   Prints for each: name, microseconds, addresses. `+FLAGS` before the names stands for flags of the channel: `v` for TCP
+   (USEVC), `e` for EDNS, nothing for none of both; without, they are the library's own. */
 #include <ares.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -39,9 +41,16 @@ static void done(void *arg, int status, int timeouts, struct ares_addrinfo *foun
 int main(int argc, char **argv)
 {
     ares_channel channel;
-    if (ares_library_init(ARES_LIB_INIT_ALL) || ares_init(&channel))
+    struct ares_options options = {0};
+    int mask = 0, first = 1;
+    if (argc > 1 && argv[1][0] == '+') {
+        options.flags = (strchr(argv[1], 'v') ? ARES_FLAG_USEVC : 0) | (strchr(argv[1], 'e') ? ARES_FLAG_EDNS : 0);
+        mask = ARES_OPT_FLAGS;
+        first = 2;
+    }
+    if (ares_library_init(ARES_LIB_INIT_ALL) || ares_init_options(&channel, &options, mask))
         return 1;
-    for (int i = 1; i < argc; i++) {
+    for (int i = first; i < argc; i++) {
         struct ares_addrinfo_hints hints = {.ai_flags = ARES_AI_NOSORT, .ai_family = AF_UNSPEC};
         struct lookup lookup = {argv[i], micros()};
         ares_getaddrinfo(channel, argv[i], NULL, &hints, done, &lookup);

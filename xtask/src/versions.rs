@@ -26,12 +26,16 @@ pub(crate) const PACKAGES: [Package; 10] = [
 ];
 
 /// Clients that the tests let the agent meet, and the compilers of those in `tests/clients`.
-pub(crate) const REAL_PACKAGES: [Package; 8] = [
+pub(crate) const REAL_PACKAGES: [Package; 9] = [
     package("knot-dnsutils", "kdig"),
     package("gcc", "gcc"),
     package("libc6-dev", "/usr/include/netdb.h"),
     package("libc-ares-dev", "/usr/include/ares.h"),
     package("nodejs", "node"),
+    package(
+        "python3-pycares",
+        "/usr/lib/python3/dist-packages/pycares/__init__.py",
+    ),
     package("default-jdk-headless", "javac"),
     package("libnetty-java", "/usr/share/java/netty-resolver-dns.jar"),
     package("musl-tools", "musl-gcc"),

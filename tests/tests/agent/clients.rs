@@ -7,12 +7,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dns_cache_tests::agent::Counters;
 use dns_cache_tests::procfs;
 use dns_cache_tests::wire::{Message, rtype};
 use dns_cache_tests::zones::{self, BULK, MANY};
-use dns_cache_tests::{Agent, Family, Lab, OrPanic, Pod, Query, addresses, musl, tools};
+use dns_cache_tests::{Agent, Family, Lab, OrPanic, Pair, Pod, Query, addresses, musl, tools};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::config::{LookupIpStrategy, ProtocolConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::runtime::Builder;
@@ -48,8 +49,8 @@ fn services_addresses(number: u16) -> BTreeSet<String> {
 }
 
 /// A pod's resolv.conf with further options.
-fn resolv_conf(options: &str) -> String {
-    let servers = Family::BOTH.map(|family| addresses::CLUSTER_IP.of(family));
+fn resolv_conf(servers: Pair, options: &str) -> String {
+    let servers = Family::BOTH.map(|family| servers.of(family));
     format!(
         "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver {}\nnameserver {}\noptions ndots:5 {options}\n",
         servers[0], servers[1]
@@ -82,6 +83,12 @@ fn command(client: &str) -> Vec<String> {
             .collect()
     };
     match client.split_once(' ') {
+        // Debian's, which has pycares.
+        Some(("python", how)) => {
+            let python = ["/usr/bin/python3".to_owned(), source("lookups.py")];
+            [&python[..], &[how.to_owned()]].concat()
+        }
+        Some(("cares", flags)) => vec![text(&tools::binary("client-cares")), flags.to_owned()],
         Some(("node", how)) => vec!["node".to_owned(), source("lookups.js"), how.to_owned()],
         Some(("java", how)) => {
             let mut command = java(&[], "Lookups.java");
@@ -104,19 +111,47 @@ fn text(path: &Path) -> String {
     path.to_str().or_panic("a path in UTF-8").to_owned()
 }
 
+/// How a pod's lookups are made.
+#[derive(Clone, Copy)]
+struct Way {
+    /// Whom it asks.
+    servers: Pair,
+    /// What it asks for.
+    name: fn(u16) -> String,
+}
+
+/// By the service's addresses and the search list.
+const USUAL: Way = Way {
+    servers: addresses::CLUSTER_IP,
+    name,
+};
+
 /// Runs a client with all names, and checks each line that it prints.
-fn look_all_up(lab: &Lab, client: &str, options: &str, right: impl Fn(u16) -> BTreeSet<String>) {
-    let names: Vec<_> = (0..BULK).map(name).collect();
-    let found = look_up(lab, client, options, &names);
+fn look_all_up(
+    lab: &Lab,
+    way: Way,
+    client: &str,
+    options: &str,
+    right: impl Fn(u16) -> BTreeSet<String>,
+) {
+    let names: Vec<_> = (0..BULK).map(way.name).collect();
+    let found = look_up(lab, way.servers, client, options, &names);
     for (number, found) in (0..).zip(found) {
         assert_eq!(found, right(number), "{client} {options}: {number}");
     }
 }
 
 /// Runs a client with these names, which it must print in their order; the addresses of each, or what it says instead.
-fn look_up(lab: &Lab, client: &str, options: &str, names: &[String]) -> Vec<BTreeSet<String>> {
+fn look_up(
+    lab: &Lab,
+    servers: Pair,
+    client: &str,
+    options: &str,
+    names: &[String],
+) -> Vec<BTreeSet<String>> {
     let pod = lab.pod(0);
-    pod.netns().write_resolv_conf(&resolv_conf(options));
+    let resolv_conf = resolv_conf(servers, options);
+    pod.netns().write_resolv_conf(&resolv_conf);
     let command = command(client);
     let command: Vec<_> = command.iter().chain(names).map(String::as_str).collect();
     let output = pod.exec(&command);
@@ -142,8 +177,19 @@ fn plain(word: &str) -> String {
 
 /// The same, and the agent has seen so many queries a name over UDP: none was sent twice.
 fn none_is_repeated(lab: &Lab, agent: &Agent, client: &str, options: &str, queries: u64) {
+    none_is_repeated_by(lab, agent, USUAL, client, options, queries);
+}
+
+fn none_is_repeated_by(
+    lab: &Lab,
+    agent: &Agent,
+    way: Way,
+    client: &str,
+    options: &str,
+    queries: u64,
+) {
     let before = agent.counters();
-    look_all_up(lab, client, options, services_addresses);
+    look_all_up(lab, way, client, options, services_addresses);
     assert_eq!(
         udp_queries(&before, &agent.counters()),
         queries * u64::from(BULK),
@@ -151,10 +197,7 @@ fn none_is_repeated(lab: &Lab, agent: &Agent, client: &str, options: &str, queri
     );
 }
 
-fn udp_queries(
-    before: &dns_cache_tests::agent::Counters,
-    after: &dns_cache_tests::agent::Counters,
-) -> u64 {
+fn udp_queries(before: &Counters, after: &Counters) -> u64 {
     let to_resolver = "to_resolver_udp";
     before.answered(after) + after.datapath(to_resolver) - before.datapath(to_resolver)
 }
@@ -169,14 +212,28 @@ fn glibc_with_all_its_options() {
         "edns0",
         "trust-ad",
         "rotate",
+        "no-tld-query",
+        "no-reload",
+        "no-check-names",
+        "debug",
+        // More dots than any name here has; the last one of several holds.
+        "ndots:15",
         ONE_TRY,
         &format!("edns0 trust-ad rotate single-request-reopen {ONE_TRY}"),
     ] {
         none_is_repeated(&lab, &agent, "glibc", options, QUERIES);
     }
     none_is_repeated(&lab, &agent, "glibc", "use-vc", 0);
+    // With as many dots a name is asked for as it is, and found.
+    let whole = Way {
+        name: |number| format!("{}.svc.cluster.local", name(number)),
+        ..USUAL
+    };
+    for options in ["ndots:0", "ndots:1", "ndots:2"] {
+        none_is_repeated_by(&lab, &agent, whole, "glibc", options, QUERIES / 2);
+    }
     let before = agent.counters();
-    look_all_up(&lab, "glibc", "no-aaaa", |number| {
+    look_all_up(&lab, USUAL, "glibc", "no-aaaa", |number| {
         let mut addresses = services_addresses(number);
         addresses.retain(|address| !address.contains(':'));
         addresses
@@ -207,7 +264,13 @@ fn musl_and_a_truncated_answer() {
         let version = musl::version(&library)
             .or_panic(format_args!("no musl at {path}: run `cargo xtask setup`"));
         let before = agent.counters();
-        let found = look_up(&lab, client, "", &["many.types".to_owned()]);
+        let found = look_up(
+            &lab,
+            addresses::CLUSTER_IP,
+            client,
+            "",
+            &["many.types".to_owned()],
+        );
         let connections = agent.counters().resolver("tcp_connections");
         let over_tcp = connections > before.resolver("tcp_connections");
         let whole = found[0].len() == usize::from(MANY);
@@ -275,6 +338,40 @@ fn c_ares() {
     for options in ["", "rotate", ONE_TRY] {
         none_is_repeated(&lab, &agent, "cares", options, QUERIES);
     }
+    // Without EDNS, with it, and both by TCP.
+    for (flags, queries) in [("+", QUERIES), ("+e", QUERIES), ("+v", 0), ("+ve", 0)] {
+        let client = format!("cares {flags}");
+        none_is_repeated(&lab, &agent, &client, "", queries);
+    }
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// By the C library, and by c-ares, as aiohttp does.
+#[test]
+fn python() {
+    let (lab, agent) = lab_with_patient_agent();
+    for client in ["python getaddrinfo", "python pycares"] {
+        none_is_repeated(&lab, &agent, client, "", QUERIES);
+    }
+    none_is_repeated(&lab, &agent, "python pycares", "rotate", QUERIES);
+    lab.node().conntrack().assert_no_pod_dns();
+}
+
+/// As NodeLocalDNS has it, and many a pod's resolv.conf.
+#[test]
+fn by_the_link_local_address() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&patient().with_link_local());
+    let way = Way {
+        servers: addresses::LINK_LOCAL,
+        ..USUAL
+    };
+    none_is_repeated_by(&lab, &agent, way, "glibc", "", QUERIES);
+    none_is_repeated_by(&lab, &agent, way, "glibc", "use-vc", 0);
+    for client in ["musl", NEWER_MUSL] {
+        // It asks both at once.
+        none_is_repeated_by(&lab, &agent, way, client, "", 2 * QUERIES);
+    }
     lab.node().conntrack().assert_no_pod_dns();
 }
 
@@ -299,12 +396,12 @@ fn java() {
 }
 
 /// All queries from one socket, which is why the next test asks as it does. It asks once more by itself where the answer is
-/// no (another server, a CNAME), so that what is sent is not counted; a query without an answer would take 10 s.
+/// no (another server, a CNAME), so that what is sent is not counted; a query without an answer takes the 5 s that are its default.
 #[test]
 fn netty() {
     let (lab, _agent) = lab_with_patient_agent();
     for options in ["", ONE_TRY] {
-        look_all_up(&lab, "netty", options, services_addresses);
+        look_all_up(&lab, USUAL, "netty", options, services_addresses);
     }
     lab.node().conntrack().assert_no_pod_dns();
 }
@@ -366,6 +463,35 @@ fn all_answered(pod: &Pod, before: (u64, u64)) -> u64 {
     }
 }
 
+/// Looks all names up by hickory in the pod, by connections of the kinds that are wanted.
+fn look_all_up_by_hickory(pod: &Pod, options: &str, wanted: impl Fn(&ProtocolConfig) -> bool) {
+    let text = resolv_conf(addresses::CLUSTER_IP, options);
+    let (mut config, options_read) = parse_resolv_conf(text).or_panic("reading a resolv.conf");
+    for server in &mut config.name_servers {
+        let connections = &mut server.connections;
+        connections.retain(|connection| wanted(&connection.protocol));
+        assert!(!connections.is_empty(), "no connections are left");
+    }
+    pod.netns().run(|| {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        runtime.or_panic("a runtime").block_on(async {
+            let provider = TokioRuntimeProvider::default();
+            let mut builder = TokioResolver::builder_with_config(config, provider);
+            *builder.options_mut() = options_read;
+            builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+            let resolver = builder.build().or_panic("a resolver");
+            for number in 0..BULK {
+                let start = Instant::now();
+                let found = resolver.lookup_ip(name(number)).await;
+                let found = found.or_panic(name(number));
+                let found: BTreeSet<_> = found.iter().map(|ip| ip.to_string()).collect();
+                assert_eq!(found, services_addresses(number), "{options}");
+                assert!(start.elapsed() < LONGEST, "{options}: {number}");
+            }
+        });
+    });
+}
+
 /// It asks two servers at once, the two addresses of the service, and once more whoever has not answered after a third of a
 /// second, whatever time-out it is told: on a busy machine that is no fault, if all are answered.
 #[test]
@@ -373,32 +499,19 @@ fn hickory() {
     let (lab, agent) = lab_with_patient_agent();
     let pod = lab.pod(0);
     for options in ["", "rotate", ONE_TRY, "edns0"] {
-        let (config, options_read) =
-            parse_resolv_conf(resolv_conf(options)).or_panic("reading a resolv.conf");
         let before = agent.counters();
         let packets = pod.netns().run(procfs::ip_packets);
-        pod.netns().run(|| {
-            let runtime = Builder::new_current_thread().enable_all().build();
-            runtime.or_panic("a runtime").block_on(async {
-                let provider = TokioRuntimeProvider::default();
-                let mut builder = TokioResolver::builder_with_config(config, provider);
-                *builder.options_mut() = options_read;
-                builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-                let resolver = builder.build().or_panic("a resolver");
-                for number in 0..BULK {
-                    let start = Instant::now();
-                    let found = resolver.lookup_ip(name(number)).await;
-                    let found = found.or_panic(name(number));
-                    let found: BTreeSet<_> = found.iter().map(|ip| ip.to_string()).collect();
-                    assert_eq!(found, services_addresses(number), "{options}");
-                    assert!(start.elapsed() < LONGEST, "{options}: {number}");
-                }
-            });
-        });
+        look_all_up_by_hickory(pod, options, |_| true);
         let asked = all_answered(pod, packets);
         assert_eq!(asked, udp_queries(&before, &agent.counters()), "{options}");
         assert!(asked >= 2 * QUERIES * u64::from(BULK), "{options}: {asked}");
     }
+    let before = agent.counters();
+    look_all_up_by_hickory(pod, "", |kind| matches!(kind, ProtocolConfig::Tcp));
+    let after = agent.counters();
+    assert_eq!(udp_queries(&before, &after), 0, "over TCP");
+    let connections = |counters: &Counters| counters.resolver("tcp_connections");
+    assert!(connections(&after) > connections(&before));
     lab.node().conntrack().assert_no_pod_dns();
 }
 
