@@ -53,7 +53,9 @@ pub(crate) fn client_or_public(pem: Option<&[u8]>, ca_file: &Path) -> Result<Cli
 pub(crate) fn read(ca_file: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(ca_file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some).map_err(|error| wrong(ca_file, error.to_string())),
+        read => read
+            .map(Some)
+            .map_err(|error| wrong(ca_file, error.to_string())),
     }
 }
 
@@ -103,7 +105,7 @@ mod tests {
         let error = client(&file).unwrap_err().to_string();
         assert!(error.contains("caFile"), "{error}");
         // One that is there and says nothing is a mistake.
-        std::fs::write(&file, "").unwrap();
+        fs::write(&file, "").unwrap();
         assert!(or_public().is_err());
     }
 }

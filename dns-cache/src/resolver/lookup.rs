@@ -203,7 +203,10 @@ impl Resolver {
         let cached = self.cache.get(key);
         let outcome = cached.as_ref().map(|entry| in_cache(entry, now));
         trace.step("cache", outcome.unwrap_or_else(nothing));
-        if cached.as_ref().is_some_and(|entry| entry.age(now).is_some()) {
+        if cached
+            .as_ref()
+            .is_some_and(|entry| entry.age(now).is_some())
+        {
             return;
         }
         if let Some((cut, ..)) = self.cut(key, now) {

@@ -646,7 +646,7 @@ async fn a_silent_server_is_ejected_though_hedges_win() {
 async fn slow(time: Duration) -> Fake {
     Fake::start(move |stream, _| async move {
         let (mut reading, mut writing) = stream.into_split();
-        let (answers, mut answered) = tokio::sync::mpsc::unbounded_channel::<Vec<u8>>();
+        let (answers, mut answered) = mpsc::unbounded_channel::<Vec<u8>>();
         let answering = async {
             while let Some(answer) = answered.recv().await {
                 let _: std::io::Result<()> = writing.write_all(&frame(&answer)).await;

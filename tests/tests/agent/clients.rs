@@ -300,7 +300,7 @@ fn outside_names_are_found_while_the_clusters_dns_is_silent() {
         names.collect::<Vec<_>>()
     };
     let right = BTreeSet::from(["198.51.100.9", "2001:db8:80::9"].map(str::to_owned));
-    let found = look_up(&lab, "glibc", "", &outside("warm"));
+    let found = look_up(&lab, addresses::CLUSTER_IP, "glibc", "", &outside("warm"));
     assert!(found.iter().all(|found| *found == right), "{found:?}");
     for replica in lab.dns().replicas() {
         replica.black_hole();
@@ -308,7 +308,7 @@ fn outside_names_are_found_while_the_clusters_dns_is_silent() {
     thread::sleep(Duration::from_secs(6));
     for (number, client) in ["glibc", "musl", NEWER_MUSL].into_iter().enumerate() {
         let began = Instant::now();
-        let found = look_up(&lab, client, "", &outside(client));
+        let found = look_up(&lab, addresses::CLUSTER_IP, client, "", &outside(client));
         let took = began.elapsed();
         assert!(
             found.iter().all(|found| *found == right),
