@@ -191,12 +191,15 @@ fn reverse_path(ctx: &TcContext, packet: &Packet, ifindex: u32, bridge: u32, pod
         return Path::Unknown;
     }
     if fib.dmac != pod {
-        return Path::AnotherPod;
+        // The neighbour entry outlives its pod: this one may have the address of one that is gone.
+        return match port(&BridgePort::new(bridge, fib.dmac)) {
+            Some(port) if port != ifindex => Path::AnotherPod,
+            _ => Path::Unknown,
+        };
     }
     let key = BridgePort::new(bridge, pod);
-    // SAFETY: an element that is replaced while it is read gives the old port or the new one.
-    match unsafe { BRIDGE_PORTS.get(&key) } {
-        Some(port) if *port == ifindex => Path::Here,
+    match port(&key) {
+        Some(port) if port == ifindex => Path::Here,
         Some(_) => Path::AnotherPod,
         // The bridge learns from the first frame as well; the agent's mirror of its table lags behind.
         None if BRIDGE_PORTS
@@ -207,6 +210,14 @@ fn reverse_path(ctx: &TcContext, packet: &Packet, ifindex: u32, bridge: u32, pod
         }
         None => Path::Unknown,
     }
+}
+
+/// The bridge's port behind which a MAC address lives, as far as that is there.
+#[inline(always)]
+fn port(key: &BridgePort) -> Option<u32> {
+    // SAFETY: an element that is replaced while it is read gives the old port or the new one.
+    let port = unsafe { BRIDGE_PORTS.get(key) }.copied()?;
+    interface(port).map(|_| port)
 }
 
 #[inline(always)]

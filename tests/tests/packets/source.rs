@@ -199,6 +199,30 @@ fn an_unproven_flow_cannot_be_taken_over() {
     assert_eq!(harness.sent_by_pod(c, &forged).verdict, Redirect);
 }
 
+/// The neighbour entry is of a pod that is gone, and whose address another one has now that has not told the node.
+#[test]
+fn the_address_of_a_bridged_pod_that_is_gone_is_anothers() {
+    let mut harness = Harness::new();
+    let (c, d) = (harness.pod('c'), harness.pod('d'));
+    harness.set_neighbour(d);
+    for v4 in [true, false] {
+        assert_eq!(harness.sent_by_pod(d, &udp(d, v4)).verdict, Redirect);
+    }
+    let moved = [true, false].map(|v4| {
+        let address = if v4 { d.v4 } else { d.v6 };
+        udp(c, v4).with(|p| p.source = ip(address))
+    });
+    for query in &moved {
+        assert_eq!(harness.sent_by_pod(c, query).verdict, Shot, "it is there");
+    }
+    harness.forget_interface(d.ifindex);
+    for query in &moved {
+        assert_eq!(harness.sent_by_pod(c, query).verdict, Redirect);
+        let reply = harness.sent_by_resolver(&answer(query));
+        assert_eq!((reply.verdict, &reply.packet[..6]), (Redirect, &c.mac[..]));
+    }
+}
+
 /// A pod whose MAC address changes is answered at the new one, also when its neighbour entry is gone.
 #[test]
 fn a_new_mac_address_behind_the_same_interface_is_learnt() {
