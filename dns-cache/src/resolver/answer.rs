@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::clock::Time;
 use super::entry::{BadResponse, Entry, Terms};
 use super::failures::Failure;
-use super::flights::{Boarding, Flight};
+use super::flights::{Boarding, Flight, Landing};
 use super::given::{Given, Waited};
 use super::local::Found;
 use super::zones::Zone;
@@ -25,6 +25,17 @@ pub(super) struct Expired {
     entry: Arc<Entry>,
     /// The key that it stands under, if it is a cut's.
     cut: Option<Key>,
+}
+
+/// What a client waits for.
+struct Wait {
+    landing: Landing,
+    /// It was on its way already.
+    joined: bool,
+    /// What it gets in the place of no answer,
+    stale: Option<Arc<Entry>>,
+    /// after this moment.
+    until: Instant,
 }
 
 impl Resolver {
@@ -190,25 +201,55 @@ impl Resolver {
     /// Waits for the upstreams, until the deadline of a query that arrived then; for a shorter time if there is a stale
     /// answer.
     async fn wait(self: &Arc<Self>, key: &[u8], arrived: Instant) -> Waited {
-        let mut joined = false;
+        let Wait {
+            landing,
+            joined,
+            stale,
+            until,
+        } = match self.board(key, arrived) {
+            Ok(wait) => wait,
+            Err(waited) => return waited,
+        };
+        let (given, failure) = match timeout_at(until, landing.outcome()).await {
+            Ok(Some(Ok(entry))) => (Given::Entry(entry, Source::Upstream, None), None),
+            failed => {
+                let failure = match failed {
+                    Ok(Some(Err(Failure::Overload))) => self.overload(),
+                    Ok(Some(Err(failure))) => failure,
+                    _ => Failure::Timeout,
+                };
+                let given =
+                    stale.map_or(Given::Failure(failure), |entry| self.give_stale(key, entry));
+                (given, Some(failure))
+            }
+        };
+        Waited {
+            given,
+            joined,
+            failure,
+        }
+    }
+
+    /// What there is to wait for. No part of [`Self::wait`], whose every local variable would take its place in the memory
+    /// of each query that waits.
+    fn board(self: &Arc<Self>, key: &[u8], arrived: Instant) -> Result<Wait, Waited> {
         let stale = self.stale(key);
         let cut = stale.as_ref().and_then(Expired::cut);
-        let landing = match self
+        let boarding = self
             .flights
-            .board(key, || self.cache.fresh(key, self.clock.now()))
-        {
+            .board(key, || self.cache.fresh(key, self.clock.now()));
+        let (landing, joined) = match boarding {
             Boarding::Landed(entry, age) => {
                 let given = Given::Entry(entry, Source::Cache { age }, None);
-                return Waited::at_once(given, None);
+                return Err(Waited::at_once(given, None));
             }
             Boarding::Full => {
                 let failure = self.overload();
-                return Waited::at_once(self.stale_or(key, failure), Some(failure));
+                return Err(Waited::at_once(self.stale_or(key, failure), Some(failure)));
             }
             Boarding::Joined(landing) => {
                 self.counters.coalesced.add(1);
-                joined = true;
-                landing
+                (landing, true)
             }
             Boarding::New(landing, flight) => {
                 tokio::spawn(Arc::clone(self).fly(flight));
@@ -217,7 +258,7 @@ impl Resolver {
                     None if self.zones().cuts.is_deep(key) => self.ask_above(key),
                     None => {}
                 }
-                landing
+                (landing, false)
             }
         };
         let mut until = arrived + self.deadline;
@@ -227,25 +268,12 @@ impl Resolver {
             let began = of_cut.map_or(landing.began, |began| began.min(landing.began));
             until = until.min(began + self.stale.patience(self.silence(key)));
         }
-        let (given, failure) = match timeout_at(until, landing.outcome()).await {
-            Ok(Some(Ok(entry))) => (Given::Entry(entry, Source::Upstream, None), None),
-            failed => {
-                let failure = match failed {
-                    Ok(Some(Err(Failure::Overload))) => self.overload(),
-                    Ok(Some(Err(failure))) => failure,
-                    _ => Failure::Timeout,
-                };
-                let given = stale.map_or(Given::Failure(failure), |stale| {
-                    self.give_stale(key, stale.entry)
-                });
-                (given, Some(failure))
-            }
-        };
-        Waited {
-            given,
+        Ok(Wait {
+            landing,
             joined,
-            failure,
-        }
+            stale: stale.map(|stale| stale.entry),
+            until,
+        })
     }
 
     /// How long no server for a key has answered anything.
