@@ -24,6 +24,9 @@ pub mod names {
     /// [`super::Address`] → [`super::Address`]: destinations that are intercepted, and where what is left to the
     /// ordinary path goes instead of them; [`Address::NONE`](super::Address::NONE): nowhere else.
     pub const INTERCEPT: &str = "INTERCEPT";
+    /// [`super::Address`] → `u32` (unused, 0): addresses that were intercepted until of late, whose last replies are still
+    /// delivered.
+    pub const LEFT: &str = "LEFT";
     /// ifindex (`u32`) → [`super::Interface`]: interfaces that lead to pods, and their bridges.
     pub const INTERFACES: &str = "INTERFACES";
     /// [`super::BridgePort`] → ifindex (`u32`): behind which port of a bridge a MAC address lives.

@@ -23,6 +23,9 @@ pub static INTERCEPT: HashMap<Address, Address> =
     HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
 #[map]
+pub static LEFT: HashMap<Address, u32> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+#[map]
 pub static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
 #[map]

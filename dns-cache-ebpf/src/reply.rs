@@ -15,7 +15,7 @@ use crate::{
     counters::count,
     fallback::LEAVE,
     host,
-    maps::{CLIENTS, FLOWS, INTERCEPT},
+    maps::{CLIENTS, FLOWS, INTERCEPT, LEFT},
     packet::{self, DNS_PORT, Parsed},
     source,
 };
@@ -26,7 +26,9 @@ pub fn resolver_ingress(ctx: &TcContext) -> i32 {
         return other();
     };
     // SAFETY: only presence counts.
-    if packet.source_port != DNS_PORT || unsafe { INTERCEPT.get(&packet.source) }.is_none() {
+    let is_ours =
+        || unsafe { INTERCEPT.get(&packet.source).is_some() || LEFT.get(&packet.source).is_some() };
+    if packet.source_port != DNS_PORT || !is_ours() {
         return if host::is_diverted(&packet) {
             LEAVE
         } else {

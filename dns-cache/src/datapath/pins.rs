@@ -15,8 +15,9 @@ use super::bpffs::ignore_missing;
 use super::error::{Error, Step as _};
 
 /// What the next agent goes on with. Counters begin anew with each agent, as its own do.
-const KEPT: [&str; 13] = [
+const KEPT: [&str; 14] = [
     names::INTERCEPT,
+    names::LEFT,
     names::INTERFACES,
     names::BRIDGE_PORTS,
     names::CLIENTS,

@@ -80,6 +80,7 @@ impl Carried {
 pub(super) struct Programs {
     ebpf: Ebpf,
     intercept: HashMap<MapData, [u8; 16], [u8; 16]>,
+    left: HashMap<MapData, [u8; 16], u32>,
     instead: Array<MapData, [u8; 32]>,
     interfaces: HashMap<MapData, u32, [u8; 8]>,
     bridge_ports: BridgePorts,
@@ -301,6 +302,7 @@ impl Programs {
             access,
             traffic: take(&mut ebpf, names::TRAFFIC)?,
             intercept: hash_map(&mut ebpf, names::INTERCEPT)?,
+            left: hash_map(&mut ebpf, names::LEFT)?,
             instead: take(&mut ebpf, names::INSTEAD)?,
             interfaces: hash_map(&mut ebpf, names::INTERFACES)?,
             bridge_ports: BridgePorts::new(hash_map(&mut ebpf, names::BRIDGE_PORTS)?),
@@ -379,10 +381,15 @@ impl Programs {
             .filter_map(Result::ok)
             .filter(|key| !known(Address(*key).to_ip()))
             .collect();
+        // What was left before has had its last replies, or is here again.
+        let left: Vec<_> = self.left.keys().filter_map(Result::ok).collect();
+        for key in left {
+            let _ = self.left.remove(&key);
+        }
         for key in gone {
-            self.intercept
-                .remove(&key)
-                .step(|| format!("leave {} alone", Address(key).to_ip()))?;
+            let step = || format!("leave {} alone", Address(key).to_ip());
+            self.left.insert(key, 0, 0).step(step)?;
+            self.intercept.remove(&key).step(step)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dns_cache::metrics::names;
-use dns_cache_tests::patience::LONG;
+use dns_cache_tests::patience::{LONG, wait_until};
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::BULK;
 use dns_cache_tests::{Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, Way};
@@ -56,6 +56,35 @@ fn addresses_come_and_go() {
             assert_web(&client, Transport::Connected);
         }
     }
+}
+
+/// What was asked at an address that goes meanwhile is answered.
+#[test]
+fn last_replies_come_from_an_address_that_has_gone() {
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
+    agent.reload(&with_local());
+    let there = lab.pod(0).client(Family::V4).timeout(LONG);
+    let there = there.server(SocketAddr::new(local(), 53));
+    assert_web(&there, Transport::Connected);
+    for replica in lab.dns().replicas() {
+        replica.pause();
+    }
+    let before = agent.counters();
+    thread::scope(|scope| {
+        let asked =
+            scope.spawn(|| there.ask(Transport::Connected, &Query::new(&fresh(1), rtype::A)));
+        let waiting = || agent.counters().resolver("misses") > before.resolver("misses");
+        wait_until(|| "no query came".to_owned(), waiting);
+        agent.reload(&AgentConfig::default());
+        for replica in lab.dns().replicas() {
+            replica.resume();
+        }
+        // An answer, or on a busy machine the word that there was none.
+        let reply = asked
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        reply.or_panic("the query of before");
+    });
 }
 
 #[test]

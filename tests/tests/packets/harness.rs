@@ -62,6 +62,7 @@ pub(super) struct Harness {
     _pods: Netns,
     ebpf: Ebpf,
     intercept: HashMap<MapData, [u8; 16], [u8; 16]>,
+    left: HashMap<MapData, [u8; 16], u32>,
     interfaces: HashMap<MapData, u32, [u8; 8]>,
     bridge_ports: HashMap<MapData, [u8; 12], u32>,
     clients: HashMap<MapData, [u8; 16], [u8; 16]>,
@@ -160,6 +161,7 @@ impl Harness {
         datapath::link_stages(&mut ebpf).unwrap();
         let mut harness = Self {
             intercept: ebpf.take_map(names::INTERCEPT).unwrap().try_into().unwrap(),
+            left: ebpf.take_map(names::LEFT).unwrap().try_into().unwrap(),
             interfaces: ebpf
                 .take_map(names::INTERFACES)
                 .unwrap()
@@ -322,6 +324,13 @@ impl Harness {
     pub(super) fn fall_back(&mut self, address: &str, to: &str) {
         let (address, to) = (Address::from(ip(address)).0, Address::from(ip(to)).0);
         self.intercept.insert(address, to, 0).unwrap();
+    }
+
+    /// Leaves `address` alone, whose last replies are on their way.
+    pub(super) fn leave(&mut self, address: &str) {
+        let address = Address::from(ip(address)).0;
+        self.left.insert(address, 0, 0).unwrap();
+        self.intercept.remove(&address).unwrap();
     }
 
     /// Runs `resolver_ingress` on the packet.

@@ -2,7 +2,7 @@
 
 use super::harness::{
     Harness,
-    Verdict::{Redirect, Shot},
+    Verdict::{Redirect, Shot, Unspec},
     ip,
 };
 use super::packet::{ACK, SYN, answer, tcp, udp};
@@ -54,6 +54,20 @@ fn a_reply_to_a_pod_that_is_gone_is_dropped() {
         harness.sent_by_resolver(&answer(&udp(a, true))).verdict,
         Shot
     );
+}
+
+#[test]
+fn last_replies_from_an_address_that_was_left_are_delivered() {
+    let mut harness = Harness::new();
+    let a = harness.pod('a');
+    for v4 in [true, false] {
+        let query = udp(a, v4);
+        assert_eq!(harness.sent_by_pod(a, &query).verdict, Redirect);
+        harness.leave(&query.destination.to_string());
+        assert_eq!(harness.sent_by_pod(a, &query).verdict, Unspec);
+        let outcome = harness.sent_by_resolver(&answer(&query));
+        assert_eq!(outcome.verdict, Redirect, "{outcome:?}");
+    }
 }
 
 #[test]
