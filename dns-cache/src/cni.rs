@@ -226,10 +226,11 @@ mod tests {
             patterns.map(|pattern| pattern.glob).collect::<Vec<_>>()
         };
         assert_eq!(excluded("db"), [""; 0]);
-        assert_eq!(excluded("default/db-0"), ["veth12345678"]);
-        assert_eq!(excluded("10.244.0.5"), ["veth12345678"]);
+        // The bridge stands in the result, too, and carries no program in any case.
+        assert_eq!(excluded("default/db-0"), ["cni0", "veth12345678"]);
+        assert_eq!(excluded("10.244.0.5"), ["cni0", "veth12345678"]);
         assert_eq!(excluded("10.244.0.8/29"), ["veth9"]);
-        assert_eq!(excluded("10.244.0.0/16"), ["veth12345678", "veth9"]);
+        assert_eq!(excluded("10.244.0.0/16"), ["cni0", "veth12345678", "veth9"]);
         assert_eq!(excluded("\"fd00::/8\""), [""; 0]);
     }
 }

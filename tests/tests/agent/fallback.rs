@@ -19,7 +19,7 @@ use dns_cache_tests::{
     Way, tools,
 };
 
-use crate::{PASSED_BY, SetOnDrop, assert_web, attach_modes, fresh};
+use crate::{PASSED_BY, SetOnDrop, WEB, assert_web, attach_modes, fresh, warm};
 
 pub(crate) fn config(attach: &str) -> AgentConfig {
     let config = AgentConfig {
@@ -338,7 +338,7 @@ fn a_start_that_fails_harms_nobody() {
         lab.node().netns().ip("link del dnscache1");
 
         let agent = lab.agent(&config);
-        assert_web(&client, Transport::Connected);
+        warm(&agent, &client, WEB);
         agent.kill9();
         obstacle();
         fail(&file);

@@ -103,7 +103,7 @@ fn black_holed_replica_is_ejected_and_let_back_in() {
     let table = said(&agent, &["upstreams"]);
     let ejected: Vec<_> = table
         .lines()
-        .filter(|line| line.contains(" ejected for "))
+        .filter(|line| line.starts_with("cluster.local ") && line.contains(" ejected for "))
         .collect();
     let address = lab.dns().endpoints()[0].dns(Family::V4).to_string();
     assert!(
