@@ -23,7 +23,7 @@ use crate::root;
 use crate::setup::{self, Want};
 
 /// For all of one kernel's tests, on a machine that has other things to do.
-const KERNEL_LIMIT: Duration = Duration::from_secs(20 * 60);
+const KERNEL_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Run all tests: units, eBPF programs, and the whole path in network namespaces
 #[derive(Debug, Default, clap::Args)]
