@@ -256,15 +256,19 @@ mod tests {
         )
     }
 
-    #[test]
-    fn a_full_cache_takes_in_what_is_asked_for_again() {
-        let now = Clock::Boot.now();
+    fn of_a_thousand() -> Cache {
         let limits = CacheLimits {
             max_entries: 1_000,
             max_bytes: 8 << 20,
             kernel: false,
         };
-        let cache = Cache::new(limits, Duration::ZERO);
+        Cache::new(limits, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_full_cache_takes_in_what_is_asked_for_again() {
+        let now = Clock::Boot.now();
+        let cache = of_a_thousand();
         for i in 0..10_000 {
             let (key, entry) = pair(&format!("once{i}"), now);
             cache.insert(key, entry);
@@ -301,12 +305,7 @@ mod tests {
     #[test]
     fn evictions_are_counted_once() {
         let now = Clock::Boot.now();
-        let limits = CacheLimits {
-            max_entries: 1_000,
-            max_bytes: 8 << 20,
-            kernel: false,
-        };
-        let cache = Cache::new(limits, Duration::ZERO);
+        let cache = of_a_thousand();
         let put = |number| {
             let (key, entry) = pair(&format!("n{number}"), now);
             cache.insert(key, entry);

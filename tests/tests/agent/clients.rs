@@ -11,14 +11,14 @@ use dns_cache_tests::agent::Counters;
 use dns_cache_tests::procfs;
 use dns_cache_tests::wire::{Message, rtype};
 use dns_cache_tests::zones::{self, BULK, MANY};
-use dns_cache_tests::{Agent, Family, Lab, OrPanic, Pair, Pod, Query, addresses, musl, tools};
+use dns_cache_tests::{
+    Agent, AgentConfig, Family, Lab, OrPanic, Pair, Pod, Query, addresses, musl, tools,
+};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ProtocolConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::runtime::Builder;
-
-use crate::patient;
 
 /// Less than the 5 s, or the 10 s by [`ONE_TRY`], after which a client asks again or gives up: what takes longer was lost. A
 /// busy machine is no fault, so no client here has less patience. (musl tries again after 2.5 s, which its queries' number
@@ -35,7 +35,7 @@ const QUERIES: u64 = 4;
 /// An agent that is slow only because the machine is busy is not passed by.
 fn lab_with_patient_agent() -> (Lab, Agent) {
     let lab = Lab::builder().start();
-    let agent = lab.agent(&patient());
+    let agent = lab.agent(&AgentConfig::default());
     (lab, agent)
 }
 
@@ -361,7 +361,7 @@ fn python() {
 #[test]
 fn by_the_link_local_address() {
     let lab = Lab::builder().start();
-    let agent = lab.agent(&patient().with_link_local());
+    let agent = lab.agent(&AgentConfig::default().with_link_local());
     let way = Way {
         servers: addresses::LINK_LOCAL,
         ..USUAL

@@ -14,7 +14,7 @@ use dns_cache_tests::{
     Agent, AgentConfig, Client, Family, Flavour, Lab, OrPanic, Pod, Query, Transport,
 };
 
-use crate::{WEB, assert_web, attach_modes, fallback, lab_with_agent, patient};
+use crate::{WEB, assert_web, attach_modes, fallback, lab_with_agent};
 
 /// Of the first replica's own address, which is not intercepted.
 fn client_of_the_replica(lab: &Lab, pod: &Pod) -> Client {
@@ -278,7 +278,7 @@ fn a_second_agent_is_refused_and_harms_nobody() {
 fn an_interface_that_another_program_took_is_taken_back() {
     let lab = Lab::builder().start();
     // What ours leave alone is the other one's.
-    let agent = lab.agent(&patient().with_link_local());
+    let agent = lab.agent(&AgentConfig::default().with_link_local());
     let (veth, netns) = (lab.pod(0).veth(), lab.node().netns());
     // The one of the benchmark: it sends queries back as their own answers.
     let options = LoadOptions {

@@ -17,7 +17,7 @@ use dns_cache_tests::{
     Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Process, Query, Transport, tools,
 };
 
-use crate::{SetOnDrop, WEB, assert_web, fresh, lab_with_agent, patient};
+use crate::{SetOnDrop, WEB, assert_web, fresh, lab_with_agent};
 
 /// Nobody waits for as long as this, and nobody asks twice.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -83,7 +83,7 @@ pub(crate) fn look_up_patiently(
 fn attached_by(attach: &str) -> AgentConfig {
     AgentConfig {
         attach: attach.to_owned(),
-        ..patient()
+        ..AgentConfig::default()
     }
 }
 
@@ -91,7 +91,7 @@ fn attached_by(attach: &str) -> AgentConfig {
 fn in_containers() -> AgentConfig {
     AgentConfig {
         in_container: true,
-        ..patient()
+        ..AgentConfig::default()
     }
 }
 
@@ -169,7 +169,7 @@ fn comes_back_while_the_old_agent_lives() -> bool {
     let server = silent.local_addr().or_panic("the listener's address");
     let both = AgentConfig {
         zones: vec![("silent.test".to_owned(), vec![server])],
-        ..patient()
+        ..AgentConfig::default()
     };
     let first = lab.agent(&both);
     // What is lost does not come, however long it is waited for.
@@ -272,7 +272,7 @@ fn a_dead_successor_has_taken_nothing(config: AgentConfig) {
 
 #[test]
 fn a_successor_that_dies_has_taken_nothing() {
-    a_dead_successor_has_taken_nothing(patient());
+    a_dead_successor_has_taken_nothing(AgentConfig::default());
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn programs(lab: &Lab, agent: &Agent) -> (String, String) {
 #[test]
 fn a_hung_successor_does_not_keep_an_agent_that_is_told_to_end() {
     let lab = Lab::builder().start();
-    let agent = lab.agent(&patient().with_link_local());
+    let agent = lab.agent(&AgentConfig::default().with_link_local());
     let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
     assert_web(&client, Transport::Connected);
     let successor = stopped_successor(&lab, &agent);
@@ -343,7 +343,7 @@ fn a_hung_successor_does_not_keep_an_agent_that_is_told_to_end() {
         let reply = client.ask(Transport::Connected, &query);
         assert_eq!(reply.or_panic("a lookup").message.answers.len(), 1);
     }
-    let agent = lab.agent(&patient());
+    let agent = lab.agent(&AgentConfig::default());
     let before = agent.counters();
     assert_web(&client, Transport::Tcp);
     assert!(before.resolved(&agent.counters()) > 0);
@@ -356,7 +356,7 @@ fn a_successor_that_wakes_up_too_late_writes_nothing() {
     let lab = Lab::builder().start();
     let agent = lab.agent(&AgentConfig {
         attach: "clsact".to_owned(),
-        ..patient()
+        ..AgentConfig::default()
     });
     let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
     assert_web(&client, Transport::Connected);
@@ -386,7 +386,7 @@ fn a_successor_that_wakes_up_too_late_writes_nothing() {
 #[test]
 fn a_successor_that_fails_has_taken_nothing() {
     let lab = Lab::builder().start();
-    let agent = lab.agent(&patient());
+    let agent = lab.agent(&AgentConfig::default());
     let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
     assert_web(&client, Transport::Connected);
     let file = agent.state_dir().with_file_name("other.yaml");

@@ -11,7 +11,7 @@ use dns_cache_tests::{Agent, AgentConfig, Family, Lab, OrPanic, Query, Transport
 use serde_json::{Value, json};
 
 use crate::hand_over::look_up_patiently;
-use crate::{SetOnDrop, WEB_A, assert_web, fresh, patient};
+use crate::{SetOnDrop, WEB_A, assert_web, fresh};
 
 /// What is read: EndpointSlices of one namespace, and one Node.
 pub(crate) const RIGHTS: &str = r#"
@@ -219,7 +219,7 @@ fn a_hand_over_keeps_both_families() {
     let config = AgentConfig {
         listen: Vec::new(),
         kubernetes: Some(format!("nodeName: node-1, {}", api.settings())),
-        ..patient()
+        ..AgentConfig::default()
     };
     let service = Family::BOTH.map(|family| CLUSTER_IP.of(family).to_string());
     let is_whole = |status: &Value| status["listen"] == json!(service);

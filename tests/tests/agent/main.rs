@@ -60,12 +60,6 @@ fn lab_with_agent(flavour: Flavour) -> (Lab, Agent) {
     (lab, agent)
 }
 
-/// However busy the machine is: what takes the ordinary way shall not do so for that.
-fn patient() -> AgentConfig {
-    // As all are, but for the tests of just that.
-    AgentConfig::default()
-}
-
 /// In which a wedged agent is passed by, and comes back, on a machine that has other things to do. (The promise is 600 ms,
 /// which the incident `stop` measures.)
 const PASSED_BY: Duration = Duration::from_secs(20);

@@ -19,8 +19,8 @@ use dns_cache_tests::procfs::cgroup2;
 use dns_cache_tests::{AgentConfig, Family, Lab, OrPanic, Transport, Way};
 use serde_json::Value;
 
+use crate::assert_web;
 use crate::kubernetes::{RIGHTS, State, slices, wait};
-use crate::{assert_web, patient};
 
 /// Rewrites the ClusterIP to the first replica's address, as long as the result lives.
 fn replacement(lab: &Lab) -> Ebpf {
@@ -119,7 +119,7 @@ fn endpoints_are_intercepted_where_sockets_are_rewritten() {
     let agent = lab.agent(&AgentConfig {
         listen: Vec::new(),
         kubernetes: Some(format!("nodeName: node-1, {}", api.settings())),
-        ..patient()
+        ..AgentConfig::default()
     });
     wait(&agent, "that rewriting is seen", |status| {
         let listen = status["listen"].as_array();
