@@ -1,7 +1,10 @@
 //! From query to reply: local → cache → cut → failures → coalesce → upstream → stale.
 
+use std::future::poll_fn;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +28,13 @@ pub(super) struct Expired {
     entry: Arc<Entry>,
     /// The key that it stands under, if it is a cut's.
     cut: Option<Key>,
+}
+
+/// An entry that says that there is nothing below its name.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) key: Key,
+    entry: Arc<Entry>,
 }
 
 /// What a client waits for.
@@ -136,11 +146,12 @@ impl Resolver {
             return Some(self.give_cached(key, Arc::clone(entry), age, now));
         }
         // Behind the cache, so that a longer name with an answer of its own is never hidden.
-        if let Some((cut, entry, age)) = self.cut(key, now) {
+        let cuts = self.cuts_above(key);
+        if let Some((cut, entry, age)) = fresh(&cuts, now) {
             self.counters.cuts.add(1);
-            return Some(self.give_cached(cut.as_bytes(), entry, age, now));
+            return Some(self.give_cached(cut.as_bytes(), Arc::clone(entry), age, now));
         }
-        let stale = self.expired(key, cached, now);
+        let stale = self.expired(cached, cuts, now);
         let failures = [Some(key), stale.as_ref().and_then(Expired::cut)].map(|key| {
             // What failed for a cut fails for all that it covers.
             key.and_then(|key| self.failures.get(key, now))
@@ -165,12 +176,14 @@ impl Resolver {
         }
     }
 
-    /// The fresh entry of a name above that says that there is nothing below it.
-    pub(super) fn cut(&self, key: &[u8], now: Time) -> Option<(Key, Arc<Entry>, u32)> {
-        self.zones().cuts.above(key).find_map(|above| {
-            let (entry, age) = self.cache.fresh(above.as_bytes(), now)?;
-            entry.covers_below().then_some((above, entry, age))
-        })
+    /// The entries, fresh or not, of the names above that say that there is nothing below them, the shortest name first.
+    pub(super) fn cuts_above(&self, key: &[u8]) -> Vec<Cut> {
+        let zones = self.zones.load();
+        let entries = zones.cuts.above(key).filter_map(|key| {
+            let entry = self.cache.get(key.as_bytes())?;
+            entry.covers_below().then_some(Cut { key, entry })
+        });
+        entries.collect()
     }
 
     /// Asks whether the name above this one exists. For a deep name that is done while it is asked for itself; for
@@ -290,30 +303,29 @@ impl Resolver {
 
     /// An expired answer that may still be given.
     fn stale(&self, key: &[u8]) -> Option<Expired> {
-        self.expired(key, self.cache.get(key), self.clock.now())
+        let own = self.cache.get(key);
+        self.expired(own, self.cuts_above(key), self.clock.now())
     }
 
-    /// The same; `own` is what the cache has for the key itself.
-    fn expired(&self, key: &[u8], own: Option<Arc<Entry>>, now: Time) -> Option<Expired> {
+    /// The same; `own` is what the cache has for the key itself, `cuts` are those above it.
+    fn expired(&self, own: Option<Arc<Entry>>, cuts: Vec<Cut>, now: Time) -> Option<Expired> {
         let allowed = |entry: &Arc<Entry>| self.stale.allows(entry, now);
         if let Some(entry) = own.filter(allowed) {
             return Some(Expired { entry, cut: None });
         }
-        self.stale_cut(key, now)
+        self.stale_cut(cuts, now)
     }
 
-    /// The expired entry of a name above that said that there is nothing below it. Names below it that were found since
-    /// have taken it out of the cache.
-    pub(super) fn stale_cut(&self, key: &[u8], now: Time) -> Option<Expired> {
-        self.zones().cuts.above(key).find_map(|above| {
-            let entry = self.cache.get(above.as_bytes())?;
-            let may_be_given = entry.covers_below()
-                && self.stale.allows(&entry, now)
-                && !self.is_refuted(above.as_bytes(), &entry);
-            may_be_given.then_some(Expired {
-                entry,
-                cut: Some(above),
-            })
+    /// The expired one of these that may still be given. Names below it that were found since have taken it out of the
+    /// cache.
+    pub(super) fn stale_cut(&self, cuts: Vec<Cut>, now: Time) -> Option<Expired> {
+        let mut cuts = cuts.into_iter();
+        let cut = cuts.find(|cut| {
+            self.stale.allows(&cut.entry, now) && !self.is_refuted(cut.key.as_bytes(), &cut.entry)
+        })?;
+        Some(Expired {
+            entry: cut.entry,
+            cut: Some(cut.key),
         })
     }
 
@@ -357,7 +369,7 @@ impl Resolver {
         self.flights
             .land(flight, outcome, |key, outcome| match outcome {
                 Ok(entry) => {
-                    self.failures.forget(key);
+                    self.failures.forget(key, self.clock.now());
                     self.keep(key, entry);
                     mirrored = self.to_mirror(key, entry);
                 }
@@ -370,7 +382,7 @@ impl Resolver {
             });
         if let Some(mirrored) = mirrored {
             // Those who wait are on this thread: they send their replies first.
-            tokio::task::yield_now().await;
+            behind_others().await;
             self.mirror(&mirrored);
         }
         if let Some(key) = above {
@@ -446,6 +458,26 @@ impl Resolver {
         .map_err(|_| Failure::Timeout)??;
         Ok(answer?)
     }
+}
+
+/// The first of these that is fresh, and its age in seconds.
+pub(super) fn fresh(cuts: &[Cut], now: Time) -> Option<(&Key, &Arc<Entry>, u32)> {
+    let mut cuts = cuts.iter();
+    cuts.find_map(|Cut { key, entry }| Some((key, entry, entry.age(now)?)))
+}
+
+/// Lets the tasks that are ready on this thread go first. tokio's `yield_now` would also look for what has come in
+/// meanwhile, which is a system call.
+async fn behind_others() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Expired {

@@ -1,5 +1,6 @@
 //! The entries by their keys.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ use crate::config::CacheLimits;
 /// entries of known size.
 const OVERHEAD: usize = 480;
 
+/// So many entries may have come in that moka has not counted yet.
+const UNCOUNTED: u64 = 512;
+
 /// The part of the room that newcomers have to themselves.
 const NEWCOMERS: u64 = 10;
 
@@ -32,6 +36,8 @@ type Entries = Moka<Box<[u8]>, Arc<Entry>>;
 pub(super) struct Cache {
     entries: Entries,
     newcomers: Entries,
+    /// Set once `entries` had no room: as long as it never is, nobody looks for newcomers.
+    was_full: AtomicBool,
     /// The weight that `entries` may have.
     room: u64,
     /// The weight that an entry has at least.
@@ -100,6 +106,7 @@ impl Cache {
         Self {
             entries,
             newcomers,
+            was_full: AtomicBool::new(false),
             room,
             share,
             evicted,
@@ -115,7 +122,7 @@ impl Cache {
     /// The answer for a key, fresh or not.
     pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
         self.entries.get(key).or_else(|| {
-            let entry = self.newcomers.get(key)?;
+            let entry = self.newcomers()?.get(key)?;
             // It may still be turned away there; then it stays here for its time.
             self.entries.insert(key.into(), Arc::clone(&entry));
             // What was removed or replaced meanwhile must not come back.
@@ -129,7 +136,8 @@ impl Cache {
 
     /// Whether there is an answer for a key, fresh or not. It is not the use that keeps an entry.
     pub(super) fn contains(&self, key: &[u8]) -> bool {
-        self.entries.contains_key(key) || self.newcomers.contains_key(key)
+        let is_newcomer = || self.newcomers().is_some_and(|them| them.contains_key(key));
+        self.entries.contains_key(key) || is_newcomer()
     }
 
     /// The answer for a key and its age in seconds, if its TTL is not over.
@@ -142,14 +150,34 @@ impl Cache {
     /// Adds an entry, or puts it in another's place. Every one comes by this way.
     pub(super) fn insert(&self, key: Box<[u8]>, entry: Arc<Entry>) {
         let weight = u64::from(weight(&key, &entry, self.share));
-        // Up to some hundred entries are not counted before.
-        self.entries.run_pending_tasks();
-        if self.entries.weighted_size() + weight <= self.room || self.entries.contains_key(&key) {
-            self.newcomers.invalidate(&key);
+        if self.has_room(weight) || self.entries.contains_key(&key) {
+            if let Some(newcomers) = self.newcomers() {
+                newcomers.invalidate(&key);
+            }
             self.entries.insert(key, entry);
         } else {
+            self.was_full.store(true, Relaxed);
             self.newcomers.insert(key, entry);
         }
+    }
+
+    /// Whether `entries` has room for one of this weight. moka's pending tasks, which count the last ones, take longer than
+    /// all the rest of an insertion, and are done now only where those make a difference.
+    fn has_room(&self, weight: u64) -> bool {
+        let room = |more| self.entries.weighted_size() + more <= self.room;
+        if room(weight * UNCOUNTED) {
+            return true;
+        }
+        if !room(weight) {
+            return false;
+        }
+        self.entries.run_pending_tasks();
+        room(weight)
+    }
+
+    /// The newcomers, if there ever were any.
+    fn newcomers(&self) -> Option<&Entries> {
+        self.was_full.load(Relaxed).then_some(&self.newcomers)
     }
 
     /// Takes an entry out before its time; says whether there was one.

@@ -19,6 +19,9 @@ use crate::config::Config;
 const MOST: u64 = 10_000;
 /// How long a name that exists is not asked about again.
 const EXISTS: Duration = Duration::from_secs(60);
+/// For so much longer than its data is cached a name counts as one that exists: within that time more of it, or of what is
+/// below it, needs no new note.
+const LONGER: Duration = Duration::from_secs(1);
 /// Bits of a key that a name's existence does not depend on.
 const DO_AND_CD: u8 = 4;
 
@@ -145,15 +148,16 @@ impl Cuts {
         refuted
     }
 
-    /// Notes that the name of a cut's key exists, and what stands against that.
+    /// Notes that the name of a cut's key exists, and what stands against that: nothing if that much is known. Whoever
+    /// noted it took out the cuts that were there, and who has entered one since looks for the note.
     fn found(&self, cut: &[u8], until: Time, refuted: &mut Vec<Vec<u8>>) {
         let Some(KeyParts { name, .. }) = KeyParts::read(cut) else {
             return;
         };
-        let known = self.existing.get(name);
-        if known.is_none_or(|known| known < until) {
-            self.existing.insert(name.into(), until);
+        if self.existing.get(name).is_some_and(|known| until <= known) {
+            return;
         }
+        self.existing.insert(name.into(), until.after(LONGER));
         refuted.extend((0..DO_AND_CD).map(|bits| {
             let mut key = cut.to_vec();
             if let Some(last) = key.last_mut() {

@@ -1,5 +1,6 @@
 //! Failures, remembered for a moment (RFC 9520), so that a dead upstream is not asked again for every query.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use dns_cache_common::edns::ExtendedError;
@@ -129,6 +130,8 @@ impl Remembered {
 #[derive(Debug)]
 pub(super) struct Failures {
     by_key: Moka<Box<[u8]>, Remembered>,
+    /// From this moment on, in nanoseconds, nothing is remembered: in good times, which are most, nobody looks.
+    end: AtomicU64,
 }
 
 impl Failures {
@@ -137,11 +140,17 @@ impl Failures {
             .max_capacity(MOST)
             .time_to_live(LONGEST + FORGOTTEN)
             .build();
-        Self { by_key }
+        Self {
+            by_key,
+            end: AtomicU64::new(0),
+        }
     }
 
     /// How the last attempt ended, if it failed not long ago.
     pub(super) fn get(&self, key: &[u8], now: Time) -> Option<Remembered> {
+        if self.is_over(now) {
+            return None;
+        }
         self.by_key
             .get(key)
             .filter(|remembered| now < remembered.until.after(FORGOTTEN))
@@ -157,19 +166,28 @@ impl Failures {
             until: now.after(time),
             count: before.saturating_add(1),
         };
+        let end = remembered.until.after(FORGOTTEN);
+        self.end.fetch_max(end.nanos(), Relaxed);
         self.by_key.insert(key.into(), remembered);
     }
 
     /// An answer came.
-    pub(super) fn forget(&self, key: &[u8]) {
-        self.by_key.invalidate(key);
+    pub(super) fn forget(&self, key: &[u8], now: Time) {
+        if !self.is_over(now) {
+            self.by_key.invalidate(key);
+        }
     }
 
     /// Forgets those of the keys that are meant.
     pub(super) fn forget_all(&self, meant: impl Fn(&[u8]) -> bool) {
         for (key, _) in self.by_key.iter().filter(|(key, _)| meant(key)) {
-            self.forget(&key);
+            self.by_key.invalidate(&**key);
         }
+    }
+
+    /// Whether the last failure has been forgotten.
+    fn is_over(&self, now: Time) -> bool {
+        now.nanos() >= self.end.load(Relaxed)
     }
 }
 
@@ -197,7 +215,7 @@ mod tests {
         assert!(failures.get(b"k", now).is_none());
         failures.insert(b"k", Failure::Timeout, now);
         assert!(!holds(now.after(FIRST)));
-        failures.forget(b"k");
+        failures.forget(b"k", now);
         assert!(failures.get(b"k", now).is_none());
     }
 }

@@ -12,7 +12,7 @@ use dns_cache_common::types::class;
 use hickory_proto::op::Message;
 use serde::{Deserialize, Serialize};
 
-use super::answer::append;
+use super::answer::{append, fresh};
 use super::failures::Failure;
 use super::given::{Given, Waited};
 use super::{Entry, Miss, Resolver, Time};
@@ -209,12 +209,13 @@ impl Resolver {
         {
             return;
         }
-        if let Some((cut, ..)) = self.cut(key, now) {
+        let cuts = self.cuts_above(key);
+        if let Some((cut, ..)) = fresh(&cuts, now) {
             trace.step("cut", nothing_below(cut.as_bytes()));
             return;
         }
         if cached.is_none()
-            && let Some(stale) = self.stale_cut(key, now)
+            && let Some(stale) = self.stale_cut(cuts, now)
             && let Some(cut) = stale.cut()
         {
             trace.step("cut", nothing_below(cut) + ", expired");

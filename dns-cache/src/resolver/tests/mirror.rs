@@ -5,9 +5,13 @@ use dns_cache_common::question::{self, Parsed};
 use super::*;
 use crate::kernel_cache::tests::in_memory;
 
-/// What is to be done for the kernel holds no client up.
+/// What is to be done for the kernel holds no client up: its task has its turn first.
 #[tokio::test]
 async fn the_client_has_its_reply_before_the_kernel_has_the_answer() {
+    tokio::spawn(reply_before_kernel()).await.unwrap();
+}
+
+async fn reply_before_kernel() {
     let (fake, _) = Fake::answering().await;
     let bench = Bench::new(&[fake.address]);
     let kernel = Arc::new(in_memory(Size::for_entries(16)));
