@@ -1,6 +1,7 @@
 //! Bytes in, bytes out: the listeners of the resolver's namespace.
 
 mod heartbeats;
+mod pace;
 mod replies;
 mod service;
 pub(crate) mod tally;

@@ -21,6 +21,7 @@ use tokio::runtime::Builder;
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::pace::Pace;
 use super::tally::Manner;
 use super::{Arrival, Running, heartbeats};
 use crate::places::Place;
@@ -43,9 +44,10 @@ pub(super) fn start(sockets: Vec<Arc<std::net::UdpSocket>>, running: &Running) -
     }
     for sockets in threads {
         let runtime = Builder::new_current_thread().enable_all().build()?;
+        let pace = Arc::<Pace>::default();
         let workers = {
             let _entered = runtime.enter();
-            let worker = |socket| Worker::new(socket, running);
+            let worker = |socket| Worker::new(socket, running, &pace);
             sockets
                 .into_iter()
                 .map(worker)
@@ -56,6 +58,7 @@ pub(super) fn start(sockets: Vec<Arc<std::net::UdpSocket>>, running: &Running) -
             .name("udp".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
+                    tokio::spawn(pace.run());
                     join_all(workers.into_iter().map(|worker| tokio::spawn(worker.run()))).await;
                     // Late replies, and others' that wait for this thread's upstream connections.
                     service.ended().await;
@@ -70,6 +73,7 @@ struct Worker {
     /// Watched for what comes in only: each datagram sent would be an event as well.
     socket: AsyncFd<Arc<std::net::UdpSocket>>,
     running: Running,
+    pace: Arc<Pace>,
     /// The slot of its heartbeat.
     mark: u32,
     /// How its queries come, and are answered at once.
@@ -81,9 +85,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(socket: Arc<std::net::UdpSocket>, running: &Running) -> io::Result<Self> {
+    fn new(
+        socket: Arc<std::net::UdpSocket>,
+        running: &Running,
+        pace: &Arc<Pace>,
+    ) -> io::Result<Self> {
         let address = socket.local_addr()?;
         Ok(Self {
+            pace: Arc::clone(pace),
             mark: SockRef::from(&*socket).mark()?,
             manner: Manner {
                 transport: Transport::Udp,
@@ -222,6 +231,7 @@ impl Worker {
     /// Leaves a query to a task that may wait.
     fn spawn(&self, miss: Miss, client: SocketAddr, arrival: Arrival, place: Place) {
         let (socket, running) = (Arc::clone(self.socket.get_ref()), self.running.clone());
+        self.pace.keep();
         tokio::spawn(answer_late(running, socket, client, miss, arrival, place));
     }
 
