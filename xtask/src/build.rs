@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use dns_cache_tests::tools;
@@ -51,7 +51,7 @@ pub(crate) fn tests() -> Result<Vec<Executable>> {
 }
 
 fn executables(args: &[&str]) -> Result<Vec<Executable>> {
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command.current_dir(workspace()).args(args).args([
         "--locked",
         "--quiet",

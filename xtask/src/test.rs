@@ -259,7 +259,7 @@ fn on_kernel(
 }
 
 fn documentation(child: &Running) -> Result<Counts> {
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command.args([
         "test",
         "--doc",

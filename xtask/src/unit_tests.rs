@@ -1,6 +1,6 @@
 //! Some of the agent's unit tests, told by a variable what to do.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use dns_cache_tests::tools;
@@ -9,7 +9,7 @@ use crate::programs::{cargo, workspace};
 
 /// Runs those whose names contain `filter`, one after the other, and shows what they print.
 pub(crate) fn run(filter: &str, (variable, value): (&str, &str)) -> Result<ExitCode> {
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command
         .current_dir(workspace())
         .args(["test", "--locked", "--package", "dns-cache", "--lib", "--"])

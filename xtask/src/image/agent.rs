@@ -39,7 +39,7 @@ pub(super) fn archive(arch: Arch) -> PathBuf {
 pub(super) fn build(arch: Arch, folder: &Path) -> Result<PathBuf> {
     println!("Building the static agent for {arch} …");
     let mut command = if arch == Arch::own()? {
-        Command::new(cargo())
+        cargo()
     } else {
         cross(arch)?
     };

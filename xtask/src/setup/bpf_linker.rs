@@ -28,7 +28,7 @@ impl Part for BpfLinker {
     }
 
     fn install(&self) -> Result<()> {
-        let mut command = Command::new(cargo());
+        let mut command = cargo();
         command
             .args([
                 "install",
