@@ -36,10 +36,13 @@ pub(super) fn under_load(
     disturb: impl FnOnce() -> Result<()>,
 ) -> Result<String> {
     let load = Load::start(node, pod, server)?;
-    load.go_on(MARGIN)?;
-    disturb()?;
-    load.go_on(MARGIN)?;
-    load.end()
+    let disturbed = load
+        .go_on(MARGIN)
+        .and_then(|()| disturb())
+        .and_then(|()| load.go_on(MARGIN));
+    // What fails leaves no load to the next scenario.
+    let told = load.end();
+    disturbed.and(told)
 }
 
 impl Load {
