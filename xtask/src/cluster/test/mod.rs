@@ -2,6 +2,7 @@
 
 mod load;
 mod lookups;
+mod memory;
 mod node_state;
 mod rendered;
 mod scenarios;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::load::under_load;
 use super::lookups::{answers, forget, same, tracked, tracked_at};
 use super::node_state::NodeState;
-use super::{Bed, DAEMONSET, rendered};
+use super::{Bed, DAEMONSET, memory, rendered};
 use crate::chart::NAMESPACE;
 use crate::cluster::components;
 use crate::cluster::node::{wait, wait_for};
@@ -19,7 +19,7 @@ use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
 type Scenario = fn(&Bed) -> Result<String>;
 
 /// By name, in the order in which they run.
-pub(super) const SCENARIOS: [(&str, Scenario); 19] = [
+pub(super) const SCENARIOS: [(&str, Scenario); 20] = [
     (
         "no lookup is tracked, answers are the same, the kernel gives them",
         lookups,
@@ -35,6 +35,10 @@ pub(super) const SCENARIOS: [(&str, Scenario); 19] = [
     ("API server away for a minute under load", api_server),
     ("containerd restarted under load", containerd),
     ("kubelet restarted under load", kubelet),
+    (
+        "more cold names under load than a small limit of memory holds",
+        memory::limit,
+    ),
     ("a pod asks at the link-local address", link_local),
     ("mode link-local alone", link_local_alone),
     (
