@@ -22,7 +22,7 @@ pub(crate) const CHART: &str = "deploy/helm/dns-cache";
 pub(crate) const RELEASE: &str = "dns-cache";
 pub(crate) const NAMESPACE: &str = "kube-system";
 const MANIFESTS: &str = "deploy/manifests";
-const README: &str = "deploy/README.md";
+pub(crate) const README: &str = "deploy/README.md";
 
 /// The manifests that are kept, and the values that make them.
 const RENDERED: [(&str, &[&str]); 3] = [

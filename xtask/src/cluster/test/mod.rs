@@ -6,6 +6,7 @@ mod memory;
 mod node_state;
 mod rendered;
 mod scenarios;
+mod verify;
 
 use std::path::{self, Path, PathBuf};
 use std::time::Instant;

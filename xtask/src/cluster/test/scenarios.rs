@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::load::under_load;
 use super::lookups::{answers, forget, same, tracked, tracked_at};
 use super::node_state::NodeState;
-use super::{Bed, DAEMONSET, memory, rendered};
+use super::{Bed, DAEMONSET, memory, rendered, verify};
 use crate::chart::NAMESPACE;
 use crate::cluster::components;
 use crate::cluster::node::{wait, wait_for};
@@ -19,10 +19,14 @@ use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
 type Scenario = fn(&Bed) -> Result<String>;
 
 /// By name, in the order in which they run.
-pub(super) const SCENARIOS: [(&str, Scenario); 20] = [
+pub(super) const SCENARIOS: [(&str, Scenario); 21] = [
     (
         "no lookup is tracked, answers are the same, the kernel gives them",
         lookups,
+    ),
+    (
+        "what NOTES and README say to verify by is so",
+        verify::commands,
     ),
     ("uninstalled under load", uninstall),
     ("the agent may do no more than it needs", rights),
