@@ -131,8 +131,19 @@ fn rights(bed: &Bed) -> Result<String> {
     if all == 0 || all & !LEFT != 0 {
         bail!("capabilities of the agent's threads:\n{sets}");
     }
+    // A filter of system calls, no way to more rights, and nothing to write to below the root.
+    let script = "for pid in $(pidof dns-cache); do grep -hE '^(NoNewPrivs|Seccomp):' /proc/$pid/task/*/status; \
+                  awk '$5 == \"/\" { print substr($6, 1, 2) }' /proc/$pid/mountinfo; done | sort -u";
+    let bounds = bed.node.run("sh", &["-c", script])?;
+    if bounds
+        .split_whitespace()
+        .ne(["NoNewPrivs:", "1", "Seccomp:", "2", "ro"])
+    {
+        bail!("what bounds the agent's threads:\n{bounds}");
+    }
     Ok(format!(
-        "{ENDPOINTS}, {NODES} and nothing else; {all:#x} in all capability sets of all threads"
+        "{ENDPOINTS}, {NODES} and nothing else; {all:#x} in all capability sets of all threads; seccomp, a root that is \
+         read only"
     ))
 }
 
