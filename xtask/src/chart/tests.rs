@@ -1,6 +1,9 @@
 //! What the chart renders, and what it refuses.
 
+use std::collections::BTreeSet;
 use std::process::Command;
+
+use serde_json::Value;
 
 use super::helm::run;
 use super::*;
@@ -49,6 +52,60 @@ fn the_readme_s_examples_are_among_the_combinations() {
         let is_there = examples.iter().any(|example| example.contains(words));
         assert!(is_there, "{words:?} is not among {examples:#?}");
     }
+}
+
+#[test]
+fn the_readme_explains_each_alert_and_no_other() {
+    const PREFIX: &str = "DnsCache";
+    let read = |file: String| fs::read_to_string(workspace().join(file)).unwrap();
+    let readme = read(README.to_owned());
+    let spans = readme.split('`').filter(|span| span.starts_with(PREFIX));
+    let explained: BTreeSet<_> = spans.collect();
+    let alerts = read(format!("{CHART}/files/alerts.yaml"));
+    let rules: Vec<_> = alerts.split("- alert: ").skip(1).collect();
+    let names: BTreeSet<_> = rules
+        .iter()
+        .map(|rule| rule.lines().next().unwrap())
+        .collect();
+    assert_eq!(explained, names);
+    // CoreDNS's own instances would be taken for the agent's.
+    for rule in rules {
+        let is_shared = rule.contains("coredns_") || rule.contains("process_");
+        assert!(
+            !is_shared || rule.contains(" and on (instance) dns_cache_ready\n"),
+            "{rule}"
+        );
+    }
+}
+
+/// "All" are the values of the variable, and not whatever else has metrics of these names, as CoreDNS has.
+#[test]
+fn the_dashboard_asks_for_the_agents_alone() {
+    let file = workspace().join(format!("{CHART}/files/dashboard.json"));
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let instance = variables
+        .iter()
+        .find(|it| it["name"] == "instance")
+        .unwrap();
+    assert_eq!(
+        instance["query"]["query"],
+        "label_values(dns_cache_build_info, instance)"
+    );
+    assert_eq!(instance["allValue"], Value::Null);
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default());
+    let mut asked = 0;
+    for target in targets {
+        let expr = target["expr"].as_str().unwrap();
+        let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let prefixes = ["coredns_", "dns_cache_", "process_"];
+        let metrics = words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)));
+        let chosen = expr.matches("{instance=~\"$instance\"}").count();
+        assert_eq!(metrics.count(), chosen, "{expr}");
+        asked += 1;
+    }
+    assert!(asked > 15, "{asked}");
 }
 
 #[test]
