@@ -1,7 +1,7 @@
 //! What is shown, one claim a function. Each begins without the agent.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use dns_cache_tests::procfs::cgroup2;
@@ -13,13 +13,13 @@ use super::node_state::NodeState;
 use super::{Bed, DAEMONSET, memory, rendered, verify};
 use crate::chart::NAMESPACE;
 use crate::cluster::components;
-use crate::cluster::node::{wait, wait_for};
-use crate::cluster::settings::{DNS_IP, LINK_LOCAL_IP};
+use crate::cluster::node::{output, wait, wait_for};
+use crate::cluster::settings::{DNS_IP, Family, LINK_LOCAL_IP, Pair};
 
 type Scenario = fn(&Bed) -> Result<String>;
 
 /// By name, in the order in which they run.
-pub(super) const SCENARIOS: [(&str, Scenario); 21] = [
+pub(super) const SCENARIOS: [(&str, Scenario); 22] = [
     (
         "no lookup is tracked, answers are the same, the kernel gives them",
         lookups,
@@ -27,6 +27,10 @@ pub(super) const SCENARIOS: [(&str, Scenario); 21] = [
     (
         "what NOTES and README say to verify by is so",
         verify::commands,
+    ),
+    (
+        "more cold names under load than a small limit of memory holds",
+        memory::limit,
     ),
     ("uninstalled under load", uninstall),
     ("the agent may do no more than it needs", rights),
@@ -36,13 +40,10 @@ pub(super) const SCENARIOS: [(&str, Scenario); 21] = [
         "CoreDNS pod deleted, scaled to 1 and to 3 under load",
         coredns,
     ),
+    ("the DNS Service is made anew at other addresses", moved),
     ("API server away for a minute under load", api_server),
     ("containerd restarted under load", containerd),
     ("kubelet restarted under load", kubelet),
-    (
-        "more cold names under load than a small limit of memory holds",
-        memory::limit,
-    ),
     ("a pod asks at the link-local address", link_local),
     ("mode link-local alone", link_local_alone),
     (
@@ -64,6 +65,8 @@ pub(super) const SCENARIOS: [(&str, Scenario); 21] = [
 pub(super) const POD: &str = "client";
 pub(super) const SERVER: &str = DNS_IP.0;
 const COREDNS: [&str; 2] = ["-n=kube-system", "deployment/coredns"];
+/// What `cluster up` makes, the Service last.
+const COREDNS_MANIFEST: &str = include_str!("../files/coredns.yaml");
 /// As long as the issue asks for.
 const API_AWAY: Duration = Duration::from_secs(60);
 
@@ -264,6 +267,54 @@ fn replicas_known(bed: &Bed) -> Result<usize> {
             .is_some_and(|address| !address.starts_with('['))
     });
     Ok(v4.count())
+}
+
+fn moved(bed: &Bed) -> Result<String> {
+    const ELSEWHERE: Pair = Pair("10.96.0.77", "fd00:10:96::77");
+    bed.install(&[])?;
+    let there = service_at(bed, ELSEWHERE);
+    // The other scenarios ask where it was.
+    let back = service_at(bed, DNS_IP);
+    Ok(format!("{}; {}", there?, back?))
+}
+
+/// Deletes the DNS Service and makes it with these addresses; the agent answers there.
+fn service_at(bed: &Bed, addresses: Pair) -> Result<String> {
+    const PATIENCE: Duration = Duration::from_secs(120);
+    const NAME: &str = "web.default.svc.cluster.local";
+    let both: Vec<_> = addresses.of(Family::Dual).collect();
+    let (_, service) = COREDNS_MANIFEST
+        .rsplit_once("\n---\n")
+        .context("the Service stands last")?;
+    let service = service
+        .replace(DNS_IP.0, addresses.0)
+        .replace("ADDRESSES", &format!("{both:?}"));
+    bed.node
+        .kubectl(&["delete", "service", "-n=kube-system", "kube-dns"])?;
+    bed.node.apply(&service)?;
+    let start = Instant::now();
+    wait_for("the agent at the Service's addresses", PATIENCE, || {
+        Ok(bed.status()?["listen"] == serde_json::json!(both))
+    })?;
+    let waited = start.elapsed().as_secs();
+    forget(bed)?;
+    let hits = bed.kernel_hits()?;
+    for address in both.iter().cycle().take(4) {
+        let mut dig = bed.node.in_pod(POD)?;
+        let answer = output(dig.args(["dig", "+short", NAME, &format!("@{address}")]))?;
+        if !answer.starts_with("10.96.") {
+            bail!("{NAME} at {address}: {answer}");
+        }
+    }
+    let hits = bed.kernel_hits()? - hits;
+    let entries = tracked_at(bed, POD, &both)?;
+    if hits == 0 || entries > 0 {
+        bail!("{hits} answers of the kernel, {entries} entries in conntrack");
+    }
+    Ok(format!(
+        "answered at {} after {waited} s, {hits} of 4 from the kernel",
+        both.join(" and ")
+    ))
 }
 
 fn api_server(bed: &Bed) -> Result<String> {
