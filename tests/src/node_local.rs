@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,24 +19,36 @@ pub const IP: Ipv4Addr = Ipv4Addr::new(169, 254, 20, 10);
 pub const ADDRESS: SocketAddrV4 = SocketAddrV4::new(IP, 53);
 
 /// Gives the node these addresses and NodeLocalDNS's rules.
-pub fn prepare(node: &Node, addresses: &[Ipv4Addr]) {
+pub fn prepare(node: &Node, addresses: &[IpAddr]) {
     for address in addresses {
         // NodeLocalDNS makes a dummy interface for it, which not every kernel has; the way in is the same.
-        node.netns().ip(&format!("addr add {address}/32 dev lo\n"));
-        let mut restore = Command::new("iptables-restore");
-        let text = rules(*address);
-        node.netns().feed(restore.arg("--noflush"), &text);
+        let host = host(*address);
+        node.netns().ip(&format!("addr add {host} dev lo\n"));
+        restore(node, *address, &rules(&host));
     }
 }
 
 /// Takes addresses and rules away, as it does when it is told to end.
-pub fn remove(node: &Node, addresses: &[Ipv4Addr]) {
+pub fn remove(node: &Node, addresses: &[IpAddr]) {
     for address in addresses {
-        node.netns().ip(&format!("addr del {address}/32 dev lo\n"));
-        let text = rules(*address).replace("-A ", "-D ");
-        let mut restore = Command::new("iptables-restore");
-        node.netns().feed(restore.arg("--noflush"), &text);
+        let host = host(*address);
+        node.netns().ip(&format!("addr del {host} dev lo\n"));
+        restore(node, *address, &rules(&host).replace("-A ", "-D "));
     }
+}
+
+/// The network that is this address alone.
+fn host(address: IpAddr) -> String {
+    let length = if address.is_ipv4() { 32 } else { 128 };
+    format!("{address}/{length}")
+}
+
+fn restore(node: &Node, address: IpAddr, rules: &str) {
+    let mut restore = Command::new(match address {
+        IpAddr::V4(_) => "iptables-restore",
+        IpAddr::V6(_) => "ip6tables-restore",
+    });
+    node.netns().feed(restore.arg("--noflush"), rules);
 }
 
 /// A running NodeLocalDNS.
@@ -50,7 +62,7 @@ impl NodeLocalDns {
     /// Starts it at addresses that the node has. `cluster` is what its own Service for CoreDNS leads to, `outside` who is
     /// asked for everything else.
     #[must_use]
-    pub fn start(node: &Node, bind: &[Ipv4Addr], cluster: &str, outside: &str) -> Self {
+    pub fn start(node: &Node, bind: &[IpAddr], cluster: &str, outside: &str) -> Self {
         let dir = node.netns().scope().dir();
         let corefile = dir.join("Corefile.node-local");
         fs::write(&corefile, text(bind, cluster, outside)).or_panic("writing the Corefile");
@@ -86,24 +98,22 @@ impl NodeLocalDns {
 }
 
 /// As node-cache installs them (cmd/node-cache/app/cache_app.go).
-fn rules(ip: Ipv4Addr) -> String {
+fn rules(ip: &str) -> String {
     let both = |rule: &dyn Fn(&str) -> String| rule("udp") + &rule("tcp");
-    let raw_in =
-        both(&|p| format!("-A PREROUTING -d {ip}/32 -p {p} -m {p} --dport 53 -j NOTRACK\n"));
+    let raw_in = both(&|p| format!("-A PREROUTING -d {ip} -p {p} -m {p} --dport 53 -j NOTRACK\n"));
     let raw_out = both(&|p| {
         format!(
-            "-A OUTPUT -s {ip}/32 -p {p} -m {p} --sport 53 -j NOTRACK\n\
-             -A OUTPUT -d {ip}/32 -p {p} -m {p} --dport 53 -j NOTRACK\n"
+            "-A OUTPUT -s {ip} -p {p} -m {p} --sport 53 -j NOTRACK\n\
+             -A OUTPUT -d {ip} -p {p} -m {p} --dport 53 -j NOTRACK\n"
         )
     });
-    let accept_in = both(&|p| format!("-A INPUT -d {ip}/32 -p {p} -m {p} --dport 53 -j ACCEPT\n"));
-    let accept_out =
-        both(&|p| format!("-A OUTPUT -s {ip}/32 -p {p} -m {p} --sport 53 -j ACCEPT\n"));
+    let accept_in = both(&|p| format!("-A INPUT -d {ip} -p {p} -m {p} --dport 53 -j ACCEPT\n"));
+    let accept_out = both(&|p| format!("-A OUTPUT -s {ip} -p {p} -m {p} --sport 53 -j ACCEPT\n"));
     format!("*raw\n{raw_in}{raw_out}COMMIT\n*filter\n{accept_in}{accept_out}COMMIT\n")
 }
 
 /// kubernetes/cluster/addons/dns/nodelocaldns/nodelocaldns.yaml, its variables filled in.
-fn text(bind: &[Ipv4Addr], cluster: &str, outside: &str) -> String {
+fn text(bind: &[IpAddr], cluster: &str, outside: &str) -> String {
     let addresses: Vec<_> = bind.iter().map(ToString::to_string).collect();
     let bind = addresses.join(" ");
     let mut text = String::new();

@@ -270,9 +270,9 @@ fn as_coredns(text: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
 fn the_names_of_coredns_are_coredns_s() {
     let lab = Lab::builder().start();
     let endpoint = lab.dns().endpoints()[0].dns(Family::V4);
-    node_local::prepare(lab.node(), &[node_local::IP]);
+    node_local::prepare(lab.node(), &[node_local::IP.into()]);
     let cluster = endpoint.ip().to_string();
-    let coredns = NodeLocalDns::start(lab.node(), &[node_local::IP], &cluster, &cluster);
+    let coredns = NodeLocalDns::start(lab.node(), &[node_local::IP.into()], &cluster, &cluster);
     let client = lab.pod(0).client(Family::V4);
     let client = client.server(node_local::ADDRESS.into());
     let end = Instant::now() + Duration::from_secs(20);

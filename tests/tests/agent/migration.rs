@@ -1,14 +1,15 @@
 //! From NodeLocalDNS to dns-cache, in the order of steps that deploy/README.md gives: no lookup is lost on the way.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dns_cache_tests::addresses::{CLUSTER_IP, OUTSIDE};
+use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL, OUTSIDE};
 use dns_cache_tests::node_local::{self, NodeLocalDns};
 use dns_cache_tests::patience::wait_until;
 use dns_cache_tests::wire::rtype;
@@ -18,22 +19,34 @@ use dns_cache_tests::{
 
 use crate::{SetOnDrop, assert_web, fresh};
 
-/// A pod's client of NodeLocalDNS's address, and one of the ClusterIP.
-fn clients(lab: &Lab, pod: usize) -> [Client; 2] {
-    let client = lab.pod(pod).client(Family::V4);
-    [client.clone().server(node_local::ADDRESS.into()), client]
+/// Where NodeLocalDNS listens on a node with kube-proxy in iptables mode: it takes the ClusterIP over, too, and asks by a
+/// Service of its own.
+fn bind() -> Vec<IpAddr> {
+    let pairs = [LINK_LOCAL, CLUSTER_IP].into_iter();
+    pairs
+        .flat_map(|pair| Family::BOTH.map(|family| pair.of(family)))
+        .collect()
+}
+
+/// A pod's clients of all these addresses.
+fn clients(lab: &Lab, pod: usize) -> Vec<Client> {
+    let family = |ip: &IpAddr| {
+        if ip.is_ipv4() { Family::V4 } else { Family::V6 }
+    };
+    let of = |ip: IpAddr| lab.pod(pod).client(family(&ip)).server((ip, 53).into());
+    bind().into_iter().map(of).collect()
+}
+
+/// The node's own processes, which have NodeLocalDNS's address from the kubelet.
+fn own(lab: &Lab) -> [Client; 2] {
+    Family::BOTH.map(|family| Client::new(Arc::clone(lab.node().netns()), LINK_LOCAL.dns(family)))
 }
 
 #[test]
 fn from_node_local_dns_without_a_lost_lookup() {
     let lab = Lab::builder().upstream(Upstream::CoreDns).start();
     let node = lab.node();
-    let cluster_ip = match CLUSTER_IP.of(Family::V4) {
-        std::net::IpAddr::V4(ip) => ip,
-        std::net::IpAddr::V6(_) => unreachable!("asked for IPv4"),
-    };
-    // As on a node with kube-proxy in iptables mode: it takes the ClusterIP over, too, and asks by a Service of its own.
-    let bind = [node_local::IP, cluster_ip];
+    let bind = bind();
     let replica = lab.dns().endpoints()[0].of(Family::V4).to_string();
     node_local::prepare(node, &bind);
     let old = NodeLocalDns::start(node, &bind, &replica, &OUTSIDE.v4.to_string());
@@ -96,6 +109,12 @@ fn from_node_local_dns_without_a_lost_lookup() {
         // 2. Both live: the new one sees packets first.
         let agent = &*last.insert(lab.agent(&config));
         assert_answers(&lab, agent);
+        // The node's own packets to an address of its own are for who has that.
+        for client in own(&lab) {
+            let before = old.requests(node);
+            assert_web(&client, Transport::Tcp);
+            assert!(old.requests(node) > before, "the node itself asks another");
+        }
         let asked = old.requests(node);
         lookups_go_on();
         assert_eq!(old.requests(node), asked, "it is still asked");
@@ -107,12 +126,20 @@ fn from_node_local_dns_without_a_lost_lookup() {
         node.conntrack().flush();
         assert_answers(&lab, agent);
         node.conntrack().assert_no_pod_dns();
+        for client in own(&lab) {
+            for transport in Transport::ALL {
+                let before = agent.counters().datapath("from_host");
+                assert_web(&client, transport);
+                let after = agent.counters().datapath("from_host");
+                assert!(after > before, "the node itself asks another");
+            }
+        }
 
         // The way back: NodeLocalDNS comes again, and then the agent goes.
         node_local::prepare(node, &bind);
         let back = NodeLocalDns::start(node, &bind, &replica, &OUTSIDE.v4.to_string());
         let back = &*returned.insert(back);
-        wait_for_listener(node.netns());
+        wait_for_listeners(node.netns(), &bind);
         agent.stop();
         agent.detach();
         let asked = back.requests(node);
@@ -133,12 +160,17 @@ fn assert_answers(lab: &Lab, agent: &Agent) {
 }
 
 /// A pod's question would be the agent's.
-fn wait_for_listener(node: &Netns) {
-    let connects = || node.run(|| TcpStream::connect(node_local::ADDRESS)).is_ok();
+fn wait_for_listeners(node: &Netns, bind: &[IpAddr]) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !connects() {
-        assert!(Instant::now() < deadline, "NodeLocalDNS does not listen");
-        thread::sleep(Duration::from_millis(20));
+    for ip in bind {
+        let connects = || node.run(|| TcpStream::connect((*ip, 53))).is_ok();
+        while !connects() {
+            assert!(
+                Instant::now() < deadline,
+                "NodeLocalDNS does not listen at {ip}"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) const SYSTEM: System = System {
 
 fn start(_setting: &Setting) -> Result<Started> {
     let lab = lab();
-    node_local::prepare(lab.node(), &[node_local::IP]);
+    node_local::prepare(lab.node(), &[node_local::IP.into()]);
     let binary = find("dnsmasq").context("dnsmasq is not there")?;
     let arguments = [
         "--keep-in-foreground".to_owned(),

@@ -19,7 +19,7 @@ pub(super) const SYSTEM: System = System {
 
 fn start(_setting: &Setting) -> Result<Started> {
     let lab = lab();
-    let bind = [node_local::IP];
+    let bind = [node_local::IP.into()];
     node_local::prepare(lab.node(), &bind);
     let [cluster, outside] = [CLUSTER_IP.v4, OUTSIDE.v4].map(|ip| ip.to_string());
     let server = NodeLocalDns::start(lab.node(), &bind, &cluster, &outside);

@@ -23,7 +23,7 @@ const CONFIGURATION: &str = include_str!("unbound.conf");
 
 fn start(_setting: &Setting) -> Result<Started> {
     let lab = lab();
-    node_local::prepare(lab.node(), &[node_local::IP]);
+    node_local::prepare(lab.node(), &[node_local::IP.into()]);
     let dir = lab.scope().dir();
     let text = CONFIGURATION
         .replace("@DIR@", &dir.display().to_string())
