@@ -122,6 +122,8 @@ fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
 /// Commands of bpf(2), and attach types (linux/bpf.h).
 const OBJ_GET: libc::c_long = 7;
 const PROG_QUERY: libc::c_long = 16;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
 const TCX_INGRESS: u32 = 46;
 const TCX_EGRESS: u32 = 47;
@@ -186,9 +188,38 @@ pub(crate) fn tcx_programs(ifindex: u32, is_egress: bool) -> io::Result<Vec<u32>
     Ok(ids)
 }
 
-/// Detaches the link that is pinned here before it returns; without it, the kernel lets go of it some time after the
-/// last reference to it.
-pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
+/// What `LINK_UPDATE` is asked with.
+#[repr(C)]
+struct LinkUpdate {
+    link: i32,
+    program: i32,
+    flags: u32,
+    old_program: i32,
+}
+
+/// What `OBJ_GET_INFO_BY_FD` is asked with.
+#[repr(C)]
+struct ObjectInfo {
+    object: i32,
+    len: u32,
+    info: u64,
+}
+
+/// The first fields of `struct bpf_link_info`, of a link to a cgroup.
+#[repr(C)]
+#[derive(Default)]
+struct CgroupLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    cgroup: u64,
+    attach_type: u32,
+    more: u32,
+}
+
+/// The link that is pinned here.
+fn pinned_link(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut object = ObjectPath {
         path: path.as_ptr() as u64,
@@ -197,7 +228,40 @@ pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
     // SAFETY: the path ends with a zero, and lives until the call returns.
     let link = unsafe { bpf(OBJ_GET, &mut object) }?;
     // SAFETY: a new descriptor that nobody else has.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
+
+/// Puts a program in the place of the one of the link that is pinned here, at once (Linux 5.7).
+///
+/// # Errors
+/// The link is not to the cgroup with this id, its inode's number; or there is none.
+pub(crate) fn replace_program(pin: &Path, cgroup: u64, program: BorrowedFd<'_>) -> io::Result<()> {
+    let link = pinned_link(pin)?;
+    let mut info = CgroupLinkInfo::default();
+    let mut ask = ObjectInfo {
+        object: link.as_raw_fd(),
+        len: size_of::<CgroupLinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: the pointer is to `len` bytes, which live until the call returns.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut ask) }?;
+    if info.cgroup != cgroup {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut update = LinkUpdate {
+        link: link.as_raw_fd(),
+        program: program.as_raw_fd(),
+        flags: 0,
+        old_program: 0,
+    };
+    // SAFETY: no pointer is passed.
+    unsafe { bpf(LINK_UPDATE, &mut update) }.map(drop)
+}
+
+/// Detaches the link that is pinned here before it returns; without it, the kernel lets go of it some time after the
+/// last reference to it.
+pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
+    let link = pinned_link(pin)?;
     let mut detach = LinkDetach {
         link: link.as_raw_fd(),
     };

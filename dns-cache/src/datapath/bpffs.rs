@@ -144,8 +144,8 @@ fn map_dirs(dir: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Removes the links to the cgroup, if there are any.
-pub(super) fn remove_host(dirs: &Dirs) -> Result<(), Error> {
-    remove_dir(&dirs.host, &mut Vec::new())
+pub(super) fn remove_host(dir: &Path) -> Result<(), Error> {
+    remove_dir(&dir.join(HOST), &mut Vec::new())
 }
 
 fn remove_dir(dir: &Path, removed: &mut Vec<String>) -> Result<(), Error> {

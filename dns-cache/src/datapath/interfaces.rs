@@ -247,6 +247,7 @@ impl State {
         self.programs.keep_stages()?;
         self.programs.set_resolver(&self.link)?;
         self.attach_resolver()?;
+        self.programs.attach_to_cgroup();
         let attached = self.attached.values().cloned().collect::<Vec<_>>();
         for (Attached { name, ifindex, .. }, interface) in attached {
             let set = self.programs.set_interface(ifindex, interface);

@@ -212,9 +212,12 @@ impl Datapath {
         });
         let patience = Duration::from_millis(config.queries.wedged_after_millis.into());
         let (destinations, access) = (config.destinations(), config.access.clone());
-        let host = config.host.enabled;
-        // Not the resident's, which is the resolver's. Where the kernel tells none, no socket is taken for the node's.
-        let host = host.then(|| sys::netns_cookie().unwrap_or_default());
+        let host = config.host.enabled.then(|| host_sockets::Place {
+            cgroup: config.host.cgroup.clone(),
+            pins: dirs.host.clone(),
+            // Not the resident's, which is the resolver's. Where the kernel tells none, no socket is taken for the node's.
+            node: sys::netns_cookie().unwrap_or_default(),
+        });
         let (mut programs, pins, mut consent) = namespace.resident().run(move || {
             let programs = Programs::load(
                 &pins,
@@ -229,10 +232,10 @@ impl Datapath {
         })?;
         let logger = programs.forward_logs();
         let mut host_routes = HostRoutes::new(*namespace.link());
-        if host.is_some() {
-            programs.attach_to_cgroup(&config.host.cgroup, &dirs.host);
+        if config.host.enabled {
+            programs.attach_to_cgroup();
         } else {
-            bpffs::remove_host(&dirs)?;
+            bpffs::remove_host(&config.bpffs)?;
         }
         let heartbeats = programs.heartbeats()?;
         let kernel = programs.take_kernel_side();
@@ -317,7 +320,11 @@ impl Datapath {
         self.pins.keep_only_own();
         Ok(())
     }
+        let has_host_sockets = interfaces::lock(&self.state).has_host_sockets();
 
+        if !has_host_sockets {
+            bpffs::remove_host(&self.bpffs)?;
+        }
     /// What is attached, and what was counted.
     ///
     /// # Errors

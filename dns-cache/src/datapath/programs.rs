@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,8 +93,8 @@ pub(super) struct Programs {
     /// Where the array of the programs' stages is pinned. `ebpf` holds it, so that it has its programs as long as this
     /// agent lives, whatever becomes of the pin.
     stages: PathBuf,
-    /// The programs for the node's own processes are loaded, and attached as soon as anything is.
-    host: bool,
+    /// The programs for the node's own processes are loaded, and attached here as soon as anything is.
+    host: Option<host_sockets::Place>,
     kernel_side: Option<KernelSide>,
 }
 
@@ -249,7 +249,7 @@ pub fn link_stages(ebpf: &mut Ebpf) -> Result<(), Error> {
 impl Programs {
     /// Loads the object into the kernel, with what an earlier agent left, with these destinations, and a
     /// kernel cache that answers the networks in `allowed`, or all if there are none; nothing is attached yet. `host`:
-    /// with the programs for the node's own processes, which are in the namespace with this cookie (0: not known).
+    /// with the programs for the node's own processes, which belong there.
     /// `consent` is asked for before anything of an earlier agent's is changed.
     pub(super) fn load(
         pins: &Pins,
@@ -257,7 +257,7 @@ impl Programs {
         allowed: &[Network],
         patience: Duration,
         cache: Option<Cache>,
-        host: Option<u64>,
+        host: Option<host_sockets::Place>,
         consent: &mut Consent,
     ) -> Result<Self, Error> {
         // The verifier removes log statements of levels that are off: they cost nothing then.
@@ -277,11 +277,11 @@ impl Programs {
             patience,
             cache: size,
             seed,
-            node: host.unwrap_or_default(),
+            node: host.as_ref().map_or(0, |place| place.node),
             unguarded: false,
         };
         let mut ebpf = load_with(&options, &sizes, Some(pins))?;
-        let host = host.is_some() && host_sockets::load(&mut ebpf).map_err(no_host).is_ok();
+        let host = host.filter(|_| host_sockets::load(&mut ebpf).map_err(no_host).is_ok());
         let mut access = Access::of(&mut ebpf)?;
         access.set(allowed)?;
         link_stages(&mut ebpf)?;
@@ -411,17 +411,19 @@ impl Programs {
             .step(|| "tell the programs what the node's own processes ask".to_owned())
     }
 
-    /// Attaches the programs for the node's own processes to a cgroup, if they are loaded. Pods are served without.
-    pub(super) fn attach_to_cgroup(&mut self, cgroup: &Path, pins: &Path) {
-        if self.host {
-            let attached = host_sockets::attach(&mut self.ebpf, cgroup, pins);
-            self.host = attached.map_err(no_host).is_ok();
-        }
+    /// Attaches the programs for the node's own processes to their cgroup, in place of another agent's, if they are
+    /// loaded. Pods are served without.
+    pub(super) fn attach_to_cgroup(&mut self) {
+        let place = self.host.take();
+        self.host = place.filter(|place| {
+            let attached = host_sockets::attach(&mut self.ebpf, place);
+            attached.map_err(no_host).is_ok()
+        });
     }
 
     /// Whether those are attached.
     pub(super) const fn has_host_sockets(&self) -> bool {
-        self.host
+        self.host.is_some()
     }
 
     /// Tells the programs where the resolver is: from here on they hand packets over.

@@ -6,10 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aya::programs::links::{FdLink, PinnedLink};
 use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL, NODE};
-use dns_cache_tests::patience::{LONG, slowness};
+use dns_cache_tests::patience::{LONG, slowness, wait_until};
 use dns_cache_tests::procfs::{cgroup2, linux};
-use dns_cache_tests::{Agent, AgentConfig, Client, Family, Lab, Message, OrPanic, Transport};
+use dns_cache_tests::{
+    Agent, AgentConfig, Client, Family, Lab, Message, OrPanic, Process, Transport, tools,
+};
 
 use crate::fallback::{Names, config};
 use crate::{PASSED_BY, assert_web};
@@ -419,6 +422,65 @@ fn the_cgroup_is_left_as_it_was() {
     agent.detach();
     lab.node().assert_comes_back_to(&before);
     assert!(!pins.exists());
+}
+
+/// A successor that has put its programs in the place of this agent's, or took them away as its configuration says.
+#[test]
+fn a_successor_that_dies_takes_nothing_from_them() {
+    for is_enabled in [true, false] {
+        // It may be done before it is killed.
+        assert!((0..5).any(|_| is_survived(is_enabled)));
+    }
+}
+
+/// Whether the successor died before it had everything.
+fn is_survived(is_enabled: bool) -> bool {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&everywhere());
+    let file = agent.state_dir().with_file_name("other.yaml");
+    let text = fs::read_to_string(file.with_file_name("dns-cache.yaml"));
+    let text = text.or_panic("reading the configuration");
+    let other = text.replace("{enabled: true,", &format!("{{enabled: {is_enabled},"));
+    fs::write(&file, other).or_panic("writing a configuration");
+    // The last one that is attached.
+    let pin = agent.bpffs().join("host/host_connect6");
+    let program = || {
+        let link = FdLink::from(PinnedLink::from_pin(&pin).ok()?);
+        Some(link.info().ok()?.program_id())
+    };
+    let own = program();
+    assert!(own.is_some());
+    let successor = Process::start(
+        lab.node().netns(),
+        "successor",
+        &tools::agent(),
+        ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
+    );
+    let end = Instant::now() + LONG;
+    while program() == own {
+        assert!(Instant::now() < end, "{}", successor.log());
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    successor.kill9();
+    let is_over = || agent.process().exit_status().is_some();
+    wait_until(
+        || format!("the dead one's programs stay\n{}", agent.log()),
+        || is_over() || program() == own,
+    );
+    if is_over() {
+        return false;
+    }
+    assert_eq!(says(&agent), (2, true));
+    let mut names = Names(0);
+    for family in Family::BOTH {
+        for transport in Transport::ALL {
+            assert_come_to(&agent, || {
+                names.ask(&client(&lab, CLUSTER_IP.of(family)), transport);
+            });
+        }
+    }
+    assert_never_nated(&lab);
+    true
 }
 
 #[test]
