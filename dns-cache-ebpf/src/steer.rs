@@ -79,6 +79,7 @@ pub fn pod_ingress(ctx: &TcContext) -> i32 {
     }
     // A program of its own, for the stack and the verifier's patience. The array is pinned: it keeps it when the agent
     // is gone.
+    // Not to a fallback: that doubles the verifier's work, for an array that was emptied by hand.
     // SAFETY: nothing of this program is in use afterwards.
     let _ = unsafe { STAGES.tail_call(ctx, STAGE_TO_RESOLVER) };
     count_no_socket(packet);
