@@ -14,10 +14,11 @@ pub const LAYOUT_VERSION: u32 = 3;
 /// The slot of [`names::STAGES`] with the program `to_resolver`.
 pub const STAGE_TO_RESOLVER: u32 = 0;
 
-/// Slots of [`names::HEARTBEATS`]. Slot 0 is nobody's.
+/// Slots of [`names::HEARTBEATS`]. Each UDP socket and each TCP listener has one of its own, whose number is the socket's
+/// mark (`SO_MARK`).
 pub const HEARTBEATS: u32 = 4096;
-/// The slot of all TCP listeners. Each UDP socket has one of its own, whose number is the socket's mark (`SO_MARK`).
-pub const LISTENERS_HEARTBEAT: u32 = 1;
+/// The first one that a socket may have. Slot 0 is nobody's.
+pub const FIRST_HEARTBEAT: u32 = 1;
 
 /// Names of the maps, as the object file has them.
 pub mod names {
@@ -572,7 +573,7 @@ mod tests {
         };
         let numbers = [
             HEARTBEATS.into(),
-            LISTENERS_HEARTBEAT.into(),
+            FIRST_HEARTBEAT.into(),
             Resolver::CLOSING.into(),
             Interface::PEER.into(),
             Interface::BRIDGE.into(),

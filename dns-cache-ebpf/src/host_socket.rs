@@ -14,7 +14,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie},
     programs::SockAddrContext,
 };
-use dns_cache_common::maps::{Address, LISTENERS_HEARTBEAT, Resolver};
+use dns_cache_common::maps::{Address, Resolver};
 
 use crate::{
     maps::{BELIEVED, INSTEAD, INTERCEPT, RESOLVER},
@@ -232,12 +232,9 @@ fn listens(ctx: &SockAddrContext, server: Address) -> bool {
         port: 0,
         server,
     };
-    let Some(found) = steer::socket_of(ctx.as_ptr(), &peers, source::is_ipv4(server), resolver)
-    else {
-        return false;
-    };
-    let slot = if udp { found } else { LISTENERS_HEARTBEAT };
-    steer::beating(slot) == Taken::Yes
+    let is_ipv4 = source::is_ipv4(server);
+    let found = steer::socket_of::<false>(ctx.as_ptr(), &peers, is_ipv4, resolver);
+    found.is_some_and(|socket| steer::beating(socket.slot) == Taken::Yes)
 }
 
 /// The socket's name, which no other will have.

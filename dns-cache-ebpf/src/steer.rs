@@ -9,15 +9,13 @@ use aya_ebpf::{
         bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
     },
     helpers::generated::{
-        bpf_ktime_get_boot_ns, bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release,
-        bpf_skc_lookup_tcp,
+        bpf_ktime_get_boot_ns, bpf_redirect_peer, bpf_sk_fullsock, bpf_sk_lookup_tcp,
+        bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
     },
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
-use dns_cache_common::maps::{
-    Address, Connection, Counter, LISTENERS_HEARTBEAT, Resolver, STAGE_TO_RESOLVER,
-};
+use dns_cache_common::maps::{Address, Connection, Counter, Resolver, STAGE_TO_RESOLVER};
 
 use crate::{
     cache,
@@ -79,9 +77,9 @@ pub fn pod_ingress(ctx: &TcContext) -> i32 {
     }
     // A program of its own, for the stack and the verifier's patience. The array is pinned: it keeps it when the agent
     // is gone.
-    // Not to a fallback: that doubles the verifier's work, for an array that was emptied by hand.
     // SAFETY: nothing of this program is in use afterwards.
     let _ = unsafe { STAGES.tail_call(ctx, STAGE_TO_RESOLVER) };
+    // Not to a fallback: that doubles the verifier's work, for an array that was emptied by hand.
     count_no_socket(packet);
     LEAVE
 }
@@ -174,12 +172,11 @@ pub fn taken(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Taken {
     let closing = resolver.flags & Resolver::CLOSING != 0;
     match (socket(ctx, packet, resolver), packet.transport) {
         (Some(_), Transport::Udp) if closing => Taken::No,
-        (Some(slot), Transport::Udp) => beating(slot),
+        (Some(socket), Transport::Udp) => beating(socket.slot),
         (listener, Transport::Tcp { syn: true }) => {
-            let taken = if closing || listener.is_none() {
-                Taken::No
-            } else {
-                beating(LISTENERS_HEARTBEAT)
+            let taken = match listener {
+                Some(listener) if !closing => beating(listener.slot),
+                _ => Taken::No,
             };
             if taken != Taken::Yes {
                 // The connection belongs to the ordinary path, whatever had its port before.
@@ -188,7 +185,7 @@ pub fn taken(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Taken {
             taken
         }
         (None, _) => Taken::No,
-        (Some(TCP_LISTEN), Transport::Tcp { syn: false }) => {
+        (Some(socket), Transport::Tcp { syn: false }) if socket.state == TCP_LISTEN => {
             // SAFETY: only presence counts.
             if unsafe { CONNECTIONS.get(&connection(packet)) }.is_some() {
                 Taken::Yes
@@ -241,21 +238,35 @@ pub struct Peers {
     pub server: Address,
 }
 
+/// A socket of the resolver's.
+pub struct Found {
+    /// Of TCP, in tc.
+    state: u32,
+    /// The slot of its heartbeat: its mark. 0, which nobody looks at, of what is no whole socket: the kernel answers for
+    /// one that is about to be, or was (`sk_fullsock` of include/net/sock.h).
+    pub slot: u32,
+}
+
 #[inline(always)]
-fn socket(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Option<u32> {
+fn socket(ctx: &TcContext, packet: &Packet, resolver: &Resolver) -> Option<Found> {
     let peers = Peers {
         udp: packet.transport == Transport::Udp,
         client: packet.source,
         port: packet.source_port,
         server: packet.destination,
     };
-    socket_of(ctx.as_ptr(), &peers, packet.ipv4, resolver)
+    socket_of::<true>(ctx.as_ptr(), &peers, packet.ipv4, resolver)
 }
 
-/// The state of the TCP socket, or the mark of the UDP socket, that the resolver's namespace has for these peers, if it
-/// has one. `ctx` is a program's own, of a kind for which there are these helpers.
+/// What the resolver's namespace has for these peers. `ctx` is a program's own, of a kind for which there are these helpers:
+/// those on sockets see whole ones only, which listeners are.
 #[inline(always)]
-pub fn socket_of(ctx: *mut c_void, peers: &Peers, ipv4: bool, resolver: &Resolver) -> Option<u32> {
+pub fn socket_of<const IS_TC: bool>(
+    ctx: *mut c_void,
+    peers: &Peers,
+    ipv4: bool,
+    resolver: &Resolver,
+) -> Option<Found> {
     let (sport, dport) = (peers.port.to_be(), DNS_PORT.to_be());
     // SAFETY: all zero is a valid value of this plain C union.
     let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
@@ -278,23 +289,34 @@ pub fn socket_of(ctx: *mut c_void, peers: &Peers, ipv4: bool, resolver: &Resolve
     } as u32;
     let netns = u64::from(resolver.netns_id);
     // SAFETY: context and tuple are valid, the size is the tuple's. A socket that was found is released once,
-    // and not used afterwards. One load for both types would be refused by the verifier:
+    // and not used afterwards. One load for all types would be refused by the verifier:
     // `hidden` keeps the compiler from making it.
     unsafe {
-        let (socket, state) = if peers.udp {
-            let socket = bpf_sk_lookup_udp(ctx, &mut tuple, size, netns, 0);
+        if peers.udp || !IS_TC {
+            let socket = if peers.udp {
+                bpf_sk_lookup_udp(ctx, &mut tuple, size, netns, 0)
+            } else {
+                bpf_sk_lookup_tcp(ctx, &mut tuple, size, netns, 0)
+            };
             if socket.is_null() {
                 return None;
             }
-            (socket, hidden((*socket).mark as usize) as u32)
+            let slot = hidden((*socket).mark as usize) as u32;
+            bpf_sk_release(socket.cast());
+            return Some(Found { state: 0, slot });
+        }
+        let socket = bpf_skc_lookup_tcp(ctx, &mut tuple, size, netns, 0);
+        if socket.is_null() {
+            return None;
+        }
+        let state = (*socket).state;
+        let whole = bpf_sk_fullsock(socket);
+        let slot = if whole.is_null() {
+            0
         } else {
-            let socket = bpf_skc_lookup_tcp(ctx, &mut tuple, size, netns, 0);
-            if socket.is_null() {
-                return None;
-            }
-            (socket, (*socket).state)
+            hidden((*whole).mark as usize) as u32
         };
         bpf_sk_release(socket.cast());
-        Some(state)
+        Some(Found { state, slot })
     }
 }

@@ -28,7 +28,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -62,6 +62,7 @@ use namespace::Namespace;
 pub use namespace::ResolverLink;
 use pins::Pins;
 use programs::{Cache, Programs};
+use sockets::Slots;
 
 /// The running datapath; dropping it leaves the programs where they are (see [`detach`]). The resolver's namespace goes
 /// with its resident and its sockets.
@@ -71,6 +72,8 @@ pub struct Datapath {
     logger: Option<JoinHandle<()>>,
     host_routes: tokio::sync::Mutex<HostRoutes>,
     namespace: Namespace,
+    /// Of its sockets' heartbeats.
+    slots: Mutex<Slots>,
     pins: Pins,
     bpffs: PathBuf,
     lock: NodeLock,
@@ -204,7 +207,8 @@ impl Datapath {
                 consent,
             ),
         };
-        let (sockets, left) = sockets::complete(namespace.resident(), listen, sockets)?;
+        let mut slots = Slots::default();
+        let (sockets, left) = sockets::complete(namespace.resident(), listen, sockets, &mut slots)?;
 
         let cache = config.cache.kernel.then(|| Cache {
             size: Size::new(&config.cache),
@@ -270,6 +274,7 @@ impl Datapath {
                 logger,
                 host_routes: tokio::sync::Mutex::new(host_routes),
                 namespace,
+                slots: Mutex::new(slots),
                 pins,
                 bpffs: config.bpffs.clone(),
                 lock,
@@ -315,16 +320,16 @@ impl Datapath {
     ///
     /// The kernel refuses to attach a program or to write a map.
     pub async fn take_back(&self, destinations: &[Destination]) -> Result<(), Error> {
+        let has_host_sockets = interfaces::lock(&self.state).has_host_sockets();
         interfaces::take_back(&self.state, destinations).await?;
+        if !has_host_sockets {
+            bpffs::remove_host(&self.bpffs)?;
+        }
         // No program of the successor's is attached any more.
         self.pins.keep_only_own();
         Ok(())
     }
-        let has_host_sockets = interfaces::lock(&self.state).has_host_sockets();
 
-        if !has_host_sockets {
-            bpffs::remove_host(&self.bpffs)?;
-        }
     /// What is attached, and what was counted.
     ///
     /// # Errors
@@ -360,7 +365,12 @@ impl Datapath {
     /// The kernel refuses an address or a socket.
     pub async fn open(&self, addresses: &[IpAddr]) -> Result<Sockets, Error> {
         self.namespace.add_addresses(addresses).await?;
-        sockets::open(self.namespace.resident(), addresses)
+        sockets::open(self.namespace.resident(), addresses, &mut self.slots())
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        // Each change is complete in itself.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From here on packets to these addresses are handed to the resolver, and to no others. An address that is
@@ -370,7 +380,10 @@ impl Datapath {
     ///
     /// The kernel refuses to write a map.
     pub fn intercept(&self, destinations: &[Destination]) -> Result<(), Error> {
-        interfaces::lock(&self.state).set_intercepted(destinations)
+        interfaces::lock(&self.state).set_intercepted(destinations)?;
+        self.slots()
+            .retain(|ip| destinations.iter().any(|to| to.address == ip));
+        Ok(())
     }
 
     /// From here on the kernel answers these networks, and no others; all if there are none.

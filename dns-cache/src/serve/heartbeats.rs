@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use dns_cache_common::maps::{HEARTBEATS, LISTENERS_HEARTBEAT};
+use dns_cache_common::maps::{FIRST_HEARTBEAT, HEARTBEATS};
 
 use crate::resolver::Time;
 use crate::sys::SharedWords;
@@ -28,7 +28,7 @@ impl Heartbeats {
     /// A listener is where it looks for work at this moment. `slot` is its socket's mark.
     pub(super) fn beat(&self, slot: u32, now: Time) {
         if let Some(words) = &self.words
-            && (LISTENERS_HEARTBEAT..HEARTBEATS).contains(&slot)
+            && (FIRST_HEARTBEAT..HEARTBEATS).contains(&slot)
         {
             words[slot as usize].store(now.nanos(), Relaxed);
         }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -186,9 +187,11 @@ impl Server {
         self.service.send_modify(|service| service.add(addresses));
         udp::start(udp, &self.running)?;
         for listener in tcp {
+            let slot = SockRef::from(&listener).mark()?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let running = self.running.at(listener.local_addr()?);
-            tokio::spawn(tcp::listen(listener, running, Arc::clone(&self.places)));
+            let places = Arc::clone(&self.places);
+            tokio::spawn(tcp::listen(listener, slot, running, places));
         }
         Ok(())
     }

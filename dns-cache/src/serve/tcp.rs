@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use dns_cache_common::header::u16_at;
-use dns_cache_common::maps::LISTENERS_HEARTBEAT;
 use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
@@ -33,13 +32,18 @@ const SEND_BUFFER: usize = 32 * 1024;
 /// new connection has promised to its client.
 pub(super) const RECEIVE_BUFFER: usize = 64 * 1024;
 
-/// Takes connections until the server stops.
-pub(super) async fn listen(listener: TcpListener, mut running: Running, places: Arc<Places>) {
+/// Takes connections until the server stops. `slot` is its heartbeat's.
+pub(super) async fn listen(
+    listener: TcpListener,
+    slot: u32,
+    mut running: Running,
+    places: Arc<Places>,
+) {
     let mut beats = interval(heartbeats::INTERVAL);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = running.resolver.clock().now();
-        running.heartbeats.beat(LISTENERS_HEARTBEAT, now);
+        running.heartbeats.beat(slot, now);
         let accepted = tokio::select! {
             _ = running.stopped() => return,
             accepted = listener.accept() => accepted,

@@ -17,10 +17,11 @@ use dns_cache_common::cached::{ELEMENT, Refresh};
 use dns_cache_common::hash::Seed;
 use dns_cache_common::hits::{Code, Hit};
 use dns_cache_common::maps::{
-    Address, BridgePort, Client, Counter, Interface, Resolver, Traffic, names,
+    Address, BridgePort, Client, Counter, FIRST_HEARTBEAT, Interface, Resolver, Traffic, names,
 };
 use dns_cache_tests::patience::wait_until;
 use dns_cache_tests::{Netns, Scope};
+use socket2::SockRef;
 
 use super::packet::Packet;
 
@@ -83,30 +84,41 @@ impl Harness {
     /// Everything in place: the resolver listens on both addresses, all four pods are registered. Nothing is
     /// answered in the kernel.
     pub(super) fn new() -> Self {
-        Self::load(None, &[], random_seed(), false)
+        Self::load(None, &[], random_seed(), false, Duration::ZERO)
     }
 
     /// The same with a kernel cache of this size.
     pub(super) fn with_cache(size: Size) -> Self {
-        Self::load(Some(size), &[], random_seed(), false)
+        Self::load(Some(size), &[], random_seed(), false, Duration::ZERO)
     }
 
     /// The same with a seed for its hash.
     pub(super) fn with_seed(size: Size, seed: Seed) -> Self {
-        Self::load(Some(size), &[], seed, false)
+        Self::load(Some(size), &[], seed, false, Duration::ZERO)
     }
 
     /// A kernel cache that answers these networks only.
     pub(super) fn restricted(size: Size, allowed: &[Network]) -> Self {
-        Self::load(Some(size), allowed, random_seed(), false)
+        Self::load(Some(size), allowed, random_seed(), false, Duration::ZERO)
     }
 
     /// A kernel cache whose entries are taken as they are read, though they change meanwhile.
     pub(super) fn unguarded(size: Size) -> Self {
-        Self::load(Some(size), &[], random_seed(), true)
+        Self::load(Some(size), &[], random_seed(), true, Duration::ZERO)
     }
 
-    fn load(size: Option<Size>, allowed: &[Network], seed: Seed, unguarded: bool) -> Self {
+    /// A resolver whose sockets count as dead when they have not shown progress for so long.
+    pub(super) fn patient(patience: Duration) -> Self {
+        Self::load(None, &[], random_seed(), false, patience)
+    }
+
+    fn load(
+        size: Option<Size>,
+        allowed: &[Network],
+        seed: Seed,
+        unguarded: bool,
+        patience: Duration,
+    ) -> Self {
         let scope = Scope::new();
         let node = Netns::new(&scope, "node");
         let resolver = Netns::new(&scope, "resolver");
@@ -145,7 +157,7 @@ impl Harness {
 
         let mut ebpf = datapath::load(&LoadOptions {
             log_level: 0,
-            patience: Duration::ZERO,
+            patience,
             cache: size,
             seed,
             node: 0,
@@ -258,15 +270,29 @@ impl Harness {
         self.listen_at(&[V4, V6].map(ip));
     }
 
-    /// Opens the resolver's sockets at these addresses of its namespace.
+    /// Opens the resolver's sockets at these addresses of its namespace. The slots of their heartbeats follow each
+    /// other, for each address UDP's first.
     pub(super) fn listen_at(&mut self, addresses: &[IpAddr]) {
         for address in addresses {
             let at = SocketAddr::new(*address, 53);
-            let bind = || (UdpSocket::bind(at).unwrap(), TcpListener::bind(at).unwrap());
+            let slot = FIRST_HEARTBEAT + (self.udp.len() + self.tcp.len()) as u32;
+            let bind = || {
+                let (udp, tcp) = (UdpSocket::bind(at).unwrap(), TcpListener::bind(at).unwrap());
+                SockRef::from(&udp).set_mark(slot).unwrap();
+                SockRef::from(&tcp).set_mark(slot + 1).unwrap();
+                (udp, tcp)
+            };
             let (udp, tcp) = self.resolver.run(bind);
             self.udp.push(udp);
             self.tcp.push(tcp);
         }
+    }
+
+    /// The nth of the sockets has shown progress at that moment, in nanoseconds since boot.
+    pub(super) fn beat(&mut self, nth: usize, moment: u64) {
+        let beats = self.ebpf.map_mut(names::HEARTBEATS).unwrap();
+        let mut beats: Array<_, u64> = beats.try_into().unwrap();
+        beats.set(FIRST_HEARTBEAT + nth as u32, moment, 0).unwrap();
     }
 
     /// Closes the resolver's sockets, as a kill does.

@@ -1,11 +1,13 @@
 //! A TCP segment is taken if it opens a connection or the resolver has that connection; what was
 //! opened on the ordinary path stays there.
 
+use std::time::Duration;
+
 use super::harness::{
-    Harness, V4, V6,
+    Harness, Place, V4, V6,
     Verdict::{Redirect, Unspec},
 };
-use super::packet::{ACK, FIN, RST, SYN, tcp, udp};
+use super::packet::{ACK, FIN, Packet, RST, SYN, tcp, udp};
 
 #[test]
 fn segments_of_unknown_connections_are_left() {
@@ -120,5 +122,34 @@ fn an_agent_that_is_about_to_end_gets_nothing_new() {
     );
     for (name, packet) in [("a SYN", tcp(pod, true)), ("what follows it", ack(40_000))] {
         assert_eq!(harness.sent_by_pod(pod, &packet).verdict, Unspec, "{name}");
+    }
+}
+
+/// Each listener has a heartbeat of its own, and so has each UDP socket: one that hangs is passed by alone.
+#[test]
+fn what_hangs_is_passed_by_alone() {
+    let mut harness = Harness::patient(Duration::from_secs(1));
+    let pod = harness.pod('a');
+    let kinds = [
+        ("ordinary_wedged_udp", udp as fn(Place, bool) -> Packet),
+        ("ordinary_wedged_tcp", tcp),
+    ];
+    let all: Vec<_> = [true, false]
+        .into_iter()
+        .flat_map(|v4| kinds.map(|(counter, packet)| (counter, packet(pod, v4))))
+        .collect();
+    for (hung, (counter, _)) in all.iter().enumerate() {
+        // A nanosecond after the machine's start; 0 would be never.
+        harness.beat(hung, 1);
+        for (number, (_, packet)) in all.iter().enumerate() {
+            let outcome = harness.sent_by_pod(pod, packet);
+            if number == hung {
+                assert_eq!(outcome.verdict, Unspec, "{hung}");
+                assert_eq!(outcome.counted.get(counter), Some(&1), "{hung}");
+            } else {
+                assert_eq!(outcome.verdict, Redirect, "{number} while {hung} hangs");
+            }
+        }
+        harness.beat(hung, u64::MAX / 2);
     }
 }
