@@ -26,6 +26,8 @@ use crate::{
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
+/// `-ENODEV`.
+const NO_DEVICE: i64 = -19;
 
 pub enum Source {
     /// It is; replies to the address find their way.
@@ -87,8 +89,14 @@ pub fn check(
         // The address was verified at this interface: only the MAC address behind it is new.
         Path::Unknown if known_at == ifindex => learn(packet, &now),
         // It is known at another interface that is still there: that one keeps it.
-        Path::Unknown if known_at != 0 && interface(known_at).is_some() => Source::Forged,
-        Path::Unknown => unproven(packet, &now),
+        Path::Unknown if known_at != 0 && is_there(ctx, packet, known_at) => Source::Forged,
+        Path::Unknown => {
+            if known_at != 0 {
+                // The replies go to this flow's interface, not to one that the agent only believes to be there.
+                let _ = CLIENTS.remove(&packet.source);
+            }
+            unproven(packet, &now)
+        }
     }
 }
 
@@ -193,7 +201,7 @@ fn reverse_path(ctx: &TcContext, packet: &Packet, ifindex: u32, bridge: u32, pod
     if fib.dmac != pod {
         // The neighbour entry outlives its pod: this one may have the address of one that is gone.
         return match port(&BridgePort::new(bridge, fib.dmac)) {
-            Some(port) if port != ifindex => Path::AnotherPod,
+            Some(port) if port != ifindex && is_there(ctx, packet, port) => Path::AnotherPod,
             _ => Path::Unknown,
         };
     }
@@ -218,6 +226,23 @@ fn port(key: &BridgePort) -> Option<u32> {
     // SAFETY: an element that is replaced while it is read gives the old port or the new one.
     let port = unsafe { BRIDGE_PORTS.get(key) }.copied()?;
     interface(port).map(|_| port)
+}
+
+/// Whether the interface is there at this moment: the agent hears of its end a little later, and its address may have
+/// become another pod's by then.
+#[inline(always)]
+fn is_there(ctx: &TcContext, packet: &Packet, ifindex: u32) -> bool {
+    if interface(ifindex).is_none() {
+        return false;
+    }
+    // SAFETY: all zero is a valid value of this plain C struct.
+    let mut fib: FibLookup = unsafe { mem::zeroed() };
+    fib.ifindex = ifindex;
+    fib.family = if packet.ipv4 { AF_INET } else { AF_INET6 };
+    let size = mem::size_of::<FibLookup>() as i32;
+    // It is looked for first of all (`bpf_ipv4_fib_lookup` and `bpf_ipv6_fib_lookup` of net/core/filter.c).
+    // SAFETY: context and struct are valid, the length is the struct's.
+    unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut fib, size, 0) != NO_DEVICE }
 }
 
 #[inline(always)]

@@ -223,6 +223,25 @@ fn the_address_of_a_bridged_pod_that_is_gone_is_anothers() {
     }
 }
 
+/// The same before the agent has heard of the first one's end.
+#[test]
+fn the_address_of_a_bridged_pod_is_anothers_as_soon_as_that_is_gone() {
+    let mut harness = Harness::new();
+    let (c, d) = (harness.pod('c'), harness.pod('d'));
+    harness.set_neighbour(d);
+    for v4 in [true, false] {
+        assert_eq!(harness.sent_by_pod(d, &udp(d, v4)).verdict, Redirect);
+    }
+    harness.ip("link del vd");
+    for v4 in [true, false] {
+        let address = if v4 { d.v4 } else { d.v6 };
+        let query = udp(c, v4).with(|p| p.source = ip(address));
+        assert_eq!(harness.sent_by_pod(c, &query).verdict, Redirect);
+        let reply = harness.sent_by_resolver(&answer(&query));
+        assert_eq!((reply.verdict, &reply.packet[..6]), (Redirect, &c.mac[..]));
+    }
+}
+
 /// A pod whose MAC address changes is answered at the new one, also when its neighbour entry is gone.
 #[test]
 fn a_new_mac_address_behind_the_same_interface_is_learnt() {
