@@ -33,6 +33,7 @@ mod reload;
 mod rewritten;
 mod scale;
 mod sizes;
+mod starved;
 mod transports;
 mod trouble;
 mod untouched;
