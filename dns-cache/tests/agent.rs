@@ -191,6 +191,72 @@ fn a_second_one_is_refused_until_the_first_is_dead() {
     assert_eq!(code, Some(0), "{log}");
 }
 
+/// `run` in this directory, with a resolv.conf of this text.
+fn run_with(resolv_conf: &str, dir: &Path) -> Command {
+    let mut command = run_in(dir);
+    let (config, file) = (dir.join("config.yaml"), dir.join("resolv.conf"));
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}resolvConf: {}\n", file.display())).unwrap();
+    fs::write(file, resolv_conf).unwrap();
+    command.env("DNS_CACHE_LOG_FORMAT", "text");
+    command
+}
+
+#[test]
+fn a_resolv_conf_that_names_this_cache_alone_is_refused() {
+    let dir = Dir::new();
+    let output = run_with("nameserver 10.96.0.10\n", dir.path()).output();
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let file = dir.path().join("resolv.conf");
+    let loops = format!(
+        "{}: a loop: it names no server but 10.96.0.10, this cache's own",
+        file.display()
+    );
+    assert!(said.contains(&loops), "{said}");
+
+    // One that comes to name it is told of; nobody is asked in the place of the servers of before.
+    let agent = Agent::start(run_with("nameserver 192.0.2.53\n", dir.path()), &dir);
+    assert_eq!(status(&dir).unwrap().resolver.resolv_conf_error, None);
+    fs::write(file, "nameserver 10.96.0.10\n").unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let resolver = loop {
+        let resolver = status(&dir).unwrap().resolver;
+        if resolver.resolv_conf_error.is_some() {
+            break resolver;
+        }
+        assert!(Instant::now() < deadline, "the change is not seen");
+        sleep(Duration::from_millis(50));
+    };
+    assert!(resolver.resolv_conf_error.unwrap().starts_with(&loops));
+    let mut others = resolver
+        .upstreams
+        .iter()
+        .filter(|server| server.zone == ".");
+    assert_eq!(
+        others.next().unwrap().address,
+        "192.0.2.53:53".parse().unwrap()
+    );
+    assert_eq!(others.next(), None);
+    let mut command = dns_cache();
+    let command = command.args(["status", "--state-dir"]);
+    let text = stdout(command.arg(dir.path().join("state")).output().unwrap());
+    assert!(
+        text.contains(&format!("\nno servers      {loops}")),
+        "{text}"
+    );
+    let (_, log) = agent.end(Signal::SIGTERM);
+    let told = |line: &str| line.contains("ERROR") && line.contains(&loops);
+    let mut told = log.lines().filter(|line| told(line));
+    assert!(
+        told.next()
+            .is_some_and(|line| line.ends_with("; the servers of before stay")),
+        "{log}"
+    );
+    assert_eq!(told.next(), None);
+}
+
 #[test]
 fn the_log_is_json_where_that_is_asked_for() {
     let dir = Dir::new();

@@ -141,6 +141,7 @@ impl Agent {
             counters: named(status.counters),
             upstreams: status.upstreams,
             loops: self.resolver.loops(),
+            resolv_conf_error: self.resolver.resolv_conf_error(),
         }
     }
 }

@@ -111,6 +111,7 @@ impl Source for Agent {
         // Upstreams that fail later are no reason, nor are those that fail now: stale answers are for that.
         if !self.resolver.is_ready() {
             reasons.push("no upstream has answered yet".to_owned());
+            reasons.extend(self.resolver.resolv_conf_error());
         }
         reasons
     }

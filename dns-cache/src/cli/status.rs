@@ -85,6 +85,9 @@ fn glance(status: &Status) -> String {
             format!("{client} asks this cache for the zone {zone}, and is asked for it"),
         );
     }
+    if let Some(error) = &status.resolver.resolv_conf_error {
+        row("no servers", error.clone());
+    }
     row("state", path(Some(&status.state_dir), ""));
     row(
         "listening",
@@ -323,6 +326,7 @@ pub(super) mod tests {
                     zone: ".".to_owned(),
                     client: "10.244.0.9".parse().unwrap(),
                 }],
+                resolv_conf_error: Some("/etc/resolv.conf: a loop: no".to_owned()),
             },
         }
     }
@@ -334,6 +338,7 @@ dns-cache       1.2.3
 running         pid 42, for 1h 2m
 configuration   /etc/dns-cache.yaml, read 1m 5s ago
 loop            10.244.0.9 asks this cache for the zone ., and is asked for it
+no servers      /etc/resolv.conf: a loop: no
 state           /run/dns-cache
 listening       10.96.0.10, fd00::a
 attached        tcx, 2 interfaces

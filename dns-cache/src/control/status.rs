@@ -98,6 +98,9 @@ pub struct ResolverStatus {
     /// Resolvers that ask this cache what it asks them.
     #[serde(default)]
     pub loops: Vec<Loop>,
+    /// Why resolv.conf gives no servers for what lies outside all zones; none if it does, or is not asked.
+    #[serde(default)]
+    pub resolv_conf_error: Option<String>,
 }
 
 /// What the cluster tells.

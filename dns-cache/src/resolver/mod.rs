@@ -144,6 +144,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The servers for names outside all zones are this cache.
+    #[error(
+        "{}: a loop: it names no server but {}, this cache's own; write a `nameserver` line with another one there, \
+         name another file in the configuration (resolvConf), or give the zone `.` upstreams of its own",
+        path.display(), addresses(own)
+    )]
+    Ourselves {
+        /// The file.
+        path: PathBuf,
+        /// Whom it names.
+        own: Vec<IpAddr>,
+    },
 }
 
 /// The resolver's state, for people.
@@ -221,6 +233,9 @@ pub struct UpstreamStatus {
 
 impl Resolver {
     /// A resolver with an empty cache; it connects to servers when they are needed.
+    ///
+    /// # Errors
+    /// If a zone's servers cannot be asked as configured, or a resolv.conf names this cache and nobody else.
     pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
         Self::with(config, Clock::default(), Timings::default(), DEADLINE)
     }
@@ -380,6 +395,12 @@ impl Resolver {
         }
     }
 
+    /// What is wrong with the resolv.conf that the servers for everything else are to come from.
+    pub(crate) fn resolv_conf_error(&self) -> Option<String> {
+        let wrong = self.zones.load().resolv_conf_error();
+        wrong.map(|error| error.to_string())
+    }
+
     fn zones(&self) -> Arc<Zones> {
         self.zones.load_full()
     }
@@ -387,6 +408,11 @@ impl Resolver {
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+fn addresses(all: &[IpAddr]) -> String {
+    let all: Vec<_> = all.iter().map(ToString::to_string).collect();
+    all.join(" and ")
 }
 
 /// The cache's limits less what the kernel has of them.

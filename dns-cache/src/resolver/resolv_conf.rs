@@ -25,6 +25,8 @@ pub(super) struct ResolvConf {
     /// Our own addresses: to ask them is to ask ourselves.
     own: Vec<IpAddr>,
     last: Option<Result<String, String>>,
+    /// Why that gave no servers.
+    error: Option<Error>,
 }
 
 impl ResolvConf {
@@ -33,29 +35,55 @@ impl ResolvConf {
             path: path.to_owned(),
             own: own.to_vec(),
             last: None,
+            error: None,
         }
     }
 
     /// Gives the group the file's servers, if the file is another than before, and says whether it is. With a file that
-    /// names none, the group keeps those that it has.
+    /// names none, the group keeps those that it has, but our own addresses.
     pub(super) fn reread(&mut self, group: &Group) -> bool {
         let text = text(&self.path);
         if self.last.as_ref() == Some(&text) {
             return false;
         }
-        match servers(&self.path, &text, &self.own) {
+        self.error = match servers(&self.path, &text, &self.own) {
             Ok(servers) => {
                 tracing::info!(path = %self.path.display(), ?servers, "servers for everything else");
                 let upstreams: Vec<_> = servers.iter().copied().map(Upstream::from).collect();
                 group.set(&upstreams);
+                None
             }
-            Err(error) if group.status().is_empty() => {
-                tracing::warn!("{error}; names outside the configured zones get SERVFAIL");
+            Err(error) => {
+                self.go_on_without(&error, group);
+                Some(error)
             }
-            Err(error) => tracing::warn!("{error}; the servers of before stay"),
-        }
+        };
         self.last = Some(text);
         true
+    }
+
+    /// Why the file gave no servers when it was last read.
+    pub(super) fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+
+    fn go_on_without(&self, error: &Error, group: &Group) {
+        let before = group.status();
+        let addresses = before.iter().map(|server| server.address);
+        // With another configuration one of them may have become ours.
+        let others = addresses.filter(|address| !self.own.contains(&address.ip()));
+        let others: Vec<_> = others.map(Upstream::from).collect();
+        if others.len() < before.len() {
+            group.set(&others);
+        }
+        let instead = match others.is_empty() {
+            true => "names outside the configured zones get SERVFAIL",
+            false => "the servers of before stay",
+        };
+        match error {
+            Error::Ourselves { .. } => tracing::error!("{error}; {instead}"),
+            _ => tracing::warn!("{error}; {instead}"),
+        }
     }
 }
 
@@ -107,7 +135,9 @@ fn servers(
         reason,
     };
     let text = text.as_ref().map_err(|reason| error(reason.clone()))?;
-    let (ours, servers): (Vec<_>, Vec<_>) = named(path, text)
+    let named = named(path, text);
+    let all = named.len();
+    let (ours, servers): (Vec<_>, Vec<_>) = named
         .into_iter()
         .filter_map(|ip| {
             let address = address(ip, text);
@@ -117,13 +147,18 @@ fn servers(
             address
         })
         .partition(|server| own.contains(&server.ip()));
+    if !ours.is_empty() && ours.len() == all {
+        return Err(Error::Ourselves {
+            path: path.to_owned(),
+            own: ours.iter().map(SocketAddr::ip).collect(),
+        });
+    }
     for server in ours {
         tracing::warn!(ip = %server.ip(), path = %path.display(), "skipped a nameserver that is this cache's own address");
     }
     if servers.is_empty() {
-        return Err(error(
-            "it names no server that can be asked, but at most this cache itself".to_owned(),
-        ));
+        let reason = "it names no server that can be asked";
+        return Err(error(reason.to_owned()));
     }
     Ok(servers)
 }
@@ -277,6 +312,22 @@ mod tests {
                 "{text}"
             );
         }
+        assert_eq!(
+            read(file.path(), &own).unwrap_err().to_string(),
+            format!(
+                "{}: a loop: it names no server but 10.0.0.10, this cache's own; write a `nameserver` line with another \
+                 one there, name another file in the configuration (resolvConf), or give the zone `.` upstreams of its own",
+                file.path().display()
+            )
+        );
+        // A server whose interface is not there yet is another one.
+        fs::write(
+            file.path(),
+            "nameserver fe80::1%gone0\nnameserver 10.0.0.10\n",
+        )
+        .unwrap();
+        let error = read(file.path(), &own).unwrap_err();
+        assert!(matches!(error, Error::ResolvConf { .. }), "{error}");
     }
 
     #[test]
@@ -293,7 +344,7 @@ mod tests {
             ("nameserver 192.0.2.1\n", vec![]),
             (
                 "# x\nnameserver 10.0.0.10\n",
-                vec![&*ours, "no usable servers"],
+                vec![&*ours, "a loop: it names no server but 10.0.0.10"],
             ),
         ] {
             fs::write(file.path(), text).unwrap();
@@ -311,19 +362,27 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let group = Group::new(&[], Transport::Tcp, Timings::default());
         let mut resolv_conf = ResolvConf::new(file.path(), &["10.0.0.10".parse().unwrap()]);
-        for (text, servers) in [
-            ("", vec![]),
-            ("nameserver 192.0.2.1\n", vec!["192.0.2.1:53"]),
+        for (text, servers, wrong) in [
+            ("", vec![], "no server that can be asked"),
+            ("nameserver 10.0.0.10\n", vec![], "a loop"),
+            ("nameserver 192.0.2.1\n", vec!["192.0.2.1:53"], ""),
             (
                 "nameserver 192.0.2.1\nnameserver 192.0.2.2\n",
                 vec!["192.0.2.1:53", "192.0.2.2:53"],
+                "",
             ),
             // Nothing to ask is no reason to forget whom to ask.
             (
                 "nameserver 10.0.0.10\n",
                 vec!["192.0.2.1:53", "192.0.2.2:53"],
+                "a loop",
             ),
-            ("nameserver 2001:db8::1\n", vec!["[2001:db8::1]:53"]),
+            (
+                "# none\n",
+                vec!["192.0.2.1:53", "192.0.2.2:53"],
+                "no server that can be asked",
+            ),
+            ("nameserver 2001:db8::1\n", vec!["[2001:db8::1]:53"], ""),
         ] {
             fs::write(file.path(), text).unwrap();
             resolv_conf.reread(&group);
@@ -333,6 +392,23 @@ mod tests {
                 .map(|s| s.address.to_string())
                 .collect();
             assert_eq!(now, servers, "{text}");
+            let error = resolv_conf.error().map(ToString::to_string);
+            assert_eq!(error.is_some(), !wrong.is_empty(), "{text}: {error:?}");
+            assert!(error.unwrap_or_default().contains(wrong), "{text}");
         }
+    }
+
+    /// Another configuration is answered at the address of a server of before.
+    #[test]
+    fn a_server_that_is_this_cache_by_now_does_not_stay() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let before = ["192.0.2.1:53", "192.0.2.2:53"].map(|text| text.parse::<SocketAddr>());
+        let before = before.map(|address| Upstream::from(address.unwrap()));
+        let group = Group::new(&before, Transport::Tcp, Timings::default());
+        fs::write(file.path(), "nameserver 192.0.2.1\n").unwrap();
+        let own = ["192.0.2.1".parse().unwrap()];
+        ResolvConf::new(file.path(), &own).reread(&group);
+        let now: Vec<_> = group.status().iter().map(|s| s.address).collect();
+        assert_eq!(now, ["192.0.2.2:53".parse().unwrap()]);
     }
 }

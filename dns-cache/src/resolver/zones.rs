@@ -69,6 +69,10 @@ impl Zones {
     pub(super) fn new(config: &Config, timings: Timings) -> Result<Self, Error> {
         let this = Self::read(config, timings, None)?;
         let _ = this.reread_resolv_conf();
+        // As with a server in the configuration; while the agent runs, a file may come to that, and the rest goes on.
+        if let Some(error @ Error::Ourselves { .. }) = this.resolv_conf_error() {
+            return Err(error);
+        }
         Ok(this)
     }
 
@@ -142,6 +146,13 @@ impl Zones {
         };
         let mut resolv_conf = resolv_conf.lock().unwrap_or_else(PoisonError::into_inner);
         resolv_conf.reread(&zone.group)
+    }
+
+    /// Why resolv.conf, as it was last read, gives no servers.
+    pub(super) fn resolv_conf_error(&self) -> Option<Error> {
+        let resolv_conf = self.resolv_conf.as_ref()?.lock();
+        let resolv_conf = resolv_conf.unwrap_or_else(PoisonError::into_inner);
+        resolv_conf.error().cloned()
     }
 
     /// Takes up what the files of authorities say by now. Returns what is wrong with one, by the zone's name.
@@ -370,6 +381,26 @@ mod tests {
             );
         }
         assert_eq!(of(&new, "www.example").caps.positive, 5);
+    }
+
+    /// While the agent runs, the zones that have nothing to do with it go on.
+    #[test]
+    fn a_resolv_conf_that_names_this_cache_alone_is_refused_at_the_start() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut config = config(file.path());
+        let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+        write("nameserver 192.0.2.1\n");
+        let zones = Zones::new(&config, Timings::default()).unwrap();
+        write("nameserver 127.0.0.1\n");
+        let error = Zones::new(&config, Timings::default()).unwrap_err();
+        assert!(matches!(error, Error::Ourselves { .. }), "{error}");
+        let zones = zones.reload(&config).unwrap();
+        assert_eq!(zones.resolv_conf_error(), Some(error));
+        assert_eq!(zones.of(b"\x01x\0").unwrap().group.status().len(), 1);
+        // Nobody asks it, so it is nobody's loop.
+        config.zones[0].zone = ".".to_owned();
+        let zones = Zones::new(&config, Timings::default()).unwrap();
+        assert_eq!(zones.resolv_conf_error(), None);
     }
 
     /// A file of authorities that broke, or has changed, since the zone's servers were first asked.

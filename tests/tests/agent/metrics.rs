@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dns_cache::metrics::names::{self, Kind, Metric};
 use dns_cache_tests::node_local::{self, NodeLocalDns};
 use dns_cache_tests::wire::rtype;
-use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport};
+use dns_cache_tests::{AgentConfig, Family, Flavour, Lab, OrPanic, Query, Transport, addresses};
 
 use crate::{WEB, WEB_A, assert_web, fresh, lab_with_agent, warm};
 
@@ -512,6 +512,14 @@ fn the_kubelet_is_told_the_truth() {
     );
     assert_eq!(get(&lab, "/health").1, "OK\n");
     assert_eq!(Scrape::of(&lab).sum(&names::READY, &[]), 0.0);
+    agent.write_resolv_conf(&format!("nameserver {}\n", addresses::CLUSTER_IP.v4));
+    let end = Instant::now() + Duration::from_secs(20);
+    while !get(&lab, "/ready").1.contains("yet\n/") {
+        assert!(Instant::now() < end, "{:?}", get(&lab, "/ready"));
+    }
+    let (status, body) = get(&lab, "/ready");
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert!(body.contains(": a loop: it names no server but "), "{body}");
     lab.dns().replicas()[0].reachable();
     let end = Instant::now() + Duration::from_secs(20);
     while get(&lab, "/ready").1 != "OK\n" {

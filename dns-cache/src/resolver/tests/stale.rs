@@ -214,6 +214,29 @@ async fn what_makes_it_ready_stays() {
     assert!(bench.resolver.is_ready());
 }
 
+/// There is nobody to ask then.
+#[tokio::test]
+async fn a_resolv_conf_that_names_this_cache_makes_nothing_ready() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut config = config(&["127.0.0.1:1".parse().unwrap()]);
+    config.resolv_conf = file.path().to_owned();
+    for (may_be_stale, ready) in [(true, true), (false, false)] {
+        config.serve_stale.enabled = may_be_stale;
+        std::fs::write(file.path(), "").unwrap();
+        let bench = Bench::with(&config, LONG);
+        std::fs::write(file.path(), "nameserver 127.0.0.1\n").unwrap();
+        assert!(bench.resolver.zones().reread_resolv_conf());
+        let error = bench.resolver.resolv_conf_error().unwrap();
+        assert!(error.contains("a loop"), "{error}");
+        assert!(!bench.resolver.probe().await);
+        assert_eq!(bench.resolver.is_ready(), ready);
+        let (reply, _) = bench
+            .ask(&query(1, "www.example", 1, 0x0100), Transport::Udp)
+            .await;
+        assert_eq!(flags(&reply) & 15, 2);
+    }
+}
+
 #[tokio::test]
 async fn an_overloaded_resolver_gives_stale_answers_at_once() {
     let (fake, _) = Fake::answering().await;
