@@ -308,17 +308,27 @@ impl Resolver {
     }
 
     /// The same; `own` is what the cache has for the key itself, `cuts` are those above it.
-    fn expired(&self, own: Option<Arc<Entry>>, cuts: Vec<Cut>, now: Time) -> Option<Expired> {
+    pub(super) fn expired(
+        &self,
+        own: Option<Arc<Entry>>,
+        cuts: Vec<Cut>,
+        now: Time,
+    ) -> Option<Expired> {
         let allowed = |entry: &Arc<Entry>| self.stale.allows(entry, now);
-        if let Some(entry) = own.filter(allowed) {
-            return Some(Expired { entry, cut: None });
+        let own = own.filter(allowed);
+        // A cut says "no such name" for all that is below it: one question, and one failure, are enough.
+        let says_more = |entry: &Arc<Entry>| !(entry.is_nxdomain() && entry.is_denial());
+        if own.as_ref().is_none_or(|own| !says_more(own))
+            && let Some(cut) = self.stale_cut(cuts, now)
+        {
+            return Some(cut);
         }
-        self.stale_cut(cuts, now)
+        own.map(|entry| Expired { entry, cut: None })
     }
 
     /// The expired one of these that may still be given. Names below it that were found since have taken it out of the
     /// cache.
-    pub(super) fn stale_cut(&self, cuts: Vec<Cut>, now: Time) -> Option<Expired> {
+    fn stale_cut(&self, cuts: Vec<Cut>, now: Time) -> Option<Expired> {
         let mut cuts = cuts.into_iter();
         let cut = cuts.find(|cut| {
             self.stale.allows(&cut.entry, now) && !self.is_refuted(cut.key.as_bytes(), &cut.entry)

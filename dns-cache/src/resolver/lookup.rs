@@ -214,8 +214,7 @@ impl Resolver {
             trace.step("cut", nothing_below(cut.as_bytes()));
             return;
         }
-        if cached.is_none()
-            && let Some(stale) = self.stale_cut(cuts, now)
+        if let Some(stale) = self.expired(cached, cuts, now)
             && let Some(cut) = stale.cut()
         {
             trace.step("cut", nothing_below(cut) + ", expired");
