@@ -13,7 +13,7 @@ use crate::metrics::{Exposition, Source, names, process};
 use crate::presentation::{rcode_text, rtype_text};
 use crate::resolver::{self, Resolver, UpstreamStatus, ZoneStatus};
 use crate::serve::tally::{Manner, Totals};
-use crate::upstream::{Exchanged, RCODES};
+use crate::upstream::{Carried, RCODES};
 
 /// CoreDNS has these for each of its server blocks. Here is one, for all zones.
 const SERVER: [(&str, &str); 3] = [("server", "dns://:53"), ("zone", "."), ("view", "")];
@@ -259,10 +259,10 @@ fn proxies(out: &mut Exposition, resolver: &Resolver) {
             }
         }
     }
-    type Count = fn(&Exchanged) -> u64;
+    type Count = fn(&Carried) -> u64;
     let counts: [(&Metric, Count); 2] = [
-        (&names::PROXY_CONN_HITS, |server| server.reused),
-        (&names::PROXY_CONN_MISSES, |server| server.opened),
+        (&names::PROXY_CONN_HITS, |carried| carried.reused),
+        (&names::PROXY_CONN_MISSES, |carried| carried.opened),
     ];
     let mut failed = out.metric(&names::PROXY_CHECKS_FAILED);
     for server in &servers {
@@ -276,12 +276,10 @@ fn proxies(out: &mut Exposition, resolver: &Resolver) {
         let mut samples = out.metric(metric);
         for server in &servers {
             let to = server.address.to_string();
-            let labels = [
-                ("proxy_name", "forward"),
-                ("to", &to),
-                ("proto", server.proto),
-            ];
-            samples.sample(&labels, count(server));
+            for (proto, carried) in &server.carried {
+                let labels = [("proxy_name", "forward"), ("to", &to), ("proto", proto)];
+                samples.sample(&labels, count(carried));
+            }
         }
     }
 }

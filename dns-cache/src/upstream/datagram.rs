@@ -40,7 +40,7 @@ pub(super) fn send(
     }
     let (mut answer, waiting) = oneshot::channel();
     let in_flight = health.sent();
-    health.exchanges.opened.fetch_add(1, Relaxed);
+    health.exchanges.datagrams.fetch_add(1, Relaxed);
     let (query, health) = (Arc::clone(query), Arc::clone(health));
     tokio::spawn(async move {
         let exchange = timeout(timings.abandon, exchange(address, &query, &health, timings));

@@ -29,7 +29,7 @@ mod transport;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub(crate) use exchanges::{Exchanged, RCODES};
+pub(crate) use exchanges::{Carried, Exchanged, RCODES};
 pub use group::{Failure, Group};
 pub use query::Query;
 pub use transport::Transport;

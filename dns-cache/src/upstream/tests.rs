@@ -1096,6 +1096,10 @@ async fn a_server_that_takes_no_tcp_is_asked_over_udp() {
         let status = &group.status()[0];
         assert!(status.failures_by_kind.contains(&("tcp", 1)), "{status:?}");
         assert!(!status.suspect);
+        let carried = &group.exchanged()[0].carried;
+        assert!(carried["udp"].opened >= 4, "{carried:?}");
+        let by_tcp = carried["tcp"].reused + carried["tcp"].opened;
+        assert!((1..4).contains(&by_tcp), "{drops}: {carried:?}");
     }
     // Not where the configuration says that it takes TCP.
     let (at, _listener, _task) = without_tcp(false, address).await;

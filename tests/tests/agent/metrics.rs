@@ -60,17 +60,14 @@ impl Scrape {
     pub(crate) fn of(lab: &Lab) -> Self {
         let (status, text) = get(lab, "/metrics");
         assert_eq!(status, "HTTP/1.1 200 OK");
-        let samples = text
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(|line| {
-                let (name, value) = line.rsplit_once(' ').or_panic(format_args!("{line:?}"));
-                (
-                    name.to_owned(),
-                    value.parse().or_panic(format_args!("{line:?}")),
-                )
-            });
-        Self(samples.collect())
+        let mut samples = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (name, value) = line.rsplit_once(' ').or_panic(format_args!("{line:?}"));
+            let value = value.parse().or_panic(format_args!("{line:?}"));
+            // Prometheus takes one of them, or nothing at all.
+            assert_eq!(samples.insert(name.to_owned(), value), None, "{line} twice");
+        }
+        Self(samples)
     }
 
     /// The sum of a metric's samples that have all these labels.

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use dns_cache::metrics::names;
 use dns_cache_tests::wire::{flag, rtype};
 use dns_cache_tests::zones::{HUGE, TYPES_WITH_ANSWERS};
 use dns_cache_tests::{Agent, AgentConfig, Family, Lab, OrPanic, Query, Transport, unbound};
+
+use crate::metrics::Scrape;
 
 /// An agent that asks Unbound in the second pod for `corp.example`, over TLS to this name.
 fn over_tls(lab: &Lab, family: Family, name: &str) -> Agent {
@@ -108,5 +111,10 @@ fn plain_udp_to_coredns() {
     };
     assert!(sum("connections") >= 1 && sum("queries") as usize > TYPES_WITH_ANSWERS.len());
     assert_eq!(sum("failures"), 0, "{servers:#?}");
+    let scraped = Scrape::of(&lab);
+    for proto in ["proto=\"udp\"", "proto=\"tcp\""] {
+        let opened = scraped.sum(&names::PROXY_CONN_MISSES, &[proto]);
+        assert!(opened > 0.0, "{proto}");
+    }
     assert_eq!(agent.upstreams(".")[0]["connections"], 0);
 }
