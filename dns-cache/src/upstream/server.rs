@@ -197,3 +197,34 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When another server may be asked as well: by the answers so far, within the bounds that are promised.
+    #[test]
+    fn patience_follows_the_answers_between_5_and_500_ms() {
+        let upstream = Upstream::from(std::net::SocketAddr::from(([192, 0, 2, 1], 53)));
+        for (answers, patience) in [
+            (None, 500),
+            (Some(1), 5),
+            (Some(60), 60),
+            (Some(3_000), 500),
+        ] {
+            let server = Server::new(upstream.clone(), Transport::Tcp, Timings::default());
+            for _ in 0..100 {
+                if let Some(took) = answers {
+                    let response = [0; 12];
+                    server
+                        .health
+                        .answered(&response, Duration::from_millis(took));
+                }
+            }
+            // Quantiles are rounded by a few per cent.
+            let (least, most) = (patience * 9 / 10, patience * 11 / 10);
+            let found = server.patience().as_millis();
+            assert!((least..=most).contains(&found), "{answers:?}: {found} ms");
+        }
+    }
+}

@@ -79,10 +79,11 @@ fn black_holed_replica_is_ejected_and_let_back_in() {
     lab.dns().replicas()[0].black_hole();
     let pulse = Pulse::start();
     let mut next = 100;
+    let mut worst = Duration::ZERO;
     let end = Instant::now() + LONG;
     while !replicas(&agent)[0]["suspect"].as_bool().unwrap_or_default() {
         assert!(Instant::now() < end, "{:?}", replicas(&agent));
-        lookups(next, 20);
+        worst = worst.max(lookups(next, 20).into_iter().max().unwrap_or_default());
         next += 20;
     }
     // The best of three rounds: what disturbs one is the machine's.
@@ -91,6 +92,7 @@ fn black_holed_replica_is_ejected_and_let_back_in() {
         let mut times = lookups(next, 300);
         next += 300;
         times.sort_unstable();
+        worst = worst.max(times[times.len() - 1]);
         p99 = p99.min(times[times.len() * 99 / 100]);
         if p99 < Duration::from_millis(100) {
             break;
@@ -116,6 +118,7 @@ fn black_holed_replica_is_ejected_and_let_back_in() {
     // An agent that gets no turn for an attempt's time takes a server for silent that is well.
     if pulse.end() < Duration::from_millis(250) {
         assert_eq!((count(0, "ejections"), count(1, "ejections")), (1, 0));
+        assert!(worst < Duration::from_secs(1), "one took {worst:?}");
     }
     let hedges = count(0, "hedges") + count(1, "hedges");
     assert!(hedges * 20 <= count(0, "queries") + count(1, "queries"));
