@@ -24,10 +24,13 @@ const RATE: u32 = 20_000;
 /// As many seconds of them as this variable says, instead of 15.
 const SECONDS: &str = "DNS_CACHE_TEST_OVERLOAD_SECONDS";
 const MOST_MEMORY: u64 = 64_000_000;
+/// As many names have answers that last as have such that expire on the way.
 const CACHED: u16 = 100;
-/// Each is answered before the most hasty client would ask again,
+/// Each that lasts is answered before the most hasty client would ask again, from the first second to the last,
 const LONGEST: Duration = Duration::from_secs(1);
-/// for as long as the kernel has them, which is so many seconds; not quite, so that none is taken for another.
+/// by a zone of its own.
+const LASTING: &str = "lasting.wild.types.svc.cluster.local";
+/// The others are the kernel's for so many seconds; not quite, so that none is taken for another.
 const TTL: u32 = 12;
 const FRESH: Duration = Duration::from_secs(TTL as u64 - 2);
 /// Then they are stale, and the resolver's, who answers before the clients' first retry,
@@ -93,7 +96,16 @@ fn silent_upstreams_and_a_flood_of_misses() {
     let seconds = env::var(SECONDS).map_or(15, |seconds| seconds.parse().or_panic(SECONDS));
     let _alone = Turn::alone();
     let lab = Lab::builder().pods(PODS + 1).start();
+    let servers = lab.dns().endpoints();
+    let servers: Vec<_> = servers
+        .iter()
+        .map(|pair| format!("\"{}\"", pair.dns(Family::V4)))
+        .collect();
     let agent = lab.agent(&AgentConfig {
+        extra: format!(
+            "zones:\n  - zone: {LASTING}\n    upstreams: [{}]\n    ttl: {{positive: 3600, minimum: 3600}}\n",
+            servers.join(", ")
+        ),
         // Each record of the log would cost more than the query.
         log_level: "info".to_owned(),
         positive_ttl: Some(TTL),
@@ -102,27 +114,30 @@ fn silent_upstreams_and_a_flood_of_misses() {
     let reader = lab.pod(usize::from(PODS)).client(Family::V4);
     let socket = reader.timeout(STALE).udp(true);
     let socket = socket.or_panic("opening a socket");
-    let cached: Vec<_> = (0..CACHED)
-        .map(|n| socket.unambiguous(Query::new(&fresh(n), rtype::A)))
-        .collect();
+    let cached = |name: &dyn Fn(u16) -> String| -> Vec<_> {
+        let names = (0..CACHED).map(name);
+        let queries = names.map(|name| socket.unambiguous(Query::new(&name, rtype::A)));
+        queries.collect()
+    };
+    let (passing, lasting) = (cached(&fresh), cached(&|n| format!("n{n}.{LASTING}")));
     let ask = |query: &Query| socket.ask(query).or_panic(&query.name);
+    let with_answer = |query| (query, ask(query).message.data());
+    let lasting: Vec<_> = lasting.iter().map(with_answer).collect();
     let begun = Instant::now();
-    let expected: Vec<_> = cached
-        .iter()
-        .map(|query| ask(query).message.data())
-        .collect();
+    let passing: Vec<_> = passing.iter().map(with_answer).collect();
     // All of them, each with the answer that it had, and how long that took.
-    let round = || {
-        cached.iter().zip(&expected).map(|(query, expected)| {
+    let round = |cached: &[(&Query, Vec<String>)]| -> Vec<_> {
+        let each = cached.iter().map(|(query, expected)| {
             let reply = ask(query);
             assert_eq!(reply.message.data(), *expected);
             reply.time
-        })
+        });
+        each.collect()
     };
     loop {
         let before = agent.counters();
-        let _ = round().count();
-        if before.answered(&agent.counters()) == u64::from(CACHED) {
+        let _ = (round(&passing), round(&lasting));
+        if before.answered(&agent.counters()) == 2 * u64::from(CACHED) {
             break;
         }
         assert!(begun.elapsed() < FRESH, "the kernel never has them all");
@@ -138,7 +153,7 @@ fn silent_upstreams_and_a_flood_of_misses() {
                 }
             });
         }
-        median((0..10).flat_map(|_| round()))
+        median((0..10).flat_map(|_| round(&passing)))
     });
 
     for replica in lab.dns().replicas() {
@@ -168,10 +183,14 @@ fn silent_upstreams_and_a_flood_of_misses() {
         });
         let (mut hits, mut stale) = (Vec::new(), Vec::new());
         while flood.iter().any(|pod| !pod.is_finished()) {
-            if begun.elapsed() < FRESH {
-                hits.extend(round());
-            } else {
-                stale.extend(cached.iter().map(|query| socket.ask(query)));
+            let is_fresh = begun.elapsed() < FRESH;
+            for (passing, lasting) in passing.chunks(1).zip(lasting.chunks(1)) {
+                hits.extend(round(lasting));
+                if is_fresh {
+                    hits.extend(round(passing));
+                } else {
+                    stale.extend(passing.iter().map(|(query, _)| socket.ask(query)));
+                }
             }
         }
         drop(ends);
