@@ -11,8 +11,9 @@ use super::clock::Time;
 use super::entry::BadResponse;
 use crate::upstream;
 
-/// Questions whose failure is remembered, at most. They have nothing to do with the cache's room.
-const MOST: u64 = 10_000;
+/// Questions whose failure is remembered, at most: as many as may wait for upstreams, if the configuration says nothing else.
+/// They have nothing to do with the cache's room.
+const MOST: u64 = 4_096;
 /// How long the first failure is remembered; each that follows, twice as long (RFC 9520 §3.2).
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5);
