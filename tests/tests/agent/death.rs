@@ -11,7 +11,7 @@ use dns_cache_tests::{
 };
 
 use crate::metrics::get;
-use crate::{PASSED_BY, SetOnDrop, WEB, assert_web, fresh, lab_with_agent, warm};
+use crate::{ALL_PASSED_BY, PASSED_BY, SetOnDrop, WEB, assert_web, fresh, lab_with_agent, warm};
 
 fn next_lookup_works_after(end: fn(&Agent), flavour: Flavour) {
     for family in Family::BOTH {
@@ -229,6 +229,7 @@ fn a_wedged_agent_is_passed_by() {
                 assert!(waited < PASSED_BY * slowness(), "{transport:?}: {waited:?}");
             }
         }
+        std::thread::sleep(ALL_PASSED_BY * slowness());
         for transport in [Transport::Connected, Transport::Unconnected] {
             assert_web(&patient, transport);
         }

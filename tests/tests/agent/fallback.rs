@@ -19,7 +19,7 @@ use dns_cache_tests::{
     Way, tools,
 };
 
-use crate::{PASSED_BY, SetOnDrop, WEB, assert_web, attach_modes, fresh, warm};
+use crate::{ALL_PASSED_BY, PASSED_BY, SetOnDrop, WEB, assert_web, attach_modes, fresh, warm};
 
 pub(crate) fn config(attach: &str) -> AgentConfig {
     let config = AgentConfig {
@@ -168,6 +168,7 @@ fn all_are_answered_when_wedged() {
                 assert!(waited < PASSED_BY * slowness(), "{transport:?}: {waited:?}");
             }
         }
+        thread::sleep(ALL_PASSED_BY * slowness());
         for _ in 0..20 {
             for transport in Transport::ALL {
                 names.ask(&client, transport);

@@ -15,7 +15,7 @@ use dns_cache_tests::{
 };
 
 use crate::fallback::{Names, config};
-use crate::{PASSED_BY, assert_web};
+use crate::{ALL_PASSED_BY, PASSED_BY, assert_web};
 
 /// A client among the node's own processes.
 fn client(lab: &Lab, server: IpAddr) -> Client {
@@ -130,6 +130,7 @@ fn their_link_local_address_is_answered_when_wedged() {
             assert!(waited < PASSED_BY * slowness(), "{transport:?}: {waited:?}");
         }
     }
+    std::thread::sleep(ALL_PASSED_BY * slowness());
     all_are_answered_while_it_is_away(&lab, &mut names);
     agent.resume();
     connection

@@ -64,6 +64,8 @@ fn lab_with_agent(flavour: Flavour) -> (Lab, Agent) {
 /// In which a wedged agent is passed by, and comes back, on a machine that has other things to do. (The promise is 600 ms,
 /// which the incident `stop` measures.)
 const PASSED_BY: Duration = Duration::from_secs(20);
+/// How much later than one of its sockets another one may have shown its last progress.
+const ALL_PASSED_BY: Duration = Duration::from_millis(200);
 
 /// Asks until the kernel has the answer: it is put there after the reply to the first who asks.
 #[track_caller]

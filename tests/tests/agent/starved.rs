@@ -13,7 +13,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::{PASSED_BY, WEB, assert_web, fresh, warm};
+use crate::{ALL_PASSED_BY, PASSED_BY, WEB, assert_web, fresh, warm};
 
 const UDP: [Transport; 2] = [Transport::Connected, Transport::Unconnected];
 
@@ -70,8 +70,7 @@ fn an_agent_whose_readers_hang_is_passed_by() {
             let waited = began.elapsed();
             assert!(waited < PASSED_BY * slowness(), "{waited:?}");
         }
-        // Others may have shown their last progress later than that one.
-        sleep(Duration::from_millis(200) * slowness());
+        sleep(ALL_PASSED_BY * slowness());
         let before = agent.counters();
         for _ in 0..20 {
             for transport in UDP {
