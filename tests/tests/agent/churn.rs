@@ -5,7 +5,6 @@ mod crowd;
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
@@ -20,16 +19,15 @@ use dns_cache_tests::patience::LONG;
 use dns_cache_tests::procfs::resident;
 use dns_cache_tests::turn::Turn;
 use dns_cache_tests::{
-    Agent, AgentConfig, Failure, Family, Flavour, Lab, Netns, OrPanic, Reply, Transport,
+    Agent, AgentConfig, Failure, Family, Flavour, Lab, Netns, OrPanic, Transport,
 };
 
 use crowd::Crowd;
 
 /// Pods a second, in all.
 const RATE: usize = 200;
-/// They come in crowds, of which each waits for its own; so many pods are there at a time in each.
+/// They come in crowds, of which each waits for its own.
 const CROWDS: usize = 3;
-const PLACES: usize = 48;
 /// The first of their addresses' numbers; the lab's own pods have lower ones.
 const FIRST: usize = 100;
 /// Lookups a second of the pods that stay, in each family.
@@ -145,27 +143,46 @@ impl Held {
     }
 }
 
+/// So many pods are there at a time in each crowd. On a bridge each multicast of a pod (there are five for its addresses) is
+/// copied to all others, and what does not fit into a CPU's backlog is lost (the second column of /proc/net/softnet_stat),
+/// queries among it: with 48 that was one lookup in some thousands.
+const fn places(flavour: Flavour) -> usize {
+    match flavour {
+        Flavour::Routed => 48,
+        Flavour::Bridged => 16,
+    }
+}
+
 /// Pods come, ask, are served by the agent, ask again, and go, until the time is over; how many.
+///
+/// They ask once. On a bridge a new pod's query may get lost while it takes the ordinary path (one of some thousands did, at an
+/// interface whose program had counted none), and is repeated, as a libc does.
 fn come_and_go(lab: &Lab, agent: &Agent, index: usize, time: Duration, tag: &str) -> usize {
-    let mut crowd = Crowd::new(lab, index, PLACES);
-    let (start, first) = (Instant::now(), FIRST + index * PLACES);
+    let flavour = lab.node().flavour();
+    let (places, is_bridged) = (places(flavour), flavour == Flavour::Bridged);
+    let mut crowd = Crowd::new(lab, index, places);
+    let (start, first) = (Instant::now(), FIRST + index * places);
     let tags = ["first", "then"].map(|when| format!("{tag}-{index}-{when}-"));
     let strays = Strays::among(crowd.namespaces());
     for round in 0.. {
         if start.elapsed() > time {
             assert_eq!(Strays::among(crowd.namespaces()), strays);
-            return round * PLACES;
+            return round * places;
         }
         // Each address is another pod's in the next round.
-        let names = crowd.come(|place| addresses::pod((first + (place + round) % PLACES) as u16));
+        let names = crowd.come(|place| addresses::pod((first + (place + round) % places) as u16));
         let ask_all = |tag| {
-            for place in 0..PLACES {
-                let number = round * PLACES + place;
+            for place in 0..places {
+                let number = round * places + place;
                 let client = crowd.client(place, Family::BOTH[number % 2]);
                 let Question { query, right, .. } = Question::unique(tag, number as u64);
-                // Once, and whatever else the machine has to do.
+                // Whatever else the machine has to do.
                 let client = client.timeout(Duration::from_secs(10));
-                let reply = sent(|| client.ask(Transport::ALL[number / 2 % 3], &query));
+                let ask = || client.ask(Transport::ALL[number / 2 % 3], &query);
+                let reply = match ask() {
+                    Err(Failure::Timeout(_)) if is_bridged => ask(),
+                    reply => reply,
+                };
                 let message = reply.or_panic(&query.name).message;
                 assert_eq!(message.data(), [format!("A {right}")], "{}", query.name);
             }
@@ -175,25 +192,10 @@ fn come_and_go(lab: &Lab, agent: &Agent, index: usize, time: Duration, tag: &str
         agent.wait_for(&names, LONG);
         ask_all(&tags[1]);
         crowd.go();
-        let due = time_for((round + 1) * PLACES * CROWDS);
+        let due = time_for((round + 1) * places * CROWDS);
         thread::sleep(due.saturating_sub(start.elapsed()));
     }
     unreachable!("rounds have no end")
-}
-
-/// Asks until the pod's own stack takes the query: it may refuse to send (EINVAL) for as long as it makes its routes.
-fn sent(ask: impl Fn() -> Result<Reply, Failure>) -> Result<Reply, Failure> {
-    let end = Instant::now() + LONG;
-    loop {
-        match ask() {
-            Err(Failure::Io(error))
-                if error.kind() == ErrorKind::InvalidInput && Instant::now() < end =>
-            {
-                thread::sleep(Duration::from_millis(5));
-            }
-            asked => return asked,
-        }
-    }
 }
 
 /// Lets the crowds come and go while the pods that stay ask; how many pods came.
@@ -288,20 +290,17 @@ fn leave_nothing(flavour: Flavour) {
     assert!(grown < 16 << 20, "{grown} bytes more");
 }
 
-// On a bridge, pods a moment old are refused by their own IPv6 stack (EINVAL), and count packets to other addresses (Linux
-// 6.18): whose fault that is, is not known yet. `DNS_CACHE_TEST_CHURN_FLAVOUR=bridged` shows it. Each multicast of a pod is
-// copied to all others there, 150 at a time, and what does not fit into a CPU's backlog is lost (the second column of
-// /proc/net/softnet_stat), queries among it: a lookup without an answer says nothing where that has grown.
 #[test]
-fn pods_that_come_and_go_leave_nothing() {
-    let is_bridged = env::var("DNS_CACHE_TEST_CHURN_FLAVOUR").is_ok_and(|text| text == "bridged");
-    leave_nothing(match is_bridged {
-        true => Flavour::Bridged,
-        false => Flavour::Routed,
-    });
+fn pods_that_come_and_go_leave_nothing_routed() {
+    leave_nothing(Flavour::Routed);
 }
 
-/// What the test above would see.
+#[test]
+fn pods_that_come_and_go_leave_nothing_bridged() {
+    leave_nothing(Flavour::Bridged);
+}
+
+/// What the tests above would see.
 #[test]
 fn a_packet_to_nobody_in_a_pod_is_seen() {
     const NOBODYS: u16 = 4_242;
