@@ -73,6 +73,7 @@ pub struct Client {
     timeout: Duration,
     address: Option<IpAddr>,
     port: u16,
+    resets: bool,
 }
 
 impl Client {
@@ -85,7 +86,15 @@ impl Client {
             timeout: Duration::from_secs(2) * slowness(),
             address: None,
             port: 0,
+            resets: false,
         }
+    }
+
+    /// It closes connections by a reset: nothing more is sent on them.
+    #[must_use]
+    pub const fn resetting(mut self) -> Self {
+        self.resets = true;
+        self
     }
 
     /// With another patience; more of it where all is slow.
@@ -206,6 +215,10 @@ impl Client {
             socket
                 .bind(&SocketAddr::new(address, 0).into())
                 .map_err(Failure::Io)?;
+        }
+        if self.resets {
+            let at_once = Some(Duration::ZERO);
+            socket.set_linger(at_once).map_err(Failure::Io)?;
         }
         match socket.connect_timeout(&self.server.into(), self.timeout) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {

@@ -7,12 +7,9 @@ use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use dns_cache_tests::addresses::{CLUSTER_IP, GATEWAY};
 use dns_cache_tests::node::BRIDGE;
-use dns_cache_tests::patience::LONG;
 use dns_cache_tests::{Client, Family, Flavour, Lab, Netns, OrPanic, Pair};
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
@@ -108,16 +105,8 @@ impl Crowd {
         names
     }
 
-    /// All pods that are there go, once their connections have come to their end. The next ones have their namespaces, and
-    /// IPv6 would go on sending from the addresses of those before (a pod's own namespace ends with it).
+    /// All pods that are there go.
     pub(super) fn go(&self) {
-        let end = Instant::now() + LONG;
-        for netns in self.namespaces() {
-            while netns.run(has_connections) {
-                assert!(Instant::now() < end, "connections do not end");
-                thread::sleep(Duration::from_millis(1));
-            }
-        }
         let mut request = self.node.link().del(0);
         let attributes = &mut request.message_mut().attributes;
         attributes.push(LinkAttribute::Group(self.group()));
@@ -135,10 +124,11 @@ impl Crowd {
         self.places.iter().map(|place| &*place.netns)
     }
 
-    /// A client in the pod at this place.
+    /// A client in the pod at this place. It leaves no connection behind, for the next pod has its namespace, and IPv6 would
+    /// go on sending from the address that this one had (a pod's own namespace ends with it).
     pub(super) fn client(&self, place: usize, family: Family) -> Client {
         let netns = Arc::clone(&self.places[place].netns);
-        Client::new(netns, CLUSTER_IP.dns(family))
+        Client::new(netns, CLUSTER_IP.dns(family)).resetting()
     }
 }
 
@@ -147,20 +137,6 @@ impl Crowd {
 fn learn_at_once() {
     let locktime = format!("/proc/sys/net/ipv4/neigh/{BRIDGE}/locktime");
     fs::write(&locktime, "0").or_panic(&locktime);
-}
-
-/// Whether this thread's namespace has connections that somebody may still send on.
-fn has_connections() -> bool {
-    // TCP_TIME_WAIT of include/net/tcp_states.h, in /proc/net/tcp: that one only answers.
-    const TIME_WAIT: &str = "06";
-    ["tcp", "tcp6"].iter().any(|file| {
-        let table = fs::read_to_string(format!("/proc/thread-self/net/{file}")).or_panic(file);
-        let mut states = table
-            .lines()
-            .skip(1)
-            .map(|line| line.split_whitespace().nth(3));
-        states.any(|state| state != Some(TIME_WAIT))
-    })
 }
 
 /// A socket in the namespace.
