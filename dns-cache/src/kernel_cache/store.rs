@@ -167,8 +167,11 @@ impl Store {
             return None;
         }
         let key = self.key(cell)?;
-        let hash = hash(seed, &KeyParts::read(key.as_bytes())?);
-        (self.word(cell, word::HASH) == hash && self.index.leads(way, hash)).then_some(span)
+        let key = KeyParts::read(key.as_bytes())?;
+        let hash = hash(seed, &key);
+        let is_own = self.word(cell, word::HASH) == hash && self.index.leads(way, hash);
+        // Word for word, the filling behind the name too: who looks it up compares those.
+        (is_own && self.has_key(cell, &key)).then_some(span)
     }
 
     /// Lets the next agent know where the queues stand.

@@ -93,6 +93,20 @@ fn answers_of_another_configuration_or_seed_are_not() {
     assert!(seed_of(memory[1].as_fd()).unwrap().is_none());
 }
 
+/// An entry that is found by nobody is none, though its name reads well: here what fills its last word is not zero.
+#[test]
+fn an_entry_that_nobody_finds_is_not_taken_up() {
+    let mut bench = Bench::new(SIZE);
+    // A byte more than a word, and that is the root.
+    bench.put(&named(1), &new_entry(7, 100));
+    let last = bench.live()[0].cell as usize * CELL_WORDS + HEAD_WORDS + 1;
+    assert_eq!(bench.arena[last].load(Relaxed), 0);
+    bench.arena[last].store(1 << 8, Relaxed);
+    bench.restart(0);
+    assert_eq!(bench.keys().len(), 0);
+    bench.check();
+}
+
 /// While another agent has the memory nothing is written there; afterwards this one goes on with what that one left.
 #[test]
 fn a_successor_may_come_and_go() {
