@@ -1,6 +1,6 @@
 //! The resolver's sockets, made inside of its namespace. A socket belongs to the namespace in which it was made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
@@ -18,20 +18,19 @@ const BACKLOG: i32 = 4096;
 /// Room for a burst while the worker is busy: some 4,000 queries with the kernel's own overhead.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// Which slots of the heartbeats are taken, by the addresses of their sockets.
+/// Which slots of the heartbeats are taken, and the addresses of their sockets.
 #[derive(Debug, Default)]
-pub(super) struct Slots(BTreeMap<IpAddr, BTreeSet<u32>>);
+pub(super) struct Slots(BTreeMap<u32, IpAddr>);
 
 impl Slots {
     /// Leaves a slot to a socket that has it.
     fn keep(&mut self, address: IpAddr, slot: u32) {
-        self.0.entry(address).or_default().insert(slot);
+        self.0.insert(slot, address);
     }
 
     /// The lowest one that is free. 0, which nobody looks at, when all are taken.
     fn take(&mut self, address: IpAddr) -> u32 {
-        let is_taken = |slot: &u32| self.0.values().any(|taken| taken.contains(slot));
-        let free = (FIRST_HEARTBEAT..HEARTBEATS).find(|slot| !is_taken(slot));
+        let free = (FIRST_HEARTBEAT..HEARTBEATS).find(|slot| !self.0.contains_key(slot));
         free.map_or(0, |slot| {
             self.keep(address, slot);
             slot
@@ -40,7 +39,7 @@ impl Slots {
 
     /// Frees those of all other addresses: their sockets are read no more.
     pub(super) fn retain(&mut self, listen: impl Fn(IpAddr) -> bool) {
-        self.0.retain(|address, _| listen(*address));
+        self.0.retain(|_, address| listen(*address));
     }
 }
 
@@ -148,6 +147,7 @@ fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::net::Ipv4Addr;
 
     use super::*;

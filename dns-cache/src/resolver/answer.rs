@@ -317,8 +317,8 @@ impl Resolver {
         let allowed = |entry: &Arc<Entry>| self.stale.allows(entry, now);
         let own = own.filter(allowed);
         // A cut says "no such name" for all that is below it: one question, and one failure, are enough.
-        let says_more = |entry: &Arc<Entry>| !(entry.is_nxdomain() && entry.is_denial());
-        if own.as_ref().is_none_or(|own| !says_more(own))
+        let says_no_more = |entry: &Arc<Entry>| entry.is_nxdomain() && entry.is_denial();
+        if own.as_ref().is_none_or(says_no_more)
             && let Some(cut) = self.stale_cut(cuts, now)
         {
             return Some(cut);
