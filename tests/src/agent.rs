@@ -182,7 +182,7 @@ impl Agent {
 
     /// Puts a file with this text in the place of its configuration.
     pub fn write_config(&self, text: &str) {
-        let (new, file) = (self.dir.join("new.yaml"), self.dir.join(FILE));
+        let (new, file) = (self.dir.join("new.yaml"), self.config_file());
         let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &file));
         written.or_panic(format_args!("writing {}", file.display()));
     }
@@ -344,6 +344,12 @@ impl Agent {
             .arg("--bpffs")
             .arg(self.bpffs());
         self.netns.succeed(&mut command);
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.join(FILE)
     }
 
     /// Where it keeps its state.

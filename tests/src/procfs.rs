@@ -22,6 +22,17 @@ pub fn cgroup2() -> Option<PathBuf> {
     })
 }
 
+/// The path, below the root of its hierarchy, of a process's control group for a controller (none: of the unified one), by the
+/// text of its `/proc/PID/cgroup`.
+#[must_use]
+pub fn cgroup_of<'a>(cgroups: &'a str, controller: &str) -> Option<&'a str> {
+    cgroups.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let is_it = controllers.split(',').any(|name| name == controller);
+        is_it.then(|| path.trim_start_matches('/'))
+    })
+}
+
 /// A process that can be told from a later one with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessId {

@@ -12,13 +12,15 @@ use dns_cache_tests::procfs;
 use dns_cache_tests::wire::{Message, rtype};
 use dns_cache_tests::zones::{self, BULK, MANY};
 use dns_cache_tests::{
-    Agent, AgentConfig, Family, Lab, OrPanic, Pair, Pod, Query, addresses, musl, tools,
+    Agent, AgentConfig, Family, Flavour, Lab, OrPanic, Pair, Pod, Query, addresses, musl, tools,
 };
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ProtocolConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::runtime::Builder;
+
+use crate::lab_with_agent;
 
 /// Less than the 5 s, or the 10 s by [`ONE_TRY`], after which a client asks again or gives up: what takes longer was lost. A
 /// busy machine is no fault, so no client here has less patience. (musl tries again after 2.5 s, which its queries' number
@@ -31,13 +33,6 @@ const ONE_TRY: &str = "timeout:10 attempts:1";
 /// What a client's lookup of one name makes of it on the way: the search list's first domain says no, the second
 /// one has it, and each is asked for A and AAAA.
 const QUERIES: u64 = 4;
-
-/// An agent that is slow only because the machine is busy is not passed by.
-fn lab_with_patient_agent() -> (Lab, Agent) {
-    let lab = Lab::builder().start();
-    let agent = lab.agent(&AgentConfig::default());
-    (lab, agent)
-}
 
 fn name(number: u16) -> String {
     format!("svc-{number}.bulk")
@@ -204,7 +199,7 @@ fn udp_queries(before: &Counters, after: &Counters) -> u64 {
 
 #[test]
 fn glibc_with_all_its_options() {
-    let (lab, agent) = lab_with_patient_agent();
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
     for options in [
         "",
         "single-request",
@@ -246,7 +241,7 @@ fn glibc_with_all_its_options() {
 /// It asks all servers at once: the two addresses of the service.
 #[test]
 fn musl() {
-    let (lab, agent) = lab_with_patient_agent();
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
     for client in ["musl", NEWER_MUSL] {
         for options in ["", ONE_TRY] {
             none_is_repeated(&lab, &agent, client, options, 2 * QUERIES);
@@ -258,7 +253,7 @@ fn musl() {
 /// More addresses than 512 bytes hold. Before 1.2.4 it lives on those that fit, later ones ask for the rest over TCP.
 #[test]
 fn musl_and_a_truncated_answer() {
-    let (lab, agent) = lab_with_patient_agent();
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
     for (client, library) in [("musl", musl::own()), (NEWER_MUSL, musl::newer())] {
         let path = library.display();
         let version = musl::version(&library)
@@ -294,7 +289,7 @@ fn musl_and_a_truncated_answer() {
 /// wait 11 s: the servers of what lies outside are well.
 #[test]
 fn outside_names_are_found_while_the_clusters_dns_is_silent() {
-    let (lab, _agent) = lab_with_patient_agent();
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let outside = |client: &str| {
         let names = (0..5).map(|number| format!("{}-{number}.hosts.example.com", client.len()));
         names.collect::<Vec<_>>()
@@ -323,7 +318,7 @@ fn outside_names_are_found_while_the_clusters_dns_is_silent() {
 
 #[test]
 fn go() {
-    let (lab, agent) = lab_with_patient_agent();
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
     for options in ["", "single-request", "rotate trust-ad", ONE_TRY] {
         none_is_repeated(&lab, &agent, "go", options, QUERIES);
     }
@@ -334,7 +329,7 @@ fn go() {
 /// As Node and Python's pycares: all queries from one socket a server.
 #[test]
 fn c_ares() {
-    let (lab, agent) = lab_with_patient_agent();
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
     for options in ["", "rotate", ONE_TRY] {
         none_is_repeated(&lab, &agent, "cares", options, QUERIES);
     }
@@ -349,7 +344,7 @@ fn c_ares() {
 /// By the C library, and by c-ares, as aiohttp does.
 #[test]
 fn python() {
-    let (lab, agent) = lab_with_patient_agent();
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
     for client in ["python getaddrinfo", "python pycares"] {
         none_is_repeated(&lab, &agent, client, "", QUERIES);
     }
@@ -378,7 +373,7 @@ fn by_the_link_local_address() {
 /// By the C library, and by its own c-ares, which is asked for whole names.
 #[test]
 fn node() {
-    let (lab, agent) = lab_with_patient_agent();
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
     none_is_repeated(&lab, &agent, "node lookup", "", QUERIES);
     for options in ["", "rotate"] {
         none_is_repeated(&lab, &agent, "node resolve", options, QUERIES / 2);
@@ -389,7 +384,7 @@ fn node() {
 /// By the C library, and by the JDK's own resolver, which is asked for whole names.
 #[test]
 fn java() {
-    let (lab, agent) = lab_with_patient_agent();
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
     none_is_repeated(&lab, &agent, "java inet", "", QUERIES);
     none_is_repeated(&lab, &agent, "java jndi", "", QUERIES / 2);
     lab.node().conntrack().assert_no_pod_dns();
@@ -399,7 +394,7 @@ fn java() {
 /// no (another server, a CNAME), so that what is sent is not counted; a query without an answer takes the 5 s that are its default.
 #[test]
 fn netty() {
-    let (lab, _agent) = lab_with_patient_agent();
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
     for options in ["", ONE_TRY] {
         look_all_up(&lab, USUAL, "netty", options, services_addresses);
     }
@@ -409,7 +404,7 @@ fn netty() {
 /// Their whole output is compared: a warning of theirs (a retry, a wrong ID) would be in it.
 #[test]
 fn dig_and_kdig() {
-    let (lab, _agent) = lab_with_patient_agent();
+    let (lab, _agent) = lab_with_agent(Flavour::Routed);
     let server = format!("@{}", addresses::CLUSTER_IP.v4);
     let server6 = format!("@{}", addresses::CLUSTER_IP.v6);
     for (program, options) in [
@@ -496,7 +491,7 @@ fn look_all_up_by_hickory(pod: &Pod, options: &str, wanted: impl Fn(&ProtocolCon
 /// second, whatever time-out it is told: on a busy machine that is no fault, if all are answered.
 #[test]
 fn hickory() {
-    let (lab, agent) = lab_with_patient_agent();
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
     let pod = lab.pod(0);
     for options in ["", "rotate", ONE_TRY, "edns0"] {
         let before = agent.counters();
@@ -518,7 +513,7 @@ fn hickory() {
 /// As Netty does: every query from one port, a hundred of them on their way at a time.
 #[test]
 fn one_fixed_source_port() {
-    let (lab, agent) = lab_with_patient_agent();
+    let (lab, agent) = lab_with_agent(Flavour::Routed);
     const AT_ONCE: u16 = 50;
     for family in Family::BOTH {
         let before = agent.counters();

@@ -19,7 +19,9 @@ use dns_cache_tests::{
     Way, tools,
 };
 
-use crate::{ALL_PASSED_BY, PASSED_BY, SetOnDrop, WEB, assert_web, attach_modes, fresh, warm};
+use crate::{
+    PASSED_BY, SetOnDrop, WEB, assert_web, attach_modes, fresh, wait_until_passed_by, warm,
+};
 
 pub(crate) fn config(attach: &str) -> AgentConfig {
     let config = AgentConfig {
@@ -161,14 +163,9 @@ fn all_are_answered_when_wedged() {
             names.ask(&client, transport);
         }
         agent.pause();
-        let stopped = Instant::now();
-        for transport in Transport::ALL {
-            while hasty.ask(transport, &names.query()).is_err() {
-                let waited = stopped.elapsed();
-                assert!(waited < PASSED_BY * slowness(), "{transport:?}: {waited:?}");
-            }
-        }
-        thread::sleep(ALL_PASSED_BY * slowness());
+        wait_until_passed_by(&Transport::ALL, |transport| {
+            hasty.ask(transport, &names.query()).is_ok()
+        });
         for _ in 0..20 {
             for transport in Transport::ALL {
                 names.ask(&client, transport);
@@ -329,7 +326,7 @@ fn a_start_that_fails_harms_nobody() {
         let config = config(attach);
         // For its file.
         let agent = lab.agent(&config);
-        let file = agent.state_dir().with_file_name("dns-cache.yaml");
+        let file = agent.config_file();
         agent.stop();
         agent.detach();
         obstacle();

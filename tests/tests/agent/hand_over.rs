@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::thread;
@@ -215,19 +216,10 @@ fn a_dead_successor_has_taken_nothing(config: AgentConfig) {
     };
     let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
     let link_local = client.clone().server(LINK_LOCAL.dns(Family::V4));
-    let start = match config.in_container {
-        true => Process::start_in_container,
-        false => Process::start,
-    };
-    let file = agent.state_dir().with_file_name("dns-cache.yaml");
+    let file = agent.config_file();
     let (mut died, mut number) = (0, 0);
     'deaths: for delay in (0..).map(|number| step * number) {
-        let successor = start(
-            lab.node().netns(),
-            "successor",
-            &tools::agent(),
-            ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
-        );
+        let successor = successor(&lab, &file, config.in_container);
         thread::sleep(delay);
         successor.kill9();
         // It has noticed when it gives the kernel an answer again.
@@ -280,15 +272,27 @@ fn a_successor_that_dies_in_a_container_has_taken_nothing() {
     a_dead_successor_has_taken_nothing(in_containers());
 }
 
+/// Another agent in the node, with this configuration; as a container's first process on request.
+pub(crate) fn successor(lab: &Lab, file: &Path, in_container: bool) -> Process {
+    let start = match in_container {
+        true => Process::start_in_container,
+        false => Process::start,
+    };
+    let arguments = ["run".as_ref(), "--config".as_ref(), file.as_os_str()];
+    start(lab.node().netns(), "successor", &tools::agent(), arguments)
+}
+
+/// A configuration that is an agent's but for what `edit` makes of it, beside that one's file.
+pub(crate) fn other_configuration(agent: &Agent, edit: impl FnOnce(&str) -> String) -> PathBuf {
+    let text = fs::read_to_string(agent.config_file()).or_panic("reading the configuration");
+    let file = agent.config_file().with_file_name("other.yaml");
+    fs::write(&file, edit(&text)).or_panic("writing a configuration");
+    file
+}
+
 /// A successor that was stopped before its programs were verified: it holds all that it was given.
 fn stopped_successor(lab: &Lab, agent: &Agent) -> Process {
-    let file = agent.state_dir().with_file_name("dns-cache.yaml");
-    let successor = Process::start(
-        lab.node().netns(),
-        "successor",
-        &tools::agent(),
-        ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
-    );
+    let successor = successor(lab, &agent.config_file(), false);
     let end = Instant::now() + Duration::from_secs(20);
     while !agent.log().contains("another agent takes over") {
         assert!(Instant::now() < end, "{}", successor.log());
@@ -389,18 +393,10 @@ fn a_successor_that_fails_has_taken_nothing() {
     let agent = lab.agent(&AgentConfig::default());
     let client = lab.pod(0).client(Family::V4).timeout(PATIENCE);
     assert_web(&client, Transport::Connected);
-    let file = agent.state_dir().with_file_name("other.yaml");
-    let text = fs::read_to_string(file.with_file_name("dns-cache.yaml"));
-    let text = text.or_panic("reading the configuration");
     // Nobody has this address.
-    let text = format!("{text}\nmetrics: {{listen: \"198.51.100.1:9253\"}}\n");
-    fs::write(&file, text).or_panic("writing a configuration");
-    let successor = Process::start(
-        lab.node().netns(),
-        "successor",
-        &tools::agent(),
-        ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
-    );
+    let metrics = "metrics: {listen: \"198.51.100.1:9253\"}";
+    let file = other_configuration(&agent, |text| format!("{text}\n{metrics}\n"));
+    let successor = successor(&lab, &file, false);
     let end = Instant::now() + LONG;
     while successor.exit_status().is_none() {
         assert!(Instant::now() < end, "{}", successor.log());

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use aya::programs::links::{FdLink, PinnedLink};
 use dns_cache_tests::addresses::{CLUSTER_IP, LINK_LOCAL, NODE};
-use dns_cache_tests::patience::{LONG, slowness, wait_until};
+use dns_cache_tests::patience::{LONG, wait_until};
 use dns_cache_tests::procfs::{cgroup2, linux};
-use dns_cache_tests::{
-    Agent, AgentConfig, Client, Family, Lab, Message, OrPanic, Process, Transport, tools,
-};
+use dns_cache_tests::{Agent, AgentConfig, Client, Family, Lab, Message, OrPanic, Transport};
 
 use crate::fallback::{Names, config};
-use crate::{ALL_PASSED_BY, PASSED_BY, assert_web};
+use crate::hand_over::{other_configuration, successor};
+use crate::{assert_web, wait_until_passed_by};
 
 /// A client among the node's own processes.
 fn client(lab: &Lab, server: IpAddr) -> Client {
@@ -122,15 +121,10 @@ fn their_link_local_address_is_answered_when_wedged() {
     let mut connection = client.tcp().or_panic("connecting");
     connection.ask(&names.query()).or_panic("it lives");
     agent.pause();
-    let stopped = Instant::now();
     let hasty = client.clone().timeout(Duration::from_millis(100));
-    for transport in Transport::ALL {
-        while hasty.ask(transport, &names.query()).is_err() {
-            let waited = stopped.elapsed();
-            assert!(waited < PASSED_BY * slowness(), "{transport:?}: {waited:?}");
-        }
-    }
-    std::thread::sleep(ALL_PASSED_BY * slowness());
+    wait_until_passed_by(&Transport::ALL, |transport| {
+        hasty.ask(transport, &names.query()).is_ok()
+    });
     all_are_answered_while_it_is_away(&lab, &mut names);
     agent.resume();
     connection
@@ -438,11 +432,9 @@ fn a_successor_that_dies_takes_nothing_from_them() {
 fn is_survived(is_enabled: bool) -> bool {
     let lab = Lab::builder().start();
     let agent = lab.agent(&everywhere());
-    let file = agent.state_dir().with_file_name("other.yaml");
-    let text = fs::read_to_string(file.with_file_name("dns-cache.yaml"));
-    let text = text.or_panic("reading the configuration");
-    let other = text.replace("{enabled: true,", &format!("{{enabled: {is_enabled},"));
-    fs::write(&file, other).or_panic("writing a configuration");
+    let file = other_configuration(&agent, |text| {
+        text.replace("{enabled: true,", &format!("{{enabled: {is_enabled},"))
+    });
     // The last one that is attached.
     let pin = agent.bpffs().join("host/host_connect6");
     let program = || {
@@ -451,12 +443,7 @@ fn is_survived(is_enabled: bool) -> bool {
     };
     let own = program();
     assert!(own.is_some());
-    let successor = Process::start(
-        lab.node().netns(),
-        "successor",
-        &tools::agent(),
-        ["run".as_ref(), "--config".as_ref(), file.as_os_str()],
-    );
+    let successor = successor(&lab, &file, false);
     let end = Instant::now() + LONG;
     while program() == own {
         assert!(Instant::now() < end, "{}", successor.log());

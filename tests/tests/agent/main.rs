@@ -41,10 +41,10 @@ mod upstreams;
 mod way;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dns_cache_tests::agent::attach_modes;
-use dns_cache_tests::patience::wait_until;
+use dns_cache_tests::patience::{slowness, wait_until};
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::{
     Agent, AgentConfig, Client, Flavour, Lab, Message, OrPanic, Query, Transport,
@@ -64,8 +64,21 @@ fn lab_with_agent(flavour: Flavour) -> (Lab, Agent) {
 /// In which a wedged agent is passed by, and comes back, on a machine that has other things to do. (The promise is 600 ms,
 /// which the incident `stop` measures.)
 const PASSED_BY: Duration = Duration::from_secs(20);
-/// How much later than one of its sockets another one may have shown its last progress.
-const ALL_PASSED_BY: Duration = Duration::from_millis(200);
+
+/// Asks by these transports until queries go past an agent that has just been wedged, whichever of its sockets they are for.
+#[track_caller]
+fn wait_until_passed_by(transports: &[Transport], mut ask: impl FnMut(Transport) -> bool) {
+    // How much later than one of its sockets another one may have shown its last progress.
+    const ALL: Duration = Duration::from_millis(200);
+    let began = Instant::now();
+    for transport in transports {
+        while !ask(*transport) {
+            let waited = began.elapsed();
+            assert!(waited < PASSED_BY * slowness(), "{transport:?}: {waited:?}");
+        }
+    }
+    std::thread::sleep(ALL * slowness());
+}
 
 /// Asks until the kernel has the answer: it is put there after the reply to the first who asks.
 #[track_caller]

@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use dns_cache_tests::patience::slowness;
+use dns_cache_tests::procfs::cgroup_of;
 use dns_cache_tests::wire::rtype;
 use dns_cache_tests::zones::BULK;
 use dns_cache_tests::{AgentConfig, Family, Lab, OrPanic, Query, Transport};
@@ -13,7 +14,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::{ALL_PASSED_BY, PASSED_BY, WEB, assert_web, fresh, warm};
+use crate::{PASSED_BY, WEB, assert_web, fresh, wait_until_passed_by, warm};
 
 const UDP: [Transport; 2] = [Transport::Connected, Transport::Unconnected];
 
@@ -65,12 +66,10 @@ fn an_agent_whose_readers_hang_is_passed_by() {
             let number = numbers.next().or_panic("it has no end");
             Query::new(&fresh(number), rtype::A)
         };
-        let (held, began) = (Held::named("udp", agent.process().pid()), Instant::now());
-        while hasty.ask(Transport::Connected, &query()).is_err() {
-            let waited = began.elapsed();
-            assert!(waited < PASSED_BY * slowness(), "{waited:?}");
-        }
-        sleep(ALL_PASSED_BY * slowness());
+        let held = Held::named("udp", agent.process().pid());
+        wait_until_passed_by(&[Transport::Connected], |transport| {
+            hasty.ask(transport, &query()).is_ok()
+        });
         let before = agent.counters();
         for _ in 0..20 {
             for transport in UDP {
@@ -112,15 +111,8 @@ impl Starved {
         let (root, is_v2) = hierarchy()?;
         let cgroups = fs::read_to_string(format!("/proc/{process}/cgroup"));
         let cgroups = cgroups.or_panic("asking for a process's cgroups");
-        // `number:controllers:path`
-        let home = cgroups.lines().find_map(|line| {
-            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            let is_it = match is_v2 {
-                true => controllers.is_empty(),
-                false => controllers.split(',').any(|controller| controller == "cpu"),
-            };
-            is_it.then(|| root.join(path.trim_start_matches('/')))
-        });
+        let home = cgroup_of(&cgroups, if is_v2 { "" } else { "cpu" });
+        let home = home.map(|path| root.join(path));
         let cgroup = root.join(format!("dnsc-starved-{process}"));
         fs::create_dir(&cgroup).or_panic("making a cgroup");
         let this = Self {

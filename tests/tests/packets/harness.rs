@@ -80,45 +80,63 @@ pub(super) struct Harness {
     pub(super) bridge: u32,
 }
 
+/// What most tests load the programs with.
+fn options(cache: Option<Size>) -> LoadOptions {
+    LoadOptions {
+        log_level: 0,
+        patience: Duration::ZERO,
+        cache,
+        seed: random_seed(),
+        node: 0,
+        unguarded: false,
+    }
+}
+
 impl Harness {
     /// Everything in place: the resolver listens on both addresses, all four pods are registered. Nothing is
     /// answered in the kernel.
     pub(super) fn new() -> Self {
-        Self::load(None, &[], random_seed(), false, Duration::ZERO)
+        Self::load(&[], &options(None))
     }
 
     /// The same with a kernel cache of this size.
     pub(super) fn with_cache(size: Size) -> Self {
-        Self::load(Some(size), &[], random_seed(), false, Duration::ZERO)
+        Self::load(&[], &options(Some(size)))
     }
 
     /// The same with a seed for its hash.
     pub(super) fn with_seed(size: Size, seed: Seed) -> Self {
-        Self::load(Some(size), &[], seed, false, Duration::ZERO)
+        let options = LoadOptions {
+            seed,
+            ..options(Some(size))
+        };
+        Self::load(&[], &options)
     }
 
     /// A kernel cache that answers these networks only.
     pub(super) fn restricted(size: Size, allowed: &[Network]) -> Self {
-        Self::load(Some(size), allowed, random_seed(), false, Duration::ZERO)
+        Self::load(allowed, &options(Some(size)))
     }
 
     /// A kernel cache whose entries are taken as they are read, though they change meanwhile.
     pub(super) fn unguarded(size: Size) -> Self {
-        Self::load(Some(size), &[], random_seed(), true, Duration::ZERO)
+        let options = LoadOptions {
+            unguarded: true,
+            ..options(Some(size))
+        };
+        Self::load(&[], &options)
     }
 
     /// A resolver whose sockets count as dead when they have not shown progress for so long.
     pub(super) fn patient(patience: Duration) -> Self {
-        Self::load(None, &[], random_seed(), false, patience)
+        let options = LoadOptions {
+            patience,
+            ..options(None)
+        };
+        Self::load(&[], &options)
     }
 
-    fn load(
-        size: Option<Size>,
-        allowed: &[Network],
-        seed: Seed,
-        unguarded: bool,
-        patience: Duration,
-    ) -> Self {
+    fn load(allowed: &[Network], options: &LoadOptions) -> Self {
         let scope = Scope::new();
         let node = Netns::new(&scope, "node");
         let resolver = Netns::new(&scope, "resolver");
@@ -155,20 +173,13 @@ impl Harness {
             "link set eth0 up\naddr add {V4}/32 dev lo\naddr add {V6}/128 dev lo nodad\naddr add 10.244.0.2/32 dev lo\naddr add fd00:10:244::2/128 dev lo nodad\naddr add 169.254.20.10/32 dev lo\naddr add fd00:20::a/128 dev lo nodad"
         ));
 
-        let mut ebpf = datapath::load(&LoadOptions {
-            log_level: 0,
-            patience,
-            cache: size,
-            seed,
-            node: 0,
-            unguarded,
-        })
-        .unwrap();
+        let mut ebpf = datapath::load(options).unwrap();
         datapath::Access::of(&mut ebpf)
             .unwrap()
             .set(allowed)
             .unwrap();
-        let cache = size.map(|size| datapath::kernel_cache(&ebpf, size, seed, 0).unwrap());
+        let cache = options.cache;
+        let cache = cache.map(|size| datapath::kernel_cache(&ebpf, size, options.seed, 0).unwrap());
         let cache = cache.map(Arc::new);
         datapath::link_stages(&mut ebpf).unwrap();
         let mut harness = Self {

@@ -118,6 +118,13 @@ fn dir() -> PathBuf {
     tools.parent().unwrap_or(&tools).join("cluster")
 }
 
+/// CoreDNS, and behind it its Service with these addresses.
+fn coredns_manifest(addresses: &[&str]) -> String {
+    include_str!("files/coredns.yaml")
+        .replace("FIRST", addresses[0])
+        .replace("ADDRESSES", &format!("{addresses:?}"))
+}
+
 fn up(settings: &Settings) -> Result<Node> {
     println!("Starting a cluster: {settings} …");
     let node = Node::boot(&dir(), settings.family).context("making the node")?;
@@ -141,9 +148,7 @@ fn up(settings: &Settings) -> Result<Node> {
     })?;
     components::kubelet_and_proxy(&node, settings)?;
     let addresses: Vec<_> = DNS_IP.of(settings.family).collect();
-    let coredns =
-        include_str!("files/coredns.yaml").replace("ADDRESSES", &format!("{addresses:?}"));
-    node.apply(&coredns)?;
+    node.apply(&coredns_manifest(&addresses))?;
     wait_for("a service account", patience, || {
         node.kubectl(&["get", "serviceaccount", "default"])
             .map(|_| true)

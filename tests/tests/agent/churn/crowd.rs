@@ -3,7 +3,7 @@
 //! apart when their namespaces end: one at a time each would wait for two grace periods of RCU, and 46 a second is all that a
 //! machine gets rid of, with or without an agent.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
@@ -60,7 +60,10 @@ impl Crowd {
         let bridge = match lab.node().flavour() {
             Flavour::Routed => None,
             Flavour::Bridged => {
-                lab.node().netns().run(learn_at_once);
+                // The node takes up an address's new MAC address from any word of its pod. It does not within a second of the last
+                // one (`arp_process` of net/ipv4/arp.c), unless the pod says it unasked, as CNI plugins do for theirs.
+                let locktime = format!("net/ipv4/neigh/{BRIDGE}/locktime");
+                lab.node().netns().sysctl(&locktime, "0");
                 let bridge = runtime.block_on(self::index(&node, BRIDGE));
                 Some(bridge.or_panic("looking for the bridge"))
             }
@@ -130,13 +133,6 @@ impl Crowd {
         let netns = Arc::clone(&self.places[place].netns);
         Client::new(netns, CLUSTER_IP.dns(family)).resetting()
     }
-}
-
-/// Lets this thread's namespace, the node's, take up an address's new MAC address from any word of its pod. It does not within
-/// a second of the last one (`arp_process` of net/ipv4/arp.c), unless the pod says it unasked, as CNI plugins do for theirs.
-fn learn_at_once() {
-    let locktime = format!("/proc/sys/net/ipv4/neigh/{BRIDGE}/locktime");
-    fs::write(&locktime, "0").or_panic(&locktime);
 }
 
 /// A socket in the namespace.

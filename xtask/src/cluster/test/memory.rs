@@ -6,6 +6,7 @@ use std::time::Duration;
 use std::{fmt::Write as _, fs};
 
 use anyhow::{Context, Result, bail};
+use dns_cache_tests::procfs::cgroup_of;
 
 use super::Bed;
 use super::load::under_load;
@@ -133,14 +134,10 @@ impl Group {
         } else {
             (root.join("memory"), "memory")
         };
-        let path = groups.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let is_it = parts.next()?.split(',').any(|name| name == controller);
-            parts.next().filter(|_| is_it)
-        });
-        let path = path.with_context(|| format!("no group for memory in\n{groups}"))?;
+        let path = cgroup_of(&groups, controller)
+            .with_context(|| format!("no group for memory in\n{groups}"))?;
         Ok(Self {
-            dir: root.join(path.trim_start_matches('/')),
+            dir: root.join(path),
             is_unified,
         })
     }

@@ -12,9 +12,9 @@ use super::lookups::{answers, forget, same, tracked, tracked_at};
 use super::node_state::NodeState;
 use super::{Bed, DAEMONSET, memory, rendered, verify};
 use crate::chart::NAMESPACE;
-use crate::cluster::components;
 use crate::cluster::node::{output, wait, wait_for};
 use crate::cluster::settings::{DNS_IP, Family, LINK_LOCAL_IP, Pair};
+use crate::cluster::{components, coredns_manifest};
 
 type Scenario = fn(&Bed) -> Result<String>;
 
@@ -65,8 +65,6 @@ pub(super) const SCENARIOS: [(&str, Scenario); 22] = [
 pub(super) const POD: &str = "client";
 pub(super) const SERVER: &str = DNS_IP.0;
 const COREDNS: [&str; 2] = ["-n=kube-system", "deployment/coredns"];
-/// What `cluster up` makes, the Service last.
-const COREDNS_MANIFEST: &str = include_str!("../files/coredns.yaml");
 /// As long as the issue asks for.
 const API_AWAY: Duration = Duration::from_secs(60);
 
@@ -283,15 +281,13 @@ fn service_at(bed: &Bed, addresses: Pair) -> Result<String> {
     const PATIENCE: Duration = Duration::from_secs(120);
     const NAME: &str = "web.default.svc.cluster.local";
     let both: Vec<_> = addresses.of(Family::Dual).collect();
-    let (_, service) = COREDNS_MANIFEST
+    let manifest = coredns_manifest(&both);
+    let (_, service) = manifest
         .rsplit_once("\n---\n")
         .context("the Service stands last")?;
-    let service = service
-        .replace(DNS_IP.0, addresses.0)
-        .replace("ADDRESSES", &format!("{both:?}"));
     bed.node
         .kubectl(&["delete", "service", "-n=kube-system", "kube-dns"])?;
-    bed.node.apply(&service)?;
+    bed.node.apply(service)?;
     let start = Instant::now();
     wait_for("the agent at the Service's addresses", PATIENCE, || {
         Ok(bed.status()?["listen"] == serde_json::json!(both))
