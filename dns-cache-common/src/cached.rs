@@ -171,8 +171,16 @@ impl Shape {
     #[inline(always)]
     #[must_use]
     pub const fn body_words(self) -> usize {
-        (self.body_len as usize).div_ceil(WORD)
+        words(self.body_len as usize)
     }
+}
+
+/// Words that so many bytes take. [`usize::div_ceil`] has a branch, of which the kernel's verifier follows both sides through
+/// all that comes after it.
+#[inline(always)]
+#[must_use]
+pub const fn words(bytes: usize) -> usize {
+    (bytes + WORD - 1) >> WORD.trailing_zeros()
 }
 
 /// How many records an entry has.
@@ -210,7 +218,7 @@ impl Counts {
     #[inline(always)]
     #[must_use]
     pub const fn table_words(self) -> usize {
-        (self.records as usize * 2).div_ceil(WORD)
+        words(self.records as usize * 2)
     }
 }
 

@@ -92,25 +92,29 @@ fn look_up(ctx: &TcContext, packet: &Packet, ifindex: u32, buckets: u32) -> Resu
     }
     let (memory, len) = load(ctx, packet)?;
     let (asked, scratch) = read(packet, memory, len)?;
-    // An entry of the name's own, else a cut above it: a loop, for code and stack of one.
-    let mut missed = None;
+    // An entry of the name's own, else a cut above it: a loop, for code and stack of one. The verifier knows the turn, but not
+    // why the first one was a miss: else it would follow the second turn once for each reason.
+    let mut is_above = false;
+    let mut missed = Counter::CacheMissAbsent;
     loop {
-        let key = match missed {
-            None => Key::whole(scratch, &asked.question),
-            Some(reason) => cut::key(scratch, &asked.question, buckets).ok_or(reason)?,
+        let key = if is_above {
+            cut::key(scratch, &asked.question, buckets).ok_or(missed)?
+        } else {
+            Key::whole(scratch, &asked.question)
         };
-        match (entry::find(scratch, &asked.question, &key, buckets), missed) {
-            (Ok(found), _) => {
+        match entry::find(scratch, &asked.question, &key, buckets) {
+            Ok(found) => {
                 let verdict =
                     answer::send(ctx, packet, ifindex, scratch, asked.form, &found.reply)?;
                 found.used(asked.question.rtype, packet.ipv4);
                 return Ok(verdict);
             }
-            (Err(_), Some(reason)) => return Err(reason),
-            (Err(reason @ (Counter::CacheMissAbsent | Counter::CacheMissExpired)), None) => {
-                missed = Some(reason);
+            Err(_) if is_above => return Err(missed),
+            Err(reason @ (Counter::CacheMissAbsent | Counter::CacheMissExpired)) => {
+                missed = scratch.forget(reason);
+                is_above = true;
             }
-            (Err(reason), None) => return Err(reason),
+            Err(reason) => return Err(reason),
         }
     }
 }

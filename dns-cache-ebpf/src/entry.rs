@@ -168,10 +168,10 @@ pub fn find(
         return Err(Counter::CacheMissExpired);
     }
     let age = (now.saturating_sub(stored) / NANOS) as u32;
-    let opt_len = match question.client.edns {
+    let opt_len = scratch.forget(match question.client.edns {
         Some(_) => OPT_LEN,
         None => 0,
-    };
+    });
     let body_len = shape.body_len as usize;
     let body_at = header::LEN + key::name_len(question) + 4;
     let len = body_at + body_len + opt_len;

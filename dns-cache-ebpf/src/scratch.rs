@@ -26,6 +26,8 @@ pub struct Scratch {
     pub name: [u64; NAME_WORDS],
     /// See [`Self::forget`].
     forgotten: u64,
+    /// See [`Query`].
+    query_len: usize,
 }
 
 /// What was read of a query.
@@ -116,23 +118,25 @@ fn cut<const LAST: usize>(number: usize) -> usize {
     number
 }
 
-/// The query in the scratch.
+/// The query in the scratch. Its length is read anew each time: what the verifier learns of it by a comparison would make
+/// each end of a loop a case of its own.
 pub struct Query {
     scratch: *mut Scratch,
-    len: usize,
 }
 
 impl Query {
     #[inline(always)]
     pub fn new(scratch: &mut Scratch, len: usize) -> Self {
-        Self { scratch, len }
+        scratch.query_len = len;
+        Self { scratch }
     }
 }
 
 impl Message for Query {
     #[inline(always)]
     fn len(&self) -> usize {
-        self.len
+        // SAFETY: the only reference, see `scratch`.
+        unsafe { ptr::read_volatile(&raw const (*self.scratch).query_len) }
     }
 
     #[inline(always)]
