@@ -92,11 +92,14 @@ fn rustflags(root: &Path) -> Result<String> {
     // Line information is part of the object: the same object wherever it is built.
     let home = env::var("CARGO_HOME")
         .or_else(|_| Ok::<_, env::VarError>(format!("{}/.cargo", env::var("HOME")?)))?;
+    // Block placement may put a loop's end in front of its beginning, so that it goes back without a jump: Linux 5.10 refuses
+    // that (a test of `datapath::inspect` looks).
     Ok([
         format!("--cfg=bpf_target_arch=\"{arch}\"").as_str(),
         "-Cdebuginfo=2",
         "-Dwarnings",
         "-Clink-arg=--btf",
+        "-Clink-arg=--llvm-args=-disable-block-placement",
         &format!("--remap-path-prefix={}=/dns-cache", root.display()),
         &format!("--remap-path-prefix={home}=/cargo"),
     ]

@@ -140,6 +140,79 @@ mod tests {
         }
     }
 
+    /// A loop may go back by a jump, and not by going on at the next instruction: so Linux 5.10 has it (`check_cfg` and
+    /// `push_insn` of kernel/bpf/verifier.c), whose search this is.
+    #[test]
+    fn programs_go_back_by_jumps() {
+        let object = Object::parse(OBJECT).unwrap();
+        for function in object.functions.values() {
+            let back = goes_back_without_a_jump(&function.instructions);
+            assert_eq!(back, None, "{}", function.name);
+        }
+        let code = |jumps: [i16; 4]| {
+            jumps.map(|off| bpf_insn {
+                code: if off == 0 { MOVE } else { JUMP },
+                _bitfield_align_1: [],
+                _bitfield_1: bpf_insn::new_bitfield_1(0, 0),
+                off,
+                imm: 0,
+            })
+        };
+        // Into the loop at 2, which goes back to 1, which goes on at 2.
+        assert_eq!(goes_back_without_a_jump(&code([1, 0, -2, 0])), Some(1));
+        assert_eq!(goes_back_without_a_jump(&code([0, 0, -2, 0])), None);
+    }
+
+    /// `BPF_JMP | BPF_JA` and `BPF_JMP | BPF_EXIT`, and both classes of jumps.
+    const JUMP: u8 = 0x05;
+    const EXIT: u8 = 0x95;
+    const JUMP_CLASSES: std::ops::RangeInclusive<u8> = 5..=6;
+    /// `BPF_LD | BPF_IMM | BPF_DW`, which takes two places.
+    const WIDE: u8 = 0x18;
+
+    /// The first instruction found that is no jump and is followed by one on the way to it.
+    fn goes_back_without_a_jump(code: &[bpf_insn]) -> Option<usize> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Visit {
+            No,
+            Begun,
+            Done,
+        }
+        let mut visits = vec![Visit::No; code.len()];
+        let mut way = vec![(0, next(code, 0))];
+        visits[0] = Visit::Begun;
+        while let Some((at, ways)) = way.last_mut() {
+            let Some((to, jumps)) = ways.pop() else {
+                visits[*at] = Visit::Done;
+                way.pop();
+                continue;
+            };
+            match visits.get(to) {
+                Some(Visit::Begun) if !jumps => return Some(*at),
+                Some(Visit::No) => {
+                    visits[to] = Visit::Begun;
+                    way.push((to, next(code, to)));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Where it goes on after the instruction at `at`, what is tried first at the end; and whether by a jump.
+    fn next(code: &[bpf_insn], at: usize) -> Vec<(usize, bool)> {
+        let instruction = &code[at];
+        let target = at.wrapping_add_signed(1 + isize::from(instruction.off));
+        match instruction.code {
+            EXIT => Vec::new(),
+            JUMP => vec![(target, true)],
+            CALL => vec![(at + 1, false)],
+            WIDE => vec![(at + 2, false)],
+            other if JUMP_CLASSES.contains(&(other & 7)) => vec![(target, true), (at + 1, true)],
+            _ => vec![(at + 1, false)],
+        }
+    }
+
     /// The one clock that goes on while the machine is suspended: by any other, what is old would be given as young. Here both
     /// may say the same.
     #[test]
