@@ -178,7 +178,7 @@ pub async fn run(
                 }
             }
             connection = next_of(&mut connections) => {
-                agent.inherit(connection, &server);
+                agent.inherit(connection, &server).await;
                 continue;
             }
             _ = hangup.recv() => {}
@@ -344,7 +344,7 @@ struct Agent {
 
 impl Agent {
     /// Goes on with a client's connection; `None`: the agent before has ended.
-    fn inherit(&self, connection: Option<Connection>, server: &serve::Server) {
+    async fn inherit(&self, connection: Option<Connection>, server: &serve::Server) {
         match connection {
             Some(connection) => {
                 if let Err(error) = server.adopt(connection) {
@@ -352,8 +352,8 @@ impl Agent {
                 }
             }
             None => {
-                if let Err(error) = self.datapath.forget_predecessors() {
-                    warn!(%error, "what earlier agents pinned stays");
+                if let Err(error) = self.datapath.forget_predecessors().await {
+                    warn!(%error, "what earlier agents left stays");
                 }
             }
         }

@@ -5,7 +5,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use dns_cache_common::maps::{STAND_IN_V4, STAND_IN_V6};
-use netlink_packet_route::route::{RouteMessage, RouteScope};
+use futures_util::TryStreamExt as _;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use rtnetlink::{Handle, RouteMessageBuilder};
 use tracing::warn;
 
@@ -66,6 +69,55 @@ impl HostRoutes {
         }
         self.present = present;
         Ok(())
+    }
+
+    /// Takes away what an agent before has made and this one has not.
+    ///
+    /// # Errors
+    ///
+    /// There is no netlink socket to be had, or the routes cannot be listed.
+    pub(super) async fn remove_others(&self) -> Result<(), Error> {
+        let handle = netlink().step(|| "open a netlink socket".to_owned())?;
+        let all = [
+            RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        ];
+        for family in all {
+            let routes = handle.route().get(family).execute();
+            let routes: Vec<_> = routes
+                .try_collect()
+                .await
+                .step(|| "list the node's routes".to_owned())?;
+            for address in routes.iter().filter_map(|route| self.ours(route)) {
+                if !self.present.contains(&address) {
+                    // Absent is as good as removed.
+                    let _ = handle.route().del(self.route(address)).execute().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The address that a route of an agent's leads to.
+    fn ours(&self, route: &RouteMessage) -> Option<IpAddr> {
+        let RouteHeader {
+            destination_prefix_length,
+            protocol: RouteProtocol::Static,
+            kind: RouteType::Unicast,
+            ..
+        } = route.header
+        else {
+            return None;
+        };
+        let output = RouteAttribute::Oif(self.link.ifindex);
+        let attributes = &route.attributes;
+        let address = attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+            RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+            _ => None,
+        })?;
+        let is_whole = destination_prefix_length == if address.is_ipv4() { 32 } else { 128 };
+        (is_whole && attributes.contains(&output)).then_some(address)
     }
 
     /// Where the node's own processes reach the resolver.

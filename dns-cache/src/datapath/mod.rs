@@ -288,14 +288,16 @@ impl Datapath {
         ))
     }
 
-    /// Removes what earlier agents pinned and this one does not use. None of them may run any more.
+    /// Removes what earlier agents left and this one does not use: pins, and the node's own routes to the resolver. None of
+    /// them may run any more.
     ///
     /// # Errors
     ///
-    /// A pin cannot be removed.
-    pub fn forget_predecessors(&self) -> Result<(), Error> {
+    /// A pin cannot be removed, or the routes cannot be looked at.
+    pub async fn forget_predecessors(&self) -> Result<(), Error> {
         self.pins.keep_only_own();
-        bpffs::remove_other_layouts(&self.bpffs)
+        bpffs::remove_other_layouts(&self.bpffs)?;
+        self.host_routes.lock().await.remove_others().await
     }
 
     /// The node's lock, the resolver's namespace and the way there, for another process.

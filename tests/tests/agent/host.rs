@@ -132,22 +132,41 @@ fn their_link_local_address_is_answered_when_wedged() {
         .or_panic("what is open goes on");
 }
 
+/// The node's routes to the resolver.
+fn routes(lab: &Lab) -> Vec<String> {
+    let snapshot = lab.node().snapshot();
+    // All tables, so both families.
+    let lines = snapshot.part("ip route").unwrap_or_default().lines();
+    let ours = |line: &&str| {
+        Family::BOTH
+            .iter()
+            .any(|family| line.starts_with(&format!("{} dev dnscache0", LINK_LOCAL.of(*family))))
+    };
+    lines.filter(ours).map(str::to_owned).collect()
+}
+
+/// A successor that is not to be asked there takes the way away.
+#[test]
+fn routes_are_the_successors() {
+    let lab = Lab::builder().start();
+    let agent = lab.agent(&config("auto"));
+    assert_eq!(routes(&lab).len(), 2, "{:?}", routes(&lab));
+    let successor = lab.agent(&AgentConfig::default());
+    agent.assert_ends();
+    wait_until(|| format!("{:?}", routes(&lab)), || routes(&lab).is_empty());
+    let next = lab.agent(&config("auto"));
+    successor.assert_ends();
+    assert_eq!(routes(&lab).len(), 2, "{:?}", routes(&lab));
+    assert_eq!(says(&next), (2, false));
+    assert_web(&client(&lab, LINK_LOCAL.v4.into()), Transport::Connected);
+}
+
 /// The routes follow the configuration, and others' packets do not get in by them.
 #[test]
 fn routes_come_and_go() {
     let lab = Lab::builder().start();
     let agent = lab.agent(&AgentConfig::default());
-    let routes = || {
-        let snapshot = lab.node().snapshot();
-        // All tables, so both families.
-        let lines = snapshot.part("ip route").unwrap_or_default().lines();
-        let ours = |line: &&str| {
-            Family::BOTH.iter().any(|family| {
-                line.starts_with(&format!("{} dev dnscache0", LINK_LOCAL.of(*family)))
-            })
-        };
-        lines.filter(ours).map(str::to_owned).collect::<Vec<_>>()
-    };
+    let routes = || routes(&lab);
     assert_eq!(routes(), [""; 0]);
     agent.reload(&config("auto"));
     assert_eq!(routes().len(), 2, "{:?}", routes());
