@@ -77,11 +77,10 @@ pub fn pod_ingress(ctx: &TcContext) -> i32 {
     }
     // A program of its own, for the stack and the verifier's patience. The array is pinned: it keeps it when the agent
     // is gone.
-    // SAFETY: nothing of this program is in use afterwards.
+    // SAFETY: it comes back only if there is no such program, and nothing has changed then.
     let _ = unsafe { STAGES.tail_call(ctx, STAGE_TO_RESOLVER) };
-    // Not to a fallback: that doubles the verifier's work, for an array that was emptied by hand.
     count_no_socket(packet);
-    LEAVE
+    fallback::leave(ctx, packet, ifindex)
 }
 
 /// Hands the packet that `pod_ingress` parsed to the resolver, if it is there and the source is right.

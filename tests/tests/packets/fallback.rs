@@ -75,6 +75,19 @@ fn queries(pod: Place) -> Vec<(&'static str, Packet, &'static str)> {
 #[test]
 fn answers_come_from_the_address_that_was_asked() {
     let (mut harness, pod) = dead();
+    assert_diverted_and_back(&mut harness, pod);
+}
+
+/// Somebody has taken away the pins of an agent that is dead: the array of the stages is empty.
+#[test]
+fn a_first_stage_that_is_alone_diverts() {
+    let (mut harness, pod) = dead();
+    harness.unlink_stages();
+    assert_diverted_and_back(&mut harness, pod);
+}
+
+#[track_caller]
+fn assert_diverted_and_back(harness: &mut Harness, pod: Place) {
     for (what, query, to) in queries(pod) {
         let outcome = harness.sent_by_pod(pod, &query);
         let diverted = query.clone().with(|p| p.destination = ip(to));

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
+use aya::maps::{
+    Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, ProgramArray, RingBuf,
+};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use dns_cache::config::Network;
 use dns_cache::datapath::{self, LoadOptions};
@@ -17,7 +19,8 @@ use dns_cache_common::cached::{ELEMENT, Refresh};
 use dns_cache_common::hash::Seed;
 use dns_cache_common::hits::{Code, Hit};
 use dns_cache_common::maps::{
-    Address, BridgePort, Client, Counter, FIRST_HEARTBEAT, Interface, Resolver, Traffic, names,
+    Address, BridgePort, Client, Counter, FIRST_HEARTBEAT, Interface, Resolver, STAGE_TO_RESOLVER,
+    Traffic, names,
 };
 use dns_cache_tests::patience::wait_until;
 use dns_cache_tests::{Netns, Scope};
@@ -304,6 +307,13 @@ impl Harness {
         let beats = self.ebpf.map_mut(names::HEARTBEATS).unwrap();
         let mut beats: Array<_, u64> = beats.try_into().unwrap();
         beats.set(FIRST_HEARTBEAT + nth as u32, moment, 0).unwrap();
+    }
+
+    /// Leaves `pod_ingress` alone, as the kernel does when nobody holds the array of the stages any more.
+    pub(super) fn unlink_stages(&mut self) {
+        let stages = self.ebpf.map_mut(names::STAGES).unwrap();
+        let mut stages: ProgramArray<_> = stages.try_into().unwrap();
+        stages.clear_index(&STAGE_TO_RESOLVER).unwrap();
     }
 
     /// Closes the resolver's sockets, as a kill does.
