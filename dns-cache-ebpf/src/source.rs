@@ -186,33 +186,41 @@ fn reverse_path(ctx: &TcContext, packet: &Packet, ifindex: u32, bridge: u32, pod
         _ => return Path::Unknown,
     };
     let towards = fib.ifindex;
-    if bridge == 0 || towards != bridge {
-        return if towards == ifindex {
-            Path::Here
-        } else if interface(towards).is_some() {
-            Path::AnotherPod
-        } else {
-            Path::Unknown
+    if towards == ifindex {
+        return Path::Here;
+    }
+    // The agent hears a little later than of an interface that this is a bridge's port: that may be so of one that it has for
+    // no port.
+    let is_port = match interface(towards) {
+        _ if bridge != 0 => towards == bridge,
+        Some(other) => other.flags & Interface::BRIDGE != 0,
+        None => false,
+    };
+    if !is_port {
+        return match interface(towards) {
+            Some(_) => Path::AnotherPod,
+            None => Path::Unknown,
         };
     }
     if !neighbour_known {
         return Path::Unknown;
     }
+    let key = BridgePort::new(towards, fib.dmac);
     if fib.dmac != pod {
         // The neighbour entry outlives its pod: this one may have the address of one that is gone.
-        return match port(&BridgePort::new(bridge, fib.dmac)) {
+        return match port(&key) {
             Some(port) if port != ifindex && is_there(ctx, packet, port) => Path::AnotherPod,
             _ => Path::Unknown,
         };
     }
-    let key = BridgePort::new(bridge, pod);
     match port(&key) {
         Some(port) if port == ifindex => Path::Here,
         Some(_) => Path::AnotherPod,
         // The bridge learns from the first frame as well; the agent's mirror of its table lags behind.
-        None if BRIDGE_PORTS
-            .insert(&key, &ifindex, u64::from(BPF_NOEXIST))
-            .is_ok() =>
+        None if bridge != 0
+            && BRIDGE_PORTS
+                .insert(&key, &ifindex, u64::from(BPF_NOEXIST))
+                .is_ok() =>
         {
             Path::Here
         }

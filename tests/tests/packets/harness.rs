@@ -527,6 +527,17 @@ impl Harness {
             .ok()
     }
 
+    /// Makes an interface one of no bridge, as the agent has it before it hears of that.
+    pub(super) fn forget_bridge(&mut self, pod: Place) {
+        let interface = Interface {
+            bridge: 0,
+            flags: Interface::PEER,
+        };
+        self.interfaces
+            .insert(pod.ifindex, interface.to_bytes(), 0)
+            .unwrap();
+    }
+
     /// Takes an interface out, as the agent does when it is gone.
     pub(super) fn forget_interface(&mut self, ifindex: u32) {
         self.interfaces.remove(&ifindex).unwrap();

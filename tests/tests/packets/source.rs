@@ -164,7 +164,38 @@ fn a_bridged_pod_cannot_take_a_routed_ones_address() {
     let forged = udp(c, true).with(|p| p.source = ip(a.v4));
     assert_eq!(harness.sent_by_pod(c, &forged).verdict, Shot);
     let forged = udp(a, true).with(|p| p.source = ip(c.v4));
+    let outcome = harness.sent_by_pod(a, &forged);
+    assert_eq!(outcome.verdict, Redirect, "nobody knows whose it is");
+    assert_eq!(outcome.counted.get("unverified"), Some(&1));
+    harness.set_neighbour(c);
+    assert_eq!(harness.sent_by_pod(c, &udp(c, true)).verdict, Redirect);
+    assert_eq!(harness.client(c.v4).unwrap().ifindex, c.ifindex);
     assert_eq!(harness.sent_by_pod(a, &forged).verdict, Shot);
+    let with_mac = forged.with(|p| p.macs[1] = c.mac);
+    assert_eq!(harness.sent_by_pod(a, &with_mac).verdict, Shot);
+}
+
+/// The agent has heard of the interface, and not yet that it is a bridge's port.
+#[test]
+fn a_port_that_is_not_known_to_be_one_is_served() {
+    for is_neighbour in [false, true] {
+        let mut harness = Harness::new();
+        let (c, d) = (harness.pod('c'), harness.pod('d'));
+        harness.forget_bridge(c);
+        if is_neighbour {
+            harness.set_neighbour(c);
+        }
+        harness.set_neighbour(d);
+        for v4 in [true, false] {
+            let query = udp(c, v4);
+            assert_eq!(harness.sent_by_pod(c, &query).verdict, Redirect);
+            let reply = harness.sent_by_resolver(&answer(&query));
+            assert_eq!((reply.verdict, &reply.packet[..6]), (Redirect, &c.mac[..]));
+            assert_eq!(harness.sent_by_pod(d, &udp(d, v4)).verdict, Redirect);
+            let forged = query.with(|p| p.source = ip(if v4 { d.v4 } else { d.v6 }));
+            assert_eq!(harness.sent_by_pod(c, &forged).verdict, Shot);
+        }
+    }
 }
 
 #[test]
