@@ -47,6 +47,7 @@ impl Crowd {
         let place = |number| {
             let name = format!("place{index}-{number}");
             let netns = Arc::new(Netns::new(lab.scope(), &name));
+            without_link_local(&netns);
             let file = File::open(netns.path()).or_panic("opening a namespace");
             let handle = handle(&runtime, &netns);
             Place {
@@ -56,6 +57,7 @@ impl Crowd {
             }
         };
         let places = (0..places).map(place).collect();
+        without_link_local(lab.node().netns());
         let node = handle(&runtime, lab.node().netns());
         let bridge = match lab.node().flavour() {
             Flavour::Routed => None,
@@ -133,6 +135,13 @@ impl Crowd {
         let netns = Arc::clone(&self.places[place].netns);
         Client::new(netns, CLUSTER_IP.dns(family)).resetting()
     }
+}
+
+/// New interfaces get no link-local address, which would be another neighbour for each pod. All of a machine's namespaces share
+/// a table of 1,024 (net.ipv6.neigh.default.gc_thresh3): when it is full of what was heard of within five seconds, the kernel
+/// refuses to send to a new one (EINVAL, `ip6_finish_output2` of net/ipv6/ip6_output.c), in whichever namespace that is.
+fn without_link_local(netns: &Netns) {
+    netns.sysctl("net/ipv6/conf/default/addr_gen_mode", "1");
 }
 
 /// A socket in the namespace.
