@@ -14,10 +14,10 @@ use super::marks::{self, Disturbance, Taken};
 use super::plan::Plan;
 use super::statistics::Summary;
 use super::systems::{self, Running, Setting};
-use super::{fill, names, open_loop};
+use super::{chase, fill, names, open_loop};
 
 /// How the numbers came about, for whoever reads them.
-pub(super) const METHOD: &str = "a pod asks for names at random among all entries at the fixed rate; run time of the agent's tc programs (bpf_stats, whose own two looks at the clock are in it) over the queries that the kernel answered, by the agent's own count; an agent for each size, all filled by queries, measured in turns";
+pub(super) const METHOD: &str = "a pod asks for names at random among all entries at the fixed rate; run time of the agent's tc programs (bpf_stats, whose own two looks at the clock are in it) over the queries that the kernel answered, by the agent's own count; an agent for each size, all filled by queries, measured in turns. A read: one whose place depends on the read before it, among 256 bytes for each entry; a hit has two such, the bucket and the entry";
 
 /// How long the kernel's part of a cache may take to be filled.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -28,6 +28,8 @@ pub(super) struct Live {
     pub(super) entries: u32,
     /// Nanoseconds of the tc programs a hit, over the rounds.
     pub(super) nanos: Summary,
+    /// Nanoseconds of a read that depends on the one before, among as much memory, over the rounds.
+    pub(super) read: Summary,
     /// Queries that the kernel answered, over all rounds.
     pub(super) hit_percent: f64,
     /// Queries without an answer, over all rounds.
@@ -55,6 +57,7 @@ struct Size {
     system: Running,
     random: Random,
     rounds: Vec<Taken>,
+    reads: Vec<f64>,
     hits: u64,
     answered: u64,
     sent: u64,
@@ -76,6 +79,7 @@ impl Size {
             system,
             random: Random::new(0),
             rounds: Vec::new(),
+            reads: Vec::new(),
             hits: 0,
             answered: 0,
             sent: 0,
@@ -112,6 +116,8 @@ impl Size {
             taken.marks()
         );
         self.rounds.push(taken);
+        self.reads
+            .push(chase::dependent_read(self.entries, &mut self.random));
         Ok(())
     }
 
@@ -120,6 +126,7 @@ impl Size {
         Ok(Live {
             entries: self.entries,
             nanos: marks::summary(&self.rounds).context("no round")?,
+            read: Summary::of(&self.reads).context("no round")?,
             hit_percent: percent(self.hits),
             lost_percent: percent(self.sent.saturating_sub(self.answered)),
             rounds: self.rounds,
@@ -150,6 +157,7 @@ pub(super) fn table(live: &[Live], test_runs: &[(u32, u64)]) -> Vec<Vec<String>>
         "range",
         "ratio",
         "hits, %",
+        "a read, ns",
         "test run, ns",
         "ratio",
     ];
@@ -165,6 +173,7 @@ pub(super) fn table(live: &[Live], test_runs: &[(u32, u64)]) -> Vec<Vec<String>>
             size.nanos.range(),
             format!("{:.2}", median / first),
             format!("{:.2}", size.hit_percent),
+            format!("{:.0}", size.read.median),
         ];
         if let (Some((_, nanos)), Some((_, first))) = (test_run(size.entries), first_run) {
             let ratio = *nanos as f64 / (*first).max(1) as f64;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: dns-cache and others in one run, side by side.
 
 mod bpf_stats;
+mod chase;
 mod cpu;
 pub(crate) mod dnsperf;
 mod escape;
