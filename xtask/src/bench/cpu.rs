@@ -43,6 +43,11 @@ impl Meter {
         })
     }
 
+    /// Seconds of the processes until now.
+    fn used_by_processes(&self) -> Result<f64> {
+        Ok(processes(&self.pids)? - self.processes)
+    }
+
     /// What was used until now.
     pub(super) fn stop(self) -> Result<Used> {
         let machine = Machine::now()?;
@@ -50,7 +55,7 @@ impl Meter {
         let others = Neighbours::now().since(self.neighbours) as f64;
         let stolen = machine.steal.saturating_sub(self.machine.steal) as f64;
         Ok(Used {
-            processes: processes(&self.pids)? - self.processes,
+            processes: self.used_by_processes()?,
             steal_percent: stolen / all * 100.0,
             others_percent: others / all * 100.0,
         })
@@ -140,6 +145,10 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -174,29 +183,59 @@ mod tests {
         assert_eq!(parse_resident("Name:\tx\n"), None);
     }
 
+    /// A process that does nothing but work. Not this one: its account shrinks when another test's thread ends.
+    struct Busy(Child);
+
+    impl Busy {
+        fn start() -> Self {
+            let mut shell = Command::new("sh");
+            Self(shell.args(["-c", "while :; do :; done"]).spawn().unwrap())
+        }
+
+        fn pids(&self) -> [i32; 1] {
+            [self.0.id().cast_signed()]
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
     #[test]
-    fn own_process_uses_time_and_memory() {
-        let own = [nix::unistd::getpid().as_raw()];
-        assert!(resident(&own).unwrap() > 0);
-        let used = Meter::start(&own).unwrap().stop().unwrap();
+    fn a_process_uses_time_and_memory() {
+        let busy = Busy::start();
+        let pids = busy.pids();
+        assert!(resident(&pids).unwrap() > 0);
+        let used = Meter::start(&pids).unwrap().stop().unwrap();
         assert!(used.processes >= 0.0 && used.steal_percent >= 0.0);
-        assert!(ticks(&own).is_ok() && ticks_per_second().unwrap() > 0.0);
+        assert!(ticks(&pids).is_ok() && ticks_per_second().unwrap() > 0.0);
         let none = Meter::start(&[]).unwrap().stop().unwrap();
         assert_eq!(none.processes, 0.0);
     }
 
-    /// A millisecond of work is a tenth of a tick.
+    /// Work is not counted in whole ticks.
     #[test]
     fn less_than_a_tick_is_seen() {
-        let own = [nix::unistd::getpid().as_raw()];
-        if Activity::of(&own).is_none() {
+        let busy = Busy::start();
+        let pids = busy.pids();
+        if Activity::of(&pids).is_none() {
             println!("skipped: this kernel has no schedstat (CONFIG_SCHED_INFO)");
             return;
         }
-        let (meter, start) = (Meter::start(&own).unwrap(), std::time::Instant::now());
-        while start.elapsed() < std::time::Duration::from_millis(1) {}
-        // A sleep, for the scheduler to take note.
-        std::thread::sleep(std::time::Duration::from_millis(1));
-        assert!(meter.stop().unwrap().processes > 0.0);
+        let meter = Meter::start(&pids).unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        let used = loop {
+            let used = meter.used_by_processes().unwrap();
+            if used > 0.0 {
+                break used;
+            }
+            assert!(Instant::now() < end, "it does not work");
+            thread::sleep(Duration::from_millis(1));
+        };
+        let ticks = used * ticks_per_second().unwrap();
+        assert!(ticks.fract() != 0.0, "{ticks} whole ticks");
     }
 }
