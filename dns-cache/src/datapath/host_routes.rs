@@ -88,10 +88,11 @@ impl HostRoutes {
                 .try_collect()
                 .await
                 .step(|| "list the node's routes".to_owned())?;
-            for address in routes.iter().filter_map(|route| self.ours(route)) {
-                if !self.present.contains(&address) {
+            for route in routes {
+                let address = self.ours(&route);
+                if address.is_some_and(|address| !self.present.contains(&address)) {
                     // Absent is as good as removed.
-                    let _ = handle.route().del(self.route(address)).execute().await;
+                    let _ = handle.route().del(route).execute().await;
                 }
             }
         }
