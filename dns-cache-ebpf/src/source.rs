@@ -189,18 +189,12 @@ fn reverse_path(ctx: &TcContext, packet: &Packet, ifindex: u32, bridge: u32, pod
     if towards == ifindex {
         return Path::Here;
     }
-    // The agent hears a little later than of an interface that this is a bridge's port: that may be so of one that it has for
-    // no port.
-    let is_port = match interface(towards) {
-        _ if bridge != 0 => towards == bridge,
-        Some(other) => other.flags & Interface::BRIDGE != 0,
-        None => false,
-    };
-    if !is_port {
-        return match interface(towards) {
-            Some(_) => Path::AnotherPod,
-            None => Path::Unknown,
-        };
+    match interface(towards) {
+        _ if towards == bridge => {}
+        // The agent hears a little later than of an interface that this is a bridge's port: one that it has for none may be.
+        Some(other) if bridge == 0 && other.flags & Interface::BRIDGE != 0 => {}
+        Some(_) => return Path::AnotherPod,
+        None => return Path::Unknown,
     }
     if !neighbour_known {
         return Path::Unknown;
